@@ -1,0 +1,88 @@
+# moss. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-print-directory
+
+# The one place that names the build tags.
+TAGS := seccomp,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper
+export GOFLAGS := $(strip $(filter-out -tags=%,$(GOFLAGS)) -tags=$(TAGS))
+
+# These live for milliseconds, again and again: static and small, they start faster.
+BRIEF      := moss moss-runtime
+BRIEF_TAGS := runc_nocriu,urfave_cli_no_docs,netgo,osusergo
+
+MODULE  := github.com/moss-containers/moss
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X $(MODULE)/pkg/version.Version=$(VERSION) -X $(MODULE)/pkg/version.Commit=$(COMMIT)
+PREFIX  ?= $(HOME)/.local
+PKG     ?= ./...
+CMDS    := moss mossd moss-runtime moss-rootless
+LINT    := 2.15.0
+
+.PHONY: help deps build install uninstall demo dev test check bench fuzz env clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Variables: PREFIX=$(PREFIX)  PKG=./pkg/logs/... RUN=TestName RIG=1 (make test, make bench)"
+
+deps: ## install what the machine lacks, through apt with root or sudo
+	@tests/dev/deps.sh
+
+build: bin/.hello ## moss, mossd and moss-runtime into bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(filter-out $(BRIEF),$(CMDS)))
+	go build -trimpath -tags=$(TAGS),$(BRIEF_TAGS) -ldflags '$(LDFLAGS) -extldflags=-static' -o bin/ $(addprefix ./cmd/,$(BRIEF))
+
+# The image moss/hello is built from our own web server and embedded.
+bin/.hello: $(wildcard cmd/moss-hello/*.go pkg/image/hello/*.go go.mod)
+	@mkdir -p bin
+	go generate ./pkg/image/...
+	@touch $@
+
+install: build ## binaries into PREFIX/bin (default ~/.local/bin)
+	install -d '$(PREFIX)/bin'
+	install -m 0755 $(addprefix bin/,$(CMDS)) '$(PREFIX)/bin/'
+
+uninstall: ## take them away again
+	rm -f $(foreach c,$(CMDS),'$(PREFIX)/bin/$(c)')
+
+demo: deps build ## run a container and look at it from all sides, then clean up
+	@tests/dev/with-user-manager.sh demo tests/demo/demo.sh
+
+dev: deps build ## an engine in throwaway directories; prints the DOCKER_HOST to export; ends with Ctrl-C
+	@tests/dev/with-user-manager.sh dev tests/dev/engine.sh
+
+test: deps build ## all tests; PKG=./pkg/logs/... RUN=TestName narrow it, RIG=1 forces the rig
+	@PKG='$(PKG)' RUN='$(RUN)' tests/dev/test.sh
+
+bin/tools/golangci-lint-$(LINT):
+	@mkdir -p $(@D)
+	GOFLAGS= GOBIN='$(CURDIR)/$(@D)' go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(LINT)
+	@mv $(@D)/golangci-lint $@
+
+check: bin/.hello bin/tools/golangci-lint-$(LINT) ## golangci-lint, vet, the import laws, the unit files
+	go vet ./...
+	bin/tools/golangci-lint-$(LINT) run ./...
+	go test ./tests/arch
+	@if [ -d systemd-units ]; then go test ./systemd-units; fi
+
+bench: export BENCH := 1
+bench: deps build ## the figures, against bare crun and podman; RUN=Where narrows, FIGURES=1 fails where one is missed
+	@PKG=./tests/bench MOSS_FIGURES='$(FIGURES)' tests/dev/test.sh
+
+fuzz: ## every fuzz target for FUZZTIME (default 20s)
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r f; do \
+	  grep -oE '^func Fuzz[A-Za-z0-9_]+' "$$f" | while read -r _ name; do \
+	    echo "== $$(dirname "$$f") $$name"; \
+	    go test "$$(dirname "$$f")" -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(or $(FUZZTIME),20s)' </dev/null; \
+	  done; done
+
+env: ## the go settings, for a shell: eval $(make env)
+	@echo "export GOFLAGS='$(GOFLAGS)'"
+
+clean: ## remove what the build made
+	rm -rf bin

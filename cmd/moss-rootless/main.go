@@ -1,0 +1,59 @@
+// Command moss-rootless holds the engine's namespaces: it is the main process of
+// moss-rootless.service. `mossd rootless` runs it. It is a program of its own
+// because its two resident processes must be small, and the daemon is not.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/rootless/holder"
+)
+
+func main() {
+	handled, err := holder.Init()
+	if !handled {
+		err = run(os.Args[1:])
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", rootless.Binary, err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	var (
+		cfg   holder.Config
+		cidr  string
+		debug bool
+	)
+	fs := flag.NewFlagSet(rootless.Binary, flag.ExitOnError)
+	fs.StringVar(&cfg.StateDir, "state-dir", filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "moss", "rootless"), "state `directory`")
+	fs.StringVar(&cfg.NetworkDriver, "net", os.Getenv("MOSS_NETWORK_DRIVER"),
+		"network `driver`, one of "+strings.Join(rootless.Drivers(), ", ")+" (or $MOSS_NETWORK_DRIVER)")
+	fs.IntVar(&cfg.MTU, "mtu", holder.DefaultMTU, "`bytes` a packet")
+	fs.StringVar(&cidr, "cidr", holder.DefaultCIDR.String(), "IPv4 `network` of the network driver")
+	fs.BoolVar(&cfg.HostLoopback, "host-loopback", false, "let containers reach the host's 127.0.0.1 at the driver's gateway")
+	fs.BoolVar(&cfg.IPv6, "ipv6", false, "let IPv6 out")
+	fs.BoolVar(&debug, "debug", false, "log more")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	var err error
+	if cfg.CIDR, err = netip.ParsePrefix(cidr); err != nil {
+		return fmt.Errorf("-cidr: %w", err)
+	}
+	cfg.Log = holder.NewLog(os.Stderr, debug)
+	slog.SetDefault(cfg.Log)
+	return holder.Run(context.Background(), cfg)
+}

@@ -1,0 +1,35 @@
+// Command moss-runtime is moss's OCI runtime: runc's libcontainer behind the
+// OCI runtime command line (create, start, run, state, kill, delete, exec, …).
+//
+// It is the ExecStart= of every container's unit, and a short-lived helper of
+// mossd for everything that follows. It runs inside a user namespace, as uid 0
+// there, and leaves no process of its own behind.
+//
+// The debug settings keep the Go runtime from reading the mount table and the
+// cgroup's files at every start for a processor limit that matters to nothing
+// here.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+package main
+
+import (
+	"os"
+	"runtime/debug"
+
+	"github.com/moss-containers/moss/cmd/moss-runtime/internal/cli"
+	// Holds the entry of the container's init, which must not wait for main.
+	_ "github.com/moss-containers/moss/cmd/moss-runtime/internal/reexec"
+
+	// Joins the engine's namespaces where the unit's environment asks for it.
+	_ "github.com/moss-containers/moss/userns"
+)
+
+// version is set at link time.
+var version = "dev"
+
+func main() {
+	// The process lives for milliseconds: a collection costs more than it frees.
+	debug.SetGCPercent(-1)
+	os.Exit(cli.Main(version, os.Args))
+}

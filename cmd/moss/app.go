@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/moby/moby/client"
+	"github.com/urfave/cli/v2"
+
+	"github.com/moss-containers/moss/pkg/version"
+)
+
+// streams are the three standard ones; out and in may be terminals.
+type streams struct {
+	in       *os.File
+	out, err io.Writer
+}
+
+// app is one invocation.
+type app struct {
+	streams
+	getenv func(string) string
+	host   string
+	client *client.Client
+}
+
+// status ends the program with a code and, where text is not empty, a message.
+type status struct {
+	code int
+	text string
+}
+
+func (s *status) Error() string { return s.text }
+
+// run runs the command line and returns the exit code. It is main, for tests.
+func run(ctx context.Context, args []string, s streams, getenv func(string) string) int {
+	a := &app{streams: s, getenv: getenv}
+	defer a.close()
+	root := a.root()
+	// -h is docker's short form of --hostname; a help flag may not take it.
+	cli.HelpFlag = &cli.BoolFlag{Name: "help", Usage: "show help"}
+	err := root.RunContext(ctx, normalize(root, args))
+	var st *status
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &st):
+		if st.text != "" {
+			fmt.Fprintln(s.err, "moss: "+st.text)
+		}
+		return st.code
+	case errors.Is(err, context.Canceled):
+		return 130
+	default:
+		fmt.Fprintln(s.err, "moss: "+message(err))
+		return 1
+	}
+}
+
+func (a *app) root() *cli.App {
+	return &cli.App{
+		Name:                      "moss",
+		Usage:                     "containers for one user, under systemd --user",
+		Version:                   version.Version,
+		Writer:                    a.out,
+		ErrWriter:                 a.err,
+		DisableSliceFlagSeparator: true,
+		HideHelpCommand:           true,
+		EnableBashCompletion:      true,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              usage,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "host", Aliases: []string{"H"}, Usage: "socket of the engine, unix://PATH or tcp://ADDRESS (default: $MOSS_HOST, $DOCKER_HOST, the user's own)", Destination: &a.host},
+		},
+		Commands: slices.Concat(a.containerCommands(), a.imageCommands(), a.systemCommands()),
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return &status{1, fmt.Sprintf("unknown command %q; 'moss --help' lists them", c.Args().First())}
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+}
+
+func usage(c *cli.Context, err error, _ bool) error {
+	name := "moss"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "moss" {
+		name += " " + c.Command.Name
+	}
+	return &status{125, fmt.Sprintf("%v\nsee '%s --help'", err, name)}
+}
+
+// command makes a subcommand whose arguments number from least to most (most
+// below 0: any number).
+func command(name, args, use string, least, most int, flags []cli.Flag, do func(*cli.Context) error) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: use, ArgsUsage: args, Flags: flags, HideHelpCommand: true, OnUsageError: usage,
+		Action: func(c *cli.Context) error {
+			if n := c.NArg(); n < least || (most >= 0 && n > most) {
+				return &status{1, fmt.Sprintf("'moss %s' takes %s; see 'moss %[1]s --help'", name, count(least, most))}
+			}
+			return do(c)
+		},
+	}
+}
+
+func count(least, most int) string {
+	switch {
+	case least == most && most == 0:
+		return "no arguments"
+	case least == most:
+		return fmt.Sprintf("%d argument(s)", least)
+	case most < 0:
+		return fmt.Sprintf("at least %d argument(s)", least)
+	default:
+		return fmt.Sprintf("%d to %d arguments", least, most)
+	}
+}
+
+// each runs do for every argument, prints the argument where it succeeded, and
+// goes on after a failure, as docker does.
+func (a *app) each(c *cli.Context, do func(ref string) error) error {
+	failed := 0
+	for _, ref := range c.Args().Slice() {
+		if err := do(ref); err != nil {
+			fmt.Fprintln(a.err, message(err))
+			failed = 1
+			continue
+		}
+		fmt.Fprintln(a.out, ref)
+	}
+	if failed != 0 {
+		return &status{code: failed}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// programs are the subcommands whose first argument begins another program's
+// command line: flags after it are not ours.
+var programs = []string{"run", "create", "exec"}
+
+// normalize rewrites a command line in docker's style to what urfave/cli reads:
+// -it becomes -i -t, -p80:80 becomes -p 80:80, and flags after arguments come
+// before them, but for those of a container's own program.
+func normalize(root *cli.App, args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	out := args[:1:1]
+	flags, rest := split(root.Flags, args[1:], true)
+	out = append(out, flags...)
+	if len(rest) == 0 {
+		return out
+	}
+	i := slices.IndexFunc(root.Commands, func(c *cli.Command) bool { return c.HasName(rest[0]) })
+	if i < 0 {
+		return append(out, rest...)
+	}
+	cmd := root.Commands[i]
+	stop := slices.Contains(programs, cmd.Name)
+	flags, operands := split(cmd.Flags, rest[1:], stop)
+	out = append(append(out, rest[0]), flags...)
+	if len(operands) > 0 {
+		out = append(append(out, "--"), operands...)
+	}
+	return out
+}
+
+// split parts flags with their values from operands. With stop, the first
+// operand ends the flags.
+func split(known []cli.Flag, args []string, stop bool) (flags, operands []string) {
+	takesValue := make(map[string]bool)
+	for _, f := range known {
+		_, plain := f.(*cli.BoolFlag)
+		_, quick := f.(*boolFlag)
+		boolean := plain || quick
+		for _, n := range f.Names() {
+			takesValue[n] = !boolean
+		}
+	}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--":
+			return flags, append(operands, args[i+1:]...)
+		case len(arg) < 2 || arg[0] != '-':
+			if stop {
+				return flags, append(operands, args[i:]...)
+			}
+			operands = append(operands, arg)
+		case strings.HasPrefix(arg, "--"):
+			flags = append(flags, arg)
+			name, _, valued := strings.Cut(arg[2:], "=")
+			if takesValue[name] && !valued && i+1 < len(args) {
+				i++
+				flags = append(flags, args[i])
+			}
+		default:
+			short, needsValue := shorts(takesValue, arg[1:])
+			flags = append(flags, short...)
+			if needsValue && i+1 < len(args) {
+				i++
+				flags = append(flags, args[i])
+			}
+		}
+	}
+	return flags, operands
+}
+
+// shorts spreads out a cluster of one-letter flags; the last may bring its
+// value along.
+func shorts(takesValue map[string]bool, cluster string) (flags []string, needsValue bool) {
+	for i := 0; i < len(cluster); i++ {
+		name := cluster[i : i+1]
+		rest := cluster[i+1:]
+		valued, known := takesValue[name]
+		switch {
+		case !known: // let the parser complain about it as it was written
+			return append(flags, "-"+cluster[i:]), false
+		case valued && rest == "":
+			return append(flags, "-"+name), true
+		case valued:
+			return append(flags, "-"+name+"="+strings.TrimPrefix(rest, "=")), false
+		case strings.HasPrefix(rest, "="):
+			return append(flags, "-"+name+rest), false
+		}
+		flags = append(flags, "-"+name)
+	}
+	return flags, false
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/client"
+
+	"github.com/moss-containers/moss/pkg/config"
+)
+
+// api connects to the engine; the connection is made at the first request.
+func (a *app) api() (*client.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	c, err := client.New(client.WithHost(a.hostURL()))
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the engine's address %q: %w", a.hostURL(), err)
+	}
+	a.client = c
+	return c, nil
+}
+
+func (a *app) close() {
+	if a.client != nil {
+		_ = a.client.Close() // idle connections only
+	}
+}
+
+// hostURL is the engine's address: the flag, $MOSS_HOST, $DOCKER_HOST, or the
+// socket that moss.socket listens on.
+func (a *app) hostURL() string {
+	for _, h := range []string{a.host, a.getenv("MOSS_HOST"), a.getenv("DOCKER_HOST")} {
+		if h != "" {
+			return h
+		}
+	}
+	dir := a.getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = "/run/user/" + strconv.Itoa(os.Getuid())
+	}
+	return "unix://" + filepath.Join(dir, "moss", "moss.sock")
+}
+
+// prefix is what the units of the engine at this address begin with: the name
+// of the directory that its socket is in.
+func (a *app) prefix() string {
+	if path, ok := strings.CutPrefix(a.hostURL(), "unix://"); ok && filepath.Base(path) == "moss.sock" {
+		return filepath.Base(filepath.Dir(path))
+	}
+	return config.DefaultPrefix
+}
+
+// message makes an error of the API readable: what the daemon said, or how to
+// get a daemon.
+func message(err error) string {
+	if client.IsErrConnectionFailed(err) {
+		return "cannot reach the engine: " + strings.TrimSuffix(err.Error(), ".") + "\nset it up with: moss setup"
+	}
+	return err.Error()
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) containerCommands() []*cli.Command {
+	detachKeys := &cli.StringFlag{Name: "detach-keys", Usage: "`KEYS` that detach, ctrl-p,ctrl-q by default"}
+	proxy := &cli.BoolFlag{Name: "sig-proxy", Value: true, Usage: "pass signals on to the process"}
+	detach := &cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "leave it in the background"}
+	stopping := []cli.Flag{
+		&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Usage: "`SIGNAL` to stop it with"},
+		&cli.IntFlag{Name: "timeout", Aliases: []string{"time", "t"}, Usage: "`SECONDS` before it is killed, -1 for never"},
+	}
+	return []*cli.Command{
+		command("run", "IMAGE [COMMAND] [ARG…]", "create a container and start it", 1, -1,
+			append(createFlags(), detach, proxy), a.runContainer),
+		command("create", "IMAGE [COMMAND] [ARG…]", "create a container", 1, -1, createFlags(), a.create),
+		command("start", "CONTAINER…", "start containers", 1, -1, []cli.Flag{
+			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "attach to its output"},
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "attach its stdin"},
+			detachKeys, proxy,
+		}, a.start),
+		command("stop", "CONTAINER…", "stop containers", 1, -1, stopping, a.stop),
+		command("restart", "CONTAINER…", "stop containers and start them", 1, -1, stopping, a.restart),
+		command("kill", "CONTAINER…", "signal containers", 1, -1, []cli.Flag{
+			&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Value: "KILL", Usage: "`SIGNAL` to send"},
+		}, a.kill),
+		command("rm", "CONTAINER…", "remove containers", 1, -1, []cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill running ones"},
+			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "with their anonymous volumes"},
+		}, a.rm),
+		command("wait", "CONTAINER…", "wait for containers to end and print their exit codes", 1, -1, nil, a.wait),
+		command("ps", "", "list containers", 0, 0, listFlags(
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},
+			&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Value: -1, Usage: "the newest `NUMBER`"},
+			&cli.BoolFlag{Name: "latest", Aliases: []string{"l"}, Usage: "the newest one"},
+		), a.ps),
+		command("logs", "CONTAINER", "print a container's log", 1, 1, []cli.Flag{
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what comes"},
+			&cli.BoolFlag{Name: "timestamps", Aliases: []string{"t"}, Usage: "with the time of each line"},
+			&cli.StringFlag{Name: "tail", Aliases: []string{"n"}, Value: "all", Usage: "last `NUMBER` of lines"},
+			&cli.StringFlag{Name: "since", Usage: "from a `TIME` on, or as long ago (2006-01-02T15:04:05, 42m)"},
+			&cli.StringFlag{Name: "until", Usage: "up to a `TIME`"},
+			&cli.BoolFlag{Name: "details", Usage: "with the log driver's attributes"},
+		}, a.logs),
+		command("attach", "CONTAINER", "join the streams of a running container", 1, 1, []cli.Flag{
+			detachKeys, proxy, &cli.BoolFlag{Name: "no-stdin", Usage: "do not join stdin"},
+		}, a.attach),
+		command("exec", "CONTAINER COMMAND [ARG…]", "run a command in a running container", 2, -1, []cli.Flag{
+			detach, detachKeys,
+			&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "environment variable `NAME[=VALUE]`"},
+			&cli.StringSliceFlag{Name: "env-file", Usage: "read environment variables from `FILE`"},
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "keep stdin open"},
+			&cli.BoolFlag{Name: "privileged", Usage: "all that the user namespace allows"},
+			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give it a terminal"},
+			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "`USER[:GROUP]` to run as"},
+			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "working `DIRECTORY`"},
+		}, a.exec),
+		command("inspect", "NAME…", "print all that is known of containers or images", 1, -1, []cli.Flag{
+			formatFlag(), &cli.StringFlag{Name: "type", Usage: "`KIND` of thing: container or image"},
+		}, a.inspect),
+	}
+}
+
+func (a *app) stop(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	return a.each(c, func(ref string) error {
+		_, err := api.ContainerStop(c.Context, ref, client.ContainerStopOptions{Signal: c.String("signal"), Timeout: timeout(c)})
+		return err
+	})
+}
+
+func (a *app) restart(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	return a.each(c, func(ref string) error {
+		_, err := api.ContainerRestart(c.Context, ref, client.ContainerRestartOptions{Signal: c.String("signal"), Timeout: timeout(c)})
+		return err
+	})
+}
+
+func timeout(c *cli.Context) *int {
+	if !c.IsSet("timeout") {
+		return nil
+	}
+	n := c.Int("timeout")
+	return &n
+}
+
+func (a *app) kill(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	return a.each(c, func(ref string) error {
+		_, err := api.ContainerKill(c.Context, ref, client.ContainerKillOptions{Signal: c.String("signal")})
+		return err
+	})
+}
+
+func (a *app) rm(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	return a.each(c, func(ref string) error {
+		_, err := api.ContainerRemove(c.Context, ref, client.ContainerRemoveOptions{Force: c.Bool("force"), RemoveVolumes: c.Bool("volumes")})
+		return err
+	})
+}
+
+func (a *app) wait(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, ref := range c.Args().Slice() {
+		w := api.ContainerWait(c.Context, ref, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+		select {
+		case r := <-w.Result:
+			fmt.Fprintln(a.out, r.StatusCode)
+		case err := <-w.Error:
+			fmt.Fprintln(a.err, message(err))
+			failed = 1
+		}
+	}
+	if failed != 0 {
+		return &status{code: failed}
+	}
+	return nil
+}

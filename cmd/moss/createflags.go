@@ -1,0 +1,361 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-connections/nat"
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/urfave/cli/v2"
+)
+
+// createFlags are the flags of run and create, with docker's names.
+func createFlags() []cli.Flag {
+	str, list, yes := newStringFlag, newListFlag, newBoolFlag
+	return []cli.Flag{
+		list("attach to `STREAM`: stdin, stdout or stderr", "attach", "a"),
+		list("`HOST:IP` line for /etc/hosts (IP may be host-gateway)", "add-host"),
+		list("`KEY=VALUE` handed to the OCI runtime", "annotation"),
+		list("add a Linux `CAPABILITY`", "cap-add"),
+		list("drop a Linux `CAPABILITY`", "cap-drop"),
+		str("write the container's id to `FILE`", "cidfile"),
+		str("cgroup namespace: private or host", "cgroupns"),
+		&cli.Int64Flag{Name: "cpu-period", Usage: "CFS period in `MICROSECONDS`"},
+		&cli.Int64Flag{Name: "cpu-quota", Usage: "CFS quota in `MICROSECONDS`"},
+		&cli.Int64Flag{Name: "cpu-shares", Aliases: []string{"c"}, Usage: "relative `WEIGHT`, 1024 is the usual one"},
+		str("`NUMBER` of cpus, 1.5 for example", "cpus"),
+		str("cpus to run on, `LIST` like 0-2,5", "cpuset-cpus"),
+		str("memory nodes to use, `LIST`", "cpuset-mems"),
+		str("detach `KEYS`, ctrl-p,ctrl-q by default", "detach-keys"),
+		list("name server `ADDRESS`", "dns"),
+		list("resolver `OPTION`", "dns-option", "dns-opt"),
+		list("search `DOMAIN`", "dns-search"),
+		str("NIS `NAME` of the domain", "domainname"),
+		&cli.StringFlag{Name: "entrypoint", Usage: "`PROGRAM` in place of the image's"},
+		list("environment variable `NAME[=VALUE]`", "env", "e"),
+		list("read environment variables from `FILE`", "env-file"),
+		list("expose a `PORT[/PROTOCOL]`", "expose"),
+		list("further `GROUP`", "group-add"),
+		str("host `NAME` in the container", "hostname", "h"),
+		yes("keep stdin open", "interactive", "i"),
+		str("IPC namespace: private, none or host", "ipc"),
+		list("label `KEY[=VALUE]`", "label", "l"),
+		list("read labels from `FILE`", "label-file"),
+		str("log `DRIVER`", "log-driver"),
+		list("log driver option `KEY=VALUE`", "log-opt"),
+		str("memory limit, `SIZE` like 64m", "memory", "m"),
+		str("soft memory limit, `SIZE`", "memory-reservation"),
+		str("limit of memory and swap together, `SIZE`, -1 for no limit of swap", "memory-swap"),
+		list("mount, `type=bind|tmpfs,source=…,target=…[,…]`", "mount"),
+		str("`NAME` of the container", "name"),
+		str("`NETWORK`: bridge, none or host", "network", "net"),
+		&cli.IntFlag{Name: "oom-score-adj", Usage: "`SCORE` from -1000 to 1000"},
+		str("PID namespace: host", "pid"),
+		&cli.Int64Flag{Name: "pids-limit", Usage: "most processes and threads, `NUMBER`"},
+		str("image for `OS/ARCH`", "platform"),
+		yes("all that the user namespace allows", "privileged"),
+		list("publish a port, `[[IP:]PORT:]PORT[/PROTOCOL]`", "publish", "p"),
+		yes("publish every exposed port", "publish-all", "P"),
+		str("fetch the image before: always, missing or never", "pull"),
+		yes("root file system without writing", "read-only"),
+		str("restart `POLICY`: no, always, unless-stopped, on-failure[:N]", "restart"),
+		yes("remove the container at its end", "rm"),
+		str("OCI runtime `NAME`", "runtime"),
+		list("security `OPTION`", "security-opt"),
+		str("`SIZE` of /dev/shm", "shm-size"),
+		str("`SIGNAL` that stops the container", "stop-signal"),
+		&cli.IntFlag{Name: "stop-timeout", Usage: "`SECONDS` before it is killed"},
+		list("kernel setting `KEY=VALUE`", "sysctl"),
+		list("tmpfs at `PATH[:OPTIONS]`", "tmpfs"),
+		yes("give it a terminal", "tty", "t"),
+		list("limit `NAME=SOFT[:HARD]`", "ulimit"),
+		str("`USER[:GROUP]` to run as", "user", "u"),
+		str("UTS namespace: host", "uts"),
+		list("bind mount `/HOST:/CONTAINER[:OPTIONS]`", "volume", "v"),
+		str("working `DIRECTORY`", "workdir", "w"),
+	}
+}
+
+// createRequest makes the request that flags and arguments amount to.
+func createRequest(c *cli.Context) (client.ContainerCreateOptions, error) {
+	var o client.ContainerCreateOptions
+	cfg, err := containerConfig(c)
+	if err != nil {
+		return o, err
+	}
+	host, err := hostConfig(c)
+	if err != nil {
+		return o, err
+	}
+	exposed, bindings, err := ports(c)
+	if err != nil {
+		return o, err
+	}
+	cfg.ExposedPorts, host.PortBindings = exposed, bindings
+	o = client.ContainerCreateOptions{Config: cfg, HostConfig: host, Name: c.String("name")}
+	if p := c.String("platform"); p != "" {
+		parts := strings.Split(p, "/")
+		if len(parts) < 2 || len(parts) > 3 {
+			return o, fmt.Errorf("cannot use --platform %q: it is not OS/ARCH[/VARIANT]", p)
+		}
+		o.Platform = &ocispec.Platform{OS: parts[0], Architecture: parts[1]}
+		if len(parts) == 3 {
+			o.Platform.Variant = parts[2]
+		}
+	}
+	return o, nil
+}
+
+func containerConfig(c *cli.Context) (*container.Config, error) {
+	env, err := pairs(c, "env", "env-file", true)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := pairs(c, "label", "label-file", false)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &container.Config{
+		Image: c.Args().First(), Cmd: c.Args().Tail(),
+		Hostname: c.String("hostname"), Domainname: c.String("domainname"), User: c.String("user"), WorkingDir: c.String("workdir"),
+		Env: env, Labels: toMap(labels), Tty: c.Bool("tty"), OpenStdin: c.Bool("interactive"), StopSignal: c.String("stop-signal"),
+	}
+	if c.IsSet("entrypoint") {
+		cfg.Entrypoint = []string{c.String("entrypoint")}
+	}
+	if c.IsSet("stop-timeout") {
+		n := c.Int("stop-timeout")
+		cfg.StopTimeout = &n
+	}
+	return cfg, attachConfig(c, cfg)
+}
+
+// attachConfig says which streams the client will attach to.
+func attachConfig(c *cli.Context, cfg *container.Config) error {
+	wanted := c.StringSlice("attach")
+	if c.Bool("detach") {
+		if len(wanted) > 0 {
+			return &status{125, "the flags --attach and --detach exclude each other"}
+		}
+		return nil
+	}
+	if len(wanted) == 0 {
+		cfg.AttachStdin, cfg.AttachStdout, cfg.AttachStderr = cfg.OpenStdin, true, true
+	}
+	for _, w := range wanted {
+		switch strings.ToLower(w) {
+		case "stdin":
+			cfg.AttachStdin = true
+		case "stdout":
+			cfg.AttachStdout = true
+		case "stderr":
+			cfg.AttachStderr = true
+		default:
+			return &status{125, fmt.Sprintf("cannot use --attach %q: it is none of stdin, stdout, stderr", w)}
+		}
+	}
+	cfg.StdinOnce = cfg.OpenStdin && cfg.AttachStdin
+	return nil
+}
+
+func hostConfig(c *cli.Context) (*container.HostConfig, error) {
+	h := &container.HostConfig{
+		AutoRemove: c.Bool("rm"), Binds: c.StringSlice("volume"), Privileged: c.Bool("privileged"), PublishAllPorts: c.Bool("publish-all"),
+		ReadonlyRootfs: c.Bool("read-only"), CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), ContainerIDFile: c.String("cidfile"),
+		NetworkMode: container.NetworkMode(c.String("network")), IpcMode: container.IpcMode(c.String("ipc")), PidMode: container.PidMode(c.String("pid")),
+		UTSMode: container.UTSMode(c.String("uts")), CgroupnsMode: container.CgroupnsMode(c.String("cgroupns")), Runtime: c.String("runtime"),
+		DNSOptions: c.StringSlice("dns-option"), DNSSearch: c.StringSlice("dns-search"), ExtraHosts: c.StringSlice("add-host"), GroupAdd: c.StringSlice("group-add"),
+		OomScoreAdj: c.Int("oom-score-adj"), Annotations: toMap(c.StringSlice("annotation")), Sysctls: toMap(c.StringSlice("sysctl")),
+		LogConfig: container.LogConfig{Type: c.String("log-driver"), Config: toMap(c.StringSlice("log-opt"))},
+	}
+	if h.NetworkMode == "" {
+		h.NetworkMode = "default"
+	}
+	for _, do := range []func(*cli.Context, *container.HostConfig) error{addDNS, addRestart, addMounts, addSecurity, addResources} {
+		if err := do(c, h); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+func addDNS(c *cli.Context, h *container.HostConfig) error {
+	for _, s := range c.StringSlice("dns") {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("cannot use --dns %q: it is no IP address", s)
+		}
+		h.DNS = append(h.DNS, a)
+	}
+	return nil
+}
+
+func addRestart(c *cli.Context, h *container.HostConfig) error {
+	mode, n, counted := strings.Cut(c.String("restart"), ":")
+	h.RestartPolicy.Name = container.RestartPolicyMode(mode)
+	if counted {
+		retries, err := strconv.Atoi(n)
+		if err != nil {
+			return fmt.Errorf("cannot use --restart %q: %q is no number", c.String("restart"), n)
+		}
+		h.RestartPolicy.MaximumRetryCount = retries
+	}
+	return nil
+}
+
+// addSecurity reads profile files here, where the user's paths are, as
+// docker's client does.
+func addSecurity(c *cli.Context, h *container.HostConfig) error {
+	for _, o := range c.StringSlice("security-opt") {
+		key, value, _ := strings.Cut(o, "=")
+		if key == "seccomp" && value != "unconfined" && value != "builtin" {
+			text, err := os.ReadFile(value)
+			if err != nil {
+				return fmt.Errorf("cannot read the seccomp profile: %w", err)
+			}
+			o = "seccomp=" + string(text)
+		}
+		if o == "systempaths=unconfined" {
+			h.MaskedPaths, h.ReadonlyPaths = []string{}, []string{}
+			continue
+		}
+		h.SecurityOpt = append(h.SecurityOpt, o)
+	}
+	return nil
+}
+
+func addResources(c *cli.Context, h *container.HostConfig) error {
+	for name, to := range map[string]*int64{"memory": &h.Memory, "memory-reservation": &h.MemoryReservation, "memory-swap": &h.MemorySwap, "shm-size": &h.ShmSize} {
+		s := c.String(name)
+		if s == "" {
+			continue
+		}
+		if name == "memory-swap" && s == "-1" {
+			*to = -1
+			continue
+		}
+		n, err := units.RAMInBytes(s)
+		if err != nil {
+			return fmt.Errorf("cannot use --%s: %w", name, err)
+		}
+		*to = n
+	}
+	h.CPUPeriod, h.CPUQuota, h.CPUShares = c.Int64("cpu-period"), c.Int64("cpu-quota"), c.Int64("cpu-shares")
+	h.CpusetCpus, h.CpusetMems = c.String("cpuset-cpus"), c.String("cpuset-mems")
+	if s := c.String("cpus"); s != "" {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil || n < 0 {
+			return fmt.Errorf("cannot use --cpus %q: it is no number of cpus", s)
+		}
+		h.NanoCPUs = int64(n * 1e9)
+	}
+	if c.IsSet("pids-limit") {
+		n := c.Int64("pids-limit")
+		h.PidsLimit = &n
+	}
+	for _, s := range c.StringSlice("ulimit") {
+		u, err := units.ParseUlimit(s)
+		if err != nil {
+			return fmt.Errorf("cannot use --ulimit: %w", err)
+		}
+		h.Ulimits = append(h.Ulimits, u)
+	}
+	return nil
+}
+
+func ports(c *cli.Context) (network.PortSet, network.PortMap, error) {
+	exposed, bindings := make(network.PortSet), make(network.PortMap)
+	_, bound, err := nat.ParsePortSpecs(c.StringSlice("publish"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot use --publish: %w", err)
+	}
+	for port, list := range bound {
+		p, err := network.ParsePort(string(port))
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot use --publish: %w", err)
+		}
+		exposed[p] = struct{}{}
+		for _, b := range list {
+			var ip netip.Addr
+			if b.HostIP != "" {
+				if ip, err = netip.ParseAddr(b.HostIP); err != nil {
+					return nil, nil, fmt.Errorf("cannot use --publish: %w", err)
+				}
+			}
+			bindings[p] = append(bindings[p], network.PortBinding{HostIP: ip, HostPort: b.HostPort})
+		}
+	}
+	for _, e := range c.StringSlice("expose") {
+		span, proto, _ := strings.Cut(e, "/")
+		if proto == "" {
+			proto = "tcp"
+		}
+		from, to, err := nat.ParsePortRange(span)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot use --expose: %w", err)
+		}
+		for n := from; n <= to; n++ {
+			p, err := network.ParsePort(fmt.Sprintf("%d/%s", n, proto))
+			if err != nil {
+				return nil, nil, fmt.Errorf("cannot use --expose: %w", err)
+			}
+			exposed[p] = struct{}{}
+		}
+	}
+	return exposed, bindings, nil
+}
+
+// pairs reads NAME=VALUE lines of files and then flags. With fromEnv a name
+// alone takes the value it has here, or is left out where it has none.
+func pairs(c *cli.Context, flag, fileFlag string, fromEnv bool) ([]string, error) {
+	var out []string
+	add := func(kv string) {
+		if fromEnv && !strings.Contains(kv, "=") {
+			value, ok := os.LookupEnv(kv)
+			if !ok {
+				return
+			}
+			kv += "=" + value
+		}
+		out = append(out, kv)
+	}
+	for _, path := range c.StringSlice(fileFlag) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read --%s: %w", fileFlag, err)
+		}
+		lines := bufio.NewScanner(f)
+		for lines.Scan() {
+			line := strings.TrimLeft(strings.TrimPrefix(lines.Text(), "\ufeff"), " \t")
+			if line != "" && !strings.HasPrefix(line, "#") {
+				add(line)
+			}
+		}
+		err = lines.Err()
+		_ = f.Close() // it was only read
+		if err != nil {
+			return nil, fmt.Errorf("cannot read --%s: %w", fileFlag, err)
+		}
+	}
+	for _, kv := range c.StringSlice(flag) {
+		add(kv)
+	}
+	return out, nil
+}
+
+func toMap(pairs []string) map[string]string {
+	m := make(map[string]string, len(pairs))
+	for _, kv := range pairs {
+		k, v, _ := strings.Cut(kv, "=")
+		m[k] = v
+	}
+	return m
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/moby/moby/client"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+)
+
+func (a *app) exec(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	env, err := pairs(c, "env", "env-file", true)
+	if err != nil {
+		return err
+	}
+	detach := c.Bool("detach")
+	s := session{detachKeys: c.String("detach-keys"), tty: c.Bool("tty"), stdin: c.Bool("interactive") && !detach, stdout: !detach, stderr: !detach}
+	if s.tty && s.stdin && !term.IsTerminal(int(a.in.Fd())) {
+		return &status{1, "the input device is not a TTY"}
+	}
+	made, err := api.ExecCreate(c.Context, c.Args().First(), client.ExecCreateOptions{
+		User: c.String("user"), Privileged: c.Bool("privileged"), TTY: s.tty, ConsoleSize: a.size(s),
+		AttachStdin: s.stdin, AttachStdout: s.stdout, AttachStderr: s.stderr,
+		DetachKeys: c.String("detach-keys"), Env: env, WorkingDir: c.String("workdir"), Cmd: c.Args().Tail(),
+	})
+	if err != nil {
+		return err
+	}
+	if detach {
+		_, err := api.ExecStart(c.Context, made.ID, client.ExecStartOptions{Detach: true, TTY: s.tty})
+		return execError(err)
+	}
+	conn, err := api.ExecAttach(c.Context, made.ID, client.ExecAttachOptions{TTY: s.tty, ConsoleSize: a.size(s)})
+	if err != nil {
+		return execError(err)
+	}
+	defer conn.Close()
+	return a.followExec(c.Context, api, made.ID, conn.HijackedResponse, s)
+}
+
+func (a *app) followExec(ctx context.Context, api *client.Client, id string, conn client.HijackedResponse, s session) error {
+	restore, err := a.rawTerminal(s)
+	if err != nil {
+		return err
+	}
+	defer restore()
+	streams, err := a.copyStreams(conn, s)
+	if err != nil {
+		return err
+	}
+	if s.tty {
+		stop := a.followSize(func(o client.ContainerResizeOptions) {
+			_, _ = api.ExecResize(ctx, id, client.ExecResizeOptions(o)) // the next change tries again
+		})
+		defer stop()
+	}
+	if err := streams.wait(ctx); err != nil || streams.detached.Load() {
+		return err
+	}
+	got, err := api.ExecInspect(ctx, id, client.ExecInspectOptions{})
+	if err != nil {
+		return err
+	}
+	return exit(got.ExitCode)
+}
+
+func (a *app) size(s session) client.ConsoleSize {
+	if !s.tty {
+		return client.ConsoleSize{}
+	}
+	if w, h, err := term.GetSize(int(a.in.Fd())); err == nil {
+		return client.ConsoleSize{Width: uint(w), Height: uint(h)}
+	}
+	return client.ConsoleSize{}
+}
+
+// execError gives a command that could not be run a shell's exit code.
+func execError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var st *status
+	if ran := cannotRun(err); errors.As(ran, &st) && st.code == exitCannotRun {
+		st.code = 1
+		if strings.Contains(st.text, "exec failed") {
+			st.code = 126
+		}
+		return st
+	} else {
+		return ran
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) inspect(c *cli.Context) error {
+	kind := c.String("type")
+	switch kind {
+	case "", "container", "image":
+	default:
+		return &status{1, fmt.Sprintf("cannot use --type %q: it is neither container nor image", kind)}
+	}
+	failed := 0
+	found := make([]any, 0, c.NArg())
+	for _, ref := range c.Args().Slice() {
+		v, err := a.inspectOne(c, kind, ref)
+		if err != nil {
+			fmt.Fprintln(a.err, message(err))
+			failed = 1
+			continue
+		}
+		found = append(found, v)
+	}
+	if err := printFound(a, c.String("format"), found); err != nil {
+		return err
+	}
+	if failed != 0 {
+		return &status{code: failed}
+	}
+	return nil
+}
+
+func printFound(a *app, format string, found []any) error {
+	if format == "" || format == "json" {
+		return printOne(a.out, format, found)
+	}
+	for _, v := range found {
+		if err := printOne(a.out, format, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inspectOne gives what the engine said as it said it; templates see the names
+// in its JSON.
+func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
+	api, err := a.api()
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	if kind != "image" {
+		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{})
+		if err == nil {
+			err = json.Unmarshal(got.Raw, &v)
+			return v, err
+		}
+		if kind == "container" || !errdefs.IsNotFound(err) {
+			return nil, err
+		}
+	}
+	var raw bytes.Buffer
+	_, err = api.ImageInspect(c.Context, ref, client.ImageInspectWithRawResponse(&raw))
+	if errdefs.IsNotFound(err) && kind == "" {
+		return nil, fmt.Errorf("no such object: %s", ref)
+	}
+	if err == nil {
+		err = json.Unmarshal(raw.Bytes(), &v)
+	}
+	return v, err
+}

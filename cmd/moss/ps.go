@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/urfave/cli/v2"
+)
+
+var psColumns = []column{
+	{"ID", "CONTAINER ID"},
+	{"Image", "IMAGE"},
+	{"Command", "COMMAND"},
+	{"CreatedAt", "CREATED AT"},
+	{"RunningFor", "CREATED"},
+	{"Ports", "PORTS"},
+	{"State", "STATE"},
+	{"Status", "STATUS"},
+	{"Names", "NAMES"},
+	{"Labels", "LABELS"},
+	{"Mounts", "MOUNTS"},
+	{"Networks", "NETWORKS"},
+	{"Unit", "UNIT"},
+}
+
+const psTable = `{{.ID}}	{{.Image}}	{{.Command}}	{{.RunningFor}}	{{.Status}}	{{.Ports}}	{{.Names}}`
+
+func (a *app) ps(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	filters, err := filters(c)
+	if err != nil {
+		return err
+	}
+	limit := c.Int("last")
+	if c.Bool("latest") {
+		limit = 1
+	}
+	list, err := api.ContainerList(c.Context, client.ContainerListOptions{All: c.Bool("all"), Limit: max(limit, 0), Filters: filters})
+	if err != nil {
+		return err
+	}
+	rows := make([]map[string]string, len(list.Items))
+	for i, s := range list.Items {
+		rows[i] = psRow(s, !c.Bool("no-trunc"), time.Now())
+		rows[i]["Unit"] = a.prefix() + "-" + s.ID[:min(12, len(s.ID))] + ".service"
+	}
+	format := c.String("format")
+	if c.Bool("quiet") {
+		format = "{{.ID}}"
+	}
+	return printRows(a.out, format, psTable, psColumns, rows)
+}
+
+func psRow(s container.Summary, cut bool, now time.Time) map[string]string {
+	created := time.Unix(s.Created, 0)
+	id, command, image := s.ID, s.Command, s.Image
+	if cut {
+		id = id[:min(12, len(id))]
+		command = ellipsis(command, 20)
+		if len(image) > 12 && image == s.ImageID {
+			image = strings.TrimPrefix(image, "sha256:")[:12]
+		}
+	}
+	var names, networks, mounts, labels []string
+	for _, n := range s.Names {
+		names = append(names, strings.TrimPrefix(n, "/"))
+	}
+	if s.NetworkSettings != nil {
+		for n := range s.NetworkSettings.Networks {
+			networks = append(networks, n)
+		}
+	}
+	for _, m := range s.Mounts {
+		mounts = append(mounts, cmp.Or(m.Name, m.Source))
+	}
+	for k, v := range s.Labels {
+		labels = append(labels, k+"="+v)
+	}
+	slices.Sort(networks)
+	slices.Sort(labels)
+	return map[string]string{
+		"ID": id, "Image": image, "Command": strconv.Quote(command), "CreatedAt": created.String(),
+		"RunningFor": units.HumanDuration(now.Sub(created)) + " ago", "Ports": portList(s.Ports), "State": string(s.State), "Status": s.Status,
+		"Names": strings.Join(names, ","), "Labels": strings.Join(labels, ","), "Mounts": strings.Join(mounts, ","), "Networks": strings.Join(networks, ","),
+	}
+}
+
+// portList is docker's: 0.0.0.0:8080->80/tcp, 90/tcp.
+func portList(ports []container.PortSummary) string {
+	slices.SortFunc(ports, func(a, b container.PortSummary) int {
+		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), cmp.Compare(a.Type, b.Type), cmp.Compare(a.PublicPort, b.PublicPort), a.IP.Compare(b.IP))
+	})
+	var out []string
+	for _, p := range ports {
+		text := fmt.Sprintf("%d/%s", p.PrivatePort, p.Type)
+		if p.PublicPort != 0 {
+			host := "0.0.0.0"
+			if p.IP.IsValid() {
+				host = p.IP.String()
+				if p.IP.Is6() {
+					host = "[" + host + "]"
+				}
+			}
+			text = fmt.Sprintf("%s:%d->%s", host, p.PublicPort, text)
+		}
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func ellipsis(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}
+
+// filters reads --filter KEY=VALUE.
+func filters(c *cli.Context) (client.Filters, error) {
+	f := make(client.Filters)
+	for _, kv := range c.StringSlice("filter") {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok {
+			return nil, &status{1, fmt.Sprintf("cannot use --filter %q: it is not KEY=VALUE", kv)}
+		}
+		f.Add(strings.ToLower(strings.TrimSpace(k)), strings.TrimSpace(v))
+	}
+	return f, nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/urfave/cli/v2"
+)
+
+// exitCannotRun is docker's exit code for what failed before the program ran.
+const exitCannotRun = 125
+
+// create makes a container, fetching the image where the pull policy says so,
+// and writes its id to the cidfile.
+func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
+	o, err := createRequest(c)
+	if err != nil {
+		return "", nil, err
+	}
+	api, err := a.api()
+	if err != nil {
+		return "", nil, err
+	}
+	cidfile := c.String("cidfile")
+	if cidfile != "" {
+		if _, err := os.Stat(cidfile); !errors.Is(err, fs.ErrNotExist) {
+			return "", nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", cidfile)
+		}
+	}
+	policy := c.String("pull")
+	switch policy {
+	case "", "missing", "never", "always":
+	default:
+		return "", nil, fmt.Errorf("cannot use --pull %q: it is none of always, missing, never", policy)
+	}
+	if policy == "always" {
+		if err := a.pull(c.Context, o.Config.Image); err != nil {
+			return "", nil, err
+		}
+	}
+	made, err := api.ContainerCreate(c.Context, o)
+	if errdefs.IsNotFound(err) && policy != "never" && policy != "always" && strings.Contains(err.Error(), "No such image") {
+		fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", o.Config.Image)
+		if err := a.pull(c.Context, o.Config.Image); err != nil {
+			return "", nil, err
+		}
+		made, err = api.ContainerCreate(c.Context, o)
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	for _, w := range made.Warnings {
+		fmt.Fprintln(a.err, "WARNING: "+w)
+	}
+	if cidfile != "" {
+		if err := os.WriteFile(cidfile, []byte(made.ID), 0o644); err != nil {
+			return "", nil, fmt.Errorf("cannot write the container's id: %w", err)
+		}
+	}
+	return made.ID, o.Config, nil
+}
+
+// pull asks the engine for an image and shows how it goes.
+func (a *app) pull(ctx context.Context, ref string) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	r, err := api.ImagePull(ctx, ref, client.ImagePullOptions{})
+	if err != nil {
+		return err
+	}
+	return a.progress(r, a.err)
+}
+
+func (a *app) create(c *cli.Context) error {
+	id, _, err := a.makeContainer(c)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out, id)
+	return nil
+}
+
+func (a *app) runContainer(c *cli.Context) error {
+	id, cfg, err := a.makeContainer(c)
+	if err != nil {
+		return &status{exitCannotRun, message(err)}
+	}
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	if !cfg.AttachStdin && !cfg.AttachStdout && !cfg.AttachStderr {
+		if _, err := api.ContainerStart(c.Context, id, client.ContainerStartOptions{}); err != nil {
+			return cannotRun(err)
+		}
+		fmt.Fprintln(a.out, id)
+		return nil
+	}
+	return a.follow(c.Context, id, session{
+		tty: cfg.Tty, stdin: cfg.AttachStdin, stdout: cfg.AttachStdout, stderr: cfg.AttachStderr,
+		detachKeys: c.String("detach-keys"), proxy: c.Bool("sig-proxy") && !cfg.Tty, autoRemove: c.Bool("rm"), start: true,
+	})
+}
+
+func (a *app) start(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	if !c.Bool("attach") && !c.Bool("interactive") {
+		return a.each(c, func(ref string) error {
+			_, err := api.ContainerStart(c.Context, ref, client.ContainerStartOptions{})
+			return err
+		})
+	}
+	if c.NArg() > 1 {
+		return &status{1, "only one container can be started and attached to at a time"}
+	}
+	got, err := api.ContainerInspect(c.Context, c.Args().First(), client.ContainerInspectOptions{})
+	if err != nil {
+		return err
+	}
+	in := got.Container
+	return a.follow(c.Context, in.ID, session{
+		tty: in.Config.Tty, stdin: c.Bool("interactive") && in.Config.OpenStdin, stdout: true, stderr: true,
+		detachKeys: c.String("detach-keys"), proxy: c.Bool("sig-proxy") && !in.Config.Tty, autoRemove: in.HostConfig.AutoRemove, start: true,
+	})
+}
+
+func (a *app) attach(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	got, err := api.ContainerInspect(c.Context, c.Args().First(), client.ContainerInspectOptions{})
+	if err != nil {
+		return err
+	}
+	in := got.Container
+	switch {
+	case in.State == nil || !in.State.Running:
+		return &status{1, "cannot attach to a stopped container, start it first"}
+	case in.State.Paused:
+		return &status{1, "cannot attach to a paused container, unpause it first"}
+	}
+	return a.follow(c.Context, in.ID, session{
+		tty: in.Config.Tty, stdin: !c.Bool("no-stdin") && in.Config.OpenStdin, stdout: true, stderr: true,
+		detachKeys: c.String("detach-keys"), proxy: c.Bool("sig-proxy") && !in.Config.Tty,
+	})
+}
+
+// cannotRun gives a failed start the exit code that a shell would: 127 for a
+// missing program, 126 for one that cannot be run.
+func cannotRun(err error) error {
+	text := message(err)
+	code := exitCannotRun
+	for words, n := range map[string]int{
+		"executable file not found": 127, "no such file or directory": 127,
+		"permission denied": 126, "is a directory": 126, "not a directory": 126,
+	} {
+		if strings.Contains(text, words) {
+			code = n
+		}
+	}
+	return &status{code, text}
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/rootless"
+)
+
+func TestRunRefusesWithOneSentence(t *testing.T) {
+	dir := t.TempDir()
+	env := func(k string) string {
+		return map[string]string{"XDG_RUNTIME_DIR": dir, "HOME": dir, "XDG_CONFIG_HOME": dir}[k]
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "moss"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(dir, "broken.json")
+	if err := os.WriteFile(broken, []byte(`{"no-such-key": 1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	outside := "moss.service" // where it belongs, for a user
+	if os.Getuid() == 0 {
+		outside = "root"
+	}
+	for args, want := range map[string]string{
+		"":                            outside,
+		"extra":                       "takes no argument",
+		"--prefix A/B":                "prefix",
+		"--log-level loud":            "log-level",
+		"--config-file " + broken:     "no-such-key",
+		"--config-file " + dir + "/x": "no such file",
+		"purge /nonexistent":          "uninstall --purge",
+	} {
+		err := run(t.Context(), append([]string{"mossd"}, strings.Fields(args)...), env)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("mossd %s: %v, want a sentence with %q", args, err, want)
+		}
+	}
+}
+
+func TestHolderArgs(t *testing.T) {
+	cfg := config.Config{Run: "/r/moss", NetworkDriver: "pasta", LogLevel: "debug"}
+	if got := strings.Join(holderArgs(cfg), " "); got != "-state-dir /r/moss/rootless -net pasta -debug" {
+		t.Error(got)
+	}
+}
+
+func TestPortErrorsHaveTheirClass(t *testing.T) {
+	for reason, class := range map[error]moss.Class{
+		rootless.ErrPortInUse: moss.Conflict, rootless.ErrPortPrivileged: moss.Forbidden, rootless.ErrPortAddress: moss.Invalid,
+	} {
+		if got := moss.ClassOf(classified(&rootless.PortError{Op: "publish", Port: "80", Reason: reason})); got != class {
+			t.Errorf("%v: %s, want %s", reason, got, class)
+		}
+	}
+	if classified(nil) != nil {
+		t.Error("no error became one")
+	}
+}
+
+func TestOSRelease(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "os-release")
+	if err := os.WriteFile(path, []byte("NAME=\"Debian\"\nVERSION_ID='12'\n# x\nPRETTY_NAME=Plain\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := osRelease(path)
+	if got["NAME"] != "Debian" || got["VERSION_ID"] != "12" || got["PRETTY_NAME"] != "Plain" {
+		t.Error(got)
+	}
+}
+
+func TestANewHolderIsSeenOnce(t *testing.T) {
+	cfg := config.Config{Run: t.TempDir()}
+	if err := os.Mkdir(cfg.Rootless(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		fresh, remember, err := newHolder(cfg)
+		if err != nil || fresh != want {
+			t.Fatalf("fresh %v, want %v, %v", fresh, want, err)
+		}
+		if err := remember(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/storage"
+	"github.com/moss-containers/moss/pkg/units"
+	"github.com/moss-containers/moss/rootless"
+	systemdunits "github.com/moss-containers/moss/systemd-units"
+)
+
+// machine tells what info shows of the machine and of moss's place in it.
+type machine struct {
+	prefix string
+	uid    int
+	units  *units.Manager
+	holder rootless.Info
+	store  *storage.Storage
+}
+
+func (m *machine) Storage() moss.StorageInfo { return m.store.Info() }
+
+// GoingDown says whether the holder is being stopped or restarted.
+func (m *machine) GoingDown(ctx context.Context) bool {
+	state, err := m.units.State(ctx, systemdunits.Holder(m.prefix))
+	return err != nil || state.Active != "active" || state.Job
+}
+
+func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return moss.HostInfo{}, moss.Wrap(err, "read the kernel's version", "")
+	}
+	var sys unix.Sysinfo_t
+	if err := unix.Sysinfo(&sys); err != nil {
+		return moss.HostInfo{}, moss.Wrap(err, "read the size of the memory", "")
+	}
+	release := osRelease("/etc/os-release")
+	h := moss.HostInfo{
+		KernelVersion: unix.ByteSliceToString(uts.Release[:]), Architecture: unix.ByteSliceToString(uts.Machine[:]),
+		Hostname: unix.ByteSliceToString(uts.Nodename[:]), OperatingSystem: release["PRETTY_NAME"], OSVersion: release["VERSION_ID"],
+		CPUs: runtime.NumCPU(), Memory: int64(sys.Totalram) * int64(sys.Unit), UID: m.uid, NetworkDriver: m.holder.NetworkDriver,
+	}
+	var err error
+	if _, h.SystemdVersion, err = m.units.Version(ctx); err != nil {
+		return h, err
+	}
+	if h.Controllers, err = m.units.Controllers(ctx); err != nil {
+		return h, err
+	}
+	for _, c := range []struct{ name, what string }{{"memory", "memory limit"}, {"cpu", "CPU limit"}, {"pids", "limit of processes"}} {
+		if !slices.Contains(h.Controllers, c.name) {
+			h.Warnings = append(h.Warnings, "WARNING: No "+c.what+" support: the cgroup controller "+c.name+" is not delegated to this user")
+		}
+	}
+	return h, nil
+}
+
+// osRelease reads os-release(5); an unreadable one is empty.
+func osRelease(path string) map[string]string {
+	values := make(map[string]string)
+	f, err := os.Open(path)
+	if err != nil {
+		return values
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if k, v, ok := strings.Cut(lines.Text(), "="); ok {
+			values[k] = strings.Trim(v, `"'`)
+		}
+	}
+	return values
+}

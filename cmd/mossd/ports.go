@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/network"
+	"github.com/moss-containers/moss/rootless"
+)
+
+// networkConfig fits the network into what the holder offers.
+func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
+	n := network.Config{
+		NetNS: holder.NetNS, Dir: filepath.Join(cfg.Run, "netns"), MTU: holder.MTU, DNS: holder.DNS,
+		Ports: holderPorts{rootless.NewPorts(cfg.Rootless())},
+	}
+	if cfg.BIP.IsValid() {
+		n.Subnet = cfg.BIP.Masked()
+	}
+	if cfg.MTU != 0 {
+		n.MTU = cfg.MTU
+	}
+	if len(cfg.DNS) > 0 {
+		n.DNS = cfg.DNS
+	}
+	if holder.HostLoopback {
+		n.HostIP = holder.Gateway
+	}
+	return n
+}
+
+// holderPorts is the holder's port driver as pkg/network wants it.
+type holderPorts struct{ *rootless.Ports }
+
+func (p holderPorts) Add(ctx context.Context, port network.Port) (int, error) {
+	id, err := p.Ports.Add(ctx, rootless.PortSpec{
+		Proto: string(port.Proto), HostIP: port.HostIP, HostPort: port.HostPort, ChildIP: port.ChildIP, ChildPort: port.ChildPort,
+	})
+	return int(id), classified(err)
+}
+
+func (p holderPorts) Remove(ctx context.Context, id int) error {
+	return classified(p.Ports.Remove(ctx, rootless.PortID(id)))
+}
+
+func (p holderPorts) List(ctx context.Context) (map[int]network.Port, error) {
+	list, err := p.Ports.List(ctx)
+	if err != nil {
+		return nil, classified(err)
+	}
+	ports := make(map[int]network.Port, len(list))
+	for _, l := range list {
+		ports[int(l.ID)] = network.Port{
+			Proto: moss.Protocol(l.Spec.Proto), HostIP: l.Spec.HostIP, HostPort: l.Spec.HostPort, ChildIP: l.Spec.ChildIP, ChildPort: l.Spec.ChildPort,
+		}
+	}
+	return ports, nil
+}
+
+// classified gives the holder's errors their class.
+func classified(err error) error {
+	for reason, class := range map[error]moss.Class{
+		rootless.ErrPortInUse: moss.Conflict, rootless.ErrPortPrivileged: moss.Forbidden, rootless.ErrPortProto: moss.NotImplemented,
+		rootless.ErrPortAddress: moss.Invalid, rootless.ErrPortUnknown: moss.NotFound, rootless.ErrNotRunning: moss.Unavailable,
+	} {
+		if errors.Is(err, reason) {
+			return &moss.Error{Class: class, Err: err}
+		}
+	}
+	return err
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/moss-containers/moss/pkg/config"
+)
+
+// drainGrace is how long requests under way get after SIGTERM.
+const drainGrace = 3 * time.Second
+
+// serve runs the daemon until ctx ends.
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
+	begun := time.Now()
+	d, err := wire(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+
+	fresh, remember, err := newHolder(cfg)
+	if err != nil {
+		return err
+	}
+	if err := d.sd.Status("restoring containers"); err != nil {
+		return err
+	}
+	if err := d.engine.Restore(ctx, fresh); err != nil {
+		return err
+	}
+	if err := remember(); err != nil {
+		return err
+	}
+	listeners, err := d.listeners(ctx)
+	if err != nil {
+		return err
+	}
+
+	// The units are watched for a little longer than requests are served, so that
+	// the ends of containers that go down with the holder are still written down.
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return ignoreEnd(watching, d.engine.Watch(watching)) })
+	for _, l := range listeners {
+		tasks.Go(func() error { return d.api.Serve(ctx, l, drainGrace) })
+	}
+	tasks.Go(func() error {
+		d.sd.KeepAlive(ctx, d.alive, func(err error) { log.Error("the daemon does not answer its watchdog", "error", err) })
+		return nil
+	})
+	tasks.Go(func() error {
+		<-ctx.Done()
+		d.engine.Quiesce()
+		err := d.sd.Stopping()
+		last := context.WithoutCancel(ctx)
+		err = errors.Join(err, d.units.Settle(last)) // what the manager has told by now
+		if d.host.GoingDown(last) {
+			d.engine.AwaitIdle(last)
+		}
+		stopWatching()
+		return err
+	})
+	log.Info("ready", "after", time.Since(begun).Round(time.Millisecond), "network", d.holder.NetworkDriver)
+	if err := d.sd.Ready("serving " + cfg.Socket()); err != nil {
+		return err
+	}
+	return tasks.Wait()
+}
+
+// alive is the watchdog's self-check: the engine and the manager's connection answer.
+func (d *daemon) alive(ctx context.Context) error {
+	_, err := d.engine.System().Info(ctx)
+	return err
+}
+
+// newHolder says whether the holder of the namespaces is another one than this
+// engine last ran in; remember keeps that it has been seen, in the holder's
+// state directory, which does not outlive it.
+func newHolder(cfg config.Config) (fresh bool, remember func() error, err error) {
+	path := filepath.Join(cfg.Rootless(), "restored")
+	_, err = os.Stat(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, nil, err
+	}
+	return err != nil, func() error { return os.WriteFile(path, nil, 0o600) }, nil
+}
+
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the end was asked for
+	}
+	return err
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/api"
+	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/engine"
+	"github.com/moss-containers/moss/pkg/events"
+	"github.com/moss-containers/moss/pkg/image"
+	"github.com/moss-containers/moss/pkg/logbridge"
+	"github.com/moss-containers/moss/pkg/logs"
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/network"
+	"github.com/moss-containers/moss/pkg/records"
+	ociruntime "github.com/moss-containers/moss/pkg/runtime"
+	"github.com/moss-containers/moss/pkg/sd"
+	"github.com/moss-containers/moss/pkg/stdio"
+	"github.com/moss-containers/moss/pkg/storage"
+	"github.com/moss-containers/moss/pkg/units"
+	"github.com/moss-containers/moss/pkg/version"
+	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/userns"
+)
+
+// daemon is everything put together; close undoes it in reverse.
+type daemon struct {
+	cfg    config.Config
+	log    *slog.Logger
+	sd     *sd.Notifier
+	files  *sd.Inherited
+	holder rootless.Info
+	units  *units.Manager
+	host   *machine
+	engine *engine.Engine
+	api    *api.Server
+	closer []func() error
+}
+
+// wire puts the daemon together: the picture in DESIGN.md, in Go.
+func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, err error) {
+	d = &daemon{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	logbridge.Install(ctx, part(log, "libraries"))
+	if err := inNamespaces(); err != nil {
+		return d, err
+	}
+	if d.sd, err = sd.NewNotifier(); err != nil {
+		return d, err
+	}
+	if d.files, err = sd.Inherit(); err != nil {
+		return d, err
+	}
+	if d.holder, err = rootless.ReadInfo(cfg.Rootless()); err != nil {
+		return d, err
+	}
+	uid, err := userns.OuterUID()
+	if err != nil {
+		return d, err
+	}
+	outer := int(uid)
+
+	if d.units, err = units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &outer, RuntimeDir: filepath.Dir(cfg.Run), Log: part(log, "units")}); err != nil {
+		return d, err
+	}
+	d.closer = append(d.closer, d.units.Close)
+	rec, err := records.Open(cfg.Records(), cfg.Volatile())
+	if err != nil {
+		return d, err
+	}
+	d.closer = append(d.closer, rec.Close)
+	store, err := storage.Open(ctx, storage.Options{
+		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, Log: part(log, "storage"),
+	})
+	if err != nil {
+		return d, err
+	}
+	d.closer = append(d.closer, store.Close)
+	images, err := image.New(store.Store(), image.Options{TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image")})
+	if err != nil {
+		return d, err
+	}
+	nets, err := network.New(networkConfig(cfg, d.holder))
+	if err != nil {
+		return d, err
+	}
+	d.closer = append(d.closer, nets.Close)
+	oci, err := ociruntime.New(ociruntime.Config{
+		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(),
+	})
+	if err != nil {
+		return d, err
+	}
+	streams, err := stdio.New(stdio.Config{Store: sd.Store{Notifier: d.sd, Inherited: d.files}, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console")})
+	if err != nil {
+		return d, err
+	}
+	id, err := rec.EngineID()
+	if err != nil {
+		return d, err
+	}
+
+	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
+	bus := new(events.Bus)
+	d.engine = engine.New(engine.Deps{
+		Images: images, Archives: images, Rootfs: store, Networks: nets, Runtime: oci, Units: d.units,
+		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
+		Host: d.host, Log: part(log, "engine"),
+	}, engine.Options{
+		ID: id, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
+		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime,
+		LogConfig: moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions},
+	})
+	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
+	d.api = api.New(api.Options{
+		Containers: d.engine.Containers(), Views: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
+		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Networks: d.engine.Networking(), System: d.engine.System(),
+		Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
+	})
+	return d, nil
+}
+
+// close undoes wire in reverse and joins the errors.
+func (d *daemon) close() error {
+	var errs []error
+	for _, undo := range slices.Backward(d.closer) {
+		errs = append(errs, undo())
+	}
+	d.closer = nil
+	return errors.Join(errs...)
+}
+
+func part(log *slog.Logger, component string) *slog.Logger { return log.With("component", component) }
+
+// inNamespaces makes sure that this process is where moss.service puts it, and
+// that execs it starts become its children.
+func inNamespaces() error {
+	if !userns.Joined() {
+		if err := userns.CheckNotRoot(); err != nil {
+			return err
+		}
+		return fmt.Errorf("mossd is run by moss.service, inside the namespaces of moss-rootless.service: set it up with 'moss setup', or set %s to the holder's state directory", userns.JoinEnv)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot become a child subreaper: %w", err)
+	}
+	return nil
+}
+
+// beside is a program that was installed together with this one.
+func beside(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(self), name)
+}
+
+// listeners are systemd's sockets, or the engine's own one when nobody passed any.
+func (d *daemon) listeners(ctx context.Context) ([]net.Listener, error) {
+	if l := d.files.Listeners(d.cfg.Prefix + ".socket"); len(l) > 0 {
+		return l, nil
+	}
+	ctx = context.WithoutCancel(ctx) // a call cut short would not tell that someone is there
+	path := d.cfg.Socket()
+	if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
+		_ = c.Close() // it only told that someone is there
+		return nil, fmt.Errorf("cannot listen at %s: another daemon does", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{l}, nil
+}

@@ -1,0 +1,221 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// MaxVersion is the newest API version spoken: that of the moby/api module.
+// MinVersion is the oldest, as docker's daemons have it.
+const (
+	MaxVersion = "1.56"
+	MinVersion = "1.24"
+)
+
+// maxJSON bounds the body of a request that is decoded as JSON, in bytes.
+const maxJSON = 4 << 20
+
+// Options are what the API is made of. Every service is needed.
+type Options struct {
+	Containers Containers
+	Views      ContainerViews
+	Signals    ContainerSignals
+	Execs      Execs
+	Images     Images
+	Archives   ImageArchives
+	Networks   Networks
+	System     System
+
+	Log *slog.Logger // with its component attribute; nil means slog.Default()
+
+	// Version, GitCommit and BuildTime (RFC 3339) are told by /version.
+	Version   string
+	GitCommit string
+	BuildTime string
+
+	// Peers are the user ids, as this process sees them, that may use a unix
+	// socket; nil means this process's own. In the user namespace the owner is 0.
+	Peers []uint32
+}
+
+// Server answers the Engine API. It is an http.Handler; Serve adds the
+// listener's part: peer credentials and an orderly end.
+type Server struct {
+	o    Options
+	log  *slog.Logger
+	now  func() time.Time
+	base []route
+
+	// relabel says that SELinux is on, so that :z and :Z would have to do something.
+	relabel func() bool
+	ncpu    int
+
+	closing context.Context // ends the streams
+	close   context.CancelFunc
+
+	mu       sync.Mutex
+	hijacked map[net.Conn]struct{} // guarded by mu
+	streams  sync.WaitGroup        // the handlers that hold a hijacked connection
+
+	driver atomic.Pointer[string] // the storage driver's name, once known
+}
+
+// New makes the API of the given services.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.Default().With("component", "api")
+	}
+	if o.Version == "" {
+		o.Version = "dev"
+	}
+	if o.Peers == nil {
+		o.Peers = []uint32{uint32(os.Getuid())}
+	}
+	s := &Server{
+		o: o, log: o.Log, now: time.Now,
+		relabel: selinuxEnabled, ncpu: runtime.NumCPU(),
+		hijacked: map[net.Conn]struct{}{}, base: routes(),
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	return s
+}
+
+// request is one request on its way to a handler.
+type request struct {
+	*http.Request
+	query
+	version version
+	name    string // the variable part of the path
+}
+
+// handler answers one request: it decodes, calls one service and encodes. An
+// error returned after the answer has begun is only logged.
+type handler func(*Server, *response, *request) error
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
+	w := &response{ResponseWriter: hw}
+	start := s.now()
+	s.headers(w)
+	defer func() {
+		if v := recover(); v != nil {
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(v)
+			}
+			s.log.Error("a handler panicked", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			if !w.begun {
+				writeError(w, moss.Errorf(moss.Internal, "a fault in moss: %v", v), version{})
+			}
+		}
+		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path, "status", w.status, "took", s.now().Sub(start))
+	}()
+	v, err := s.serve(w, hr)
+	if err == nil {
+		return
+	}
+	if statusOf(err) >= http.StatusInternalServerError && moss.ClassOf(err) == moss.Internal {
+		s.log.Error("a request failed", "method", hr.Method, "path", hr.URL.Path, "error", err)
+	}
+	if !w.begun {
+		writeError(w, err, v)
+	} else {
+		s.log.Debug("an answer was cut short", "method", hr.Method, "path", hr.URL.Path, "error", err)
+	}
+}
+
+func (s *Server) headers(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Api-Version", MaxVersion)
+	h.Set("Docker-Experimental", "false")
+	h.Set("Ostype", runtime.GOOS)
+	h.Set("Server", "moss/"+s.o.Version+" ("+runtime.GOOS+")")
+}
+
+func (s *Server) serve(w *response, r *http.Request) (version, error) {
+	if err := s.allowed(r.Context()); err != nil {
+		return version{}, err
+	}
+	path, asked := splitVersion(r.URL.Path)
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusOK)
+		return version{}, nil
+	}
+	rt, name, ok := find(s.base, r.Method, path)
+	if !ok {
+		return version{}, moss.Errorf(moss.NotFound, "page not found")
+	}
+	v, err := checkVersion(asked)
+	if err != nil {
+		return v, err
+	}
+	if v.before(rt.min) {
+		return v, moss.Errorf(moss.NotFound, "page not found: %s %s needs API version %s", r.Method, path, rt.min)
+	}
+	q, err := parseQuery(r)
+	if err != nil {
+		return v, err
+	}
+	return v, rt.handle(s, w, &request{Request: r, query: q, version: v, name: name})
+}
+
+// stream returns a context for an answer that goes on until someone ends it:
+// the client by leaving, or the server when it closes.
+func (s *Server) stream(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.closing, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// response remembers whether the answer has begun.
+type response struct {
+	http.ResponseWriter
+	begun  bool
+	status int
+}
+
+func (w *response) WriteHeader(status int) {
+	if !w.begun {
+		w.begun, w.status = true, status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if !w.begun {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// flush sends what is written, headers included.
+func (w *response) flush() {
+	if !w.begun {
+		w.WriteHeader(http.StatusOK)
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush() // a lost client shows at the next write
+}
+
+// selinuxEnabled says whether the kernel has SELinux switched on.
+func selinuxEnabled() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
+}
+
+// containerRef is a container's name or id as docker's clients send it.
+func (r *request) containerRef() string { return strings.TrimPrefix(r.name, "/") }

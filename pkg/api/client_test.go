@@ -1,0 +1,375 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+func TestNewestVersion(t *testing.T) {
+	if MaxVersion != client.MaxAPIVersion {
+		t.Errorf("MaxVersion is %s, moby's client speaks %s", MaxVersion, client.MaxAPIVersion)
+	}
+}
+
+func TestClientPing(t *testing.T) {
+	socket, _ := serve(t)
+	c := dial(t, socket)
+	p, err := c.Ping(t.Context(), client.PingOptions{NegotiateAPIVersion: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.APIVersion != MaxVersion || p.OSType != "linux" || c.ClientVersion() != MaxVersion {
+		t.Errorf("ping: %+v, client at %s", p, c.ClientVersion())
+	}
+}
+
+func create(t *testing.T, c *client.Client, cfg container.Config) string {
+	t.Helper()
+	cfg.Image = "busybox"
+	r, err := c.ContainerCreate(t.Context(), client.ContainerCreateOptions{Config: &cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.ID
+}
+
+// TestClientAttachEcho sends more than any buffer through an echo and relies on
+// the half-close for its end.
+func TestClientAttachEcho(t *testing.T) {
+	socket, _ := serve(t)
+	c := dial(t, socket)
+	id := create(t, c, container.Config{OpenStdin: true, AttachStdin: true, AttachStdout: true})
+	a, err := c.ContainerAttach(t.Context(), id, client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if mt, _ := a.MediaType(); mt != multiplex {
+		t.Errorf("media type %q", mt)
+	}
+	if _, err := c.ContainerStart(t.Context(), id, client.ContainerStartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 8<<20)
+	_, _ = rand.Read(want)
+	go func() {
+		_, _ = a.Conn.Write(want)
+		_ = a.CloseWrite()
+	}()
+	var got, stderr bytes.Buffer
+	if _, err := stdcopy.StdCopy(&got, &stderr, a.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) || stderr.Len() != 0 {
+		t.Errorf("the echo has %d bytes of %d, stderr %d", got.Len(), len(want), stderr.Len())
+	}
+}
+
+func TestClientAttachTTY(t *testing.T) {
+	socket, _ := serve(t)
+	c := dial(t, socket)
+	id := create(t, c, container.Config{Tty: true})
+	a, err := c.ContainerAttach(t.Context(), id, client.ContainerAttachOptions{Stream: true, Stdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if mt, _ := a.MediaType(); mt != rawStream {
+		t.Errorf("media type %q", mt)
+	}
+	if _, err := c.ContainerStart(t.Context(), id, client.ContainerStartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(a.Reader)
+	if err != nil || string(out) != "to stdout\n" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// TestClientUnreadInput: output must arrive though the process never reads its
+// input; closing with input unread would reset the connection.
+func TestClientUnreadInput(t *testing.T) {
+	socket, w := serve(t)
+	c := dial(t, socket)
+	id := create(t, c, container.Config{OpenStdin: true})
+	a, err := c.ContainerAttach(t.Context(), id, client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	p, _ := w.get(id)
+	w.mu.Lock()
+	p.a[0].Stdin = nil
+	w.mu.Unlock()
+	if _, err := a.Conn.Write([]byte(strings.Repeat("unread", 1000))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ContainerStart(t.Context(), id, client.ContainerStartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := stdcopy.StdCopy(&out, io.Discard, a.Reader); err != nil || out.String() != "to stdout\n" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
+// TestClientLeaves: a client that goes away ends its attachment, one that only
+// ends its input does not.
+func TestClientLeaves(t *testing.T) {
+	for _, stdin := range []bool{false, true} {
+		socket, w := serve(t)
+		c := dial(t, socket)
+		id := create(t, c, container.Config{OpenStdin: true})
+		a, err := c.ContainerAttach(t.Context(), id, client.ContainerAttachOptions{Stream: true, Stdin: stdin, Stdout: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Conn.Write([]byte("input that nobody reads")); err != nil {
+			t.Fatal(err)
+		}
+		_ = a.CloseWrite()
+		select {
+		case <-w.left:
+			t.Errorf("stdin %v: ending the input ended the attachment", stdin)
+		case <-time.After(50 * time.Millisecond):
+		}
+		a.Close()
+		select {
+		case <-w.left:
+		case <-time.After(10 * time.Second):
+			t.Errorf("stdin %v: the attachment outlives its client", stdin)
+		}
+	}
+}
+
+func TestClientAttachMissing(t *testing.T) {
+	socket, _ := serve(t)
+	_, err := dial(t, socket).ContainerAttach(t.Context(), "nobody", client.ContainerAttachOptions{Stream: true})
+	if err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClientWait(t *testing.T) {
+	socket, _ := serve(t)
+	c := dial(t, socket)
+	id := create(t, c, container.Config{Cmd: []string{"exit", "7"}})
+	// ContainerWait returns once the header is there: before the start.
+	w := c.ContainerWait(t.Context(), id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
+	if _, err := c.ContainerStart(t.Context(), id, client.ContainerStartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case r := <-w.Result:
+		if r.StatusCode != 7 || r.Error != nil {
+			t.Errorf("got %+v", r)
+		}
+	case err := <-w.Error:
+		t.Error(err)
+	}
+}
+
+func TestClientLogs(t *testing.T) {
+	socket, w := serve(t)
+	c := dial(t, socket)
+	id := create(t, c, container.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := c.ContainerLogs(ctx, id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Details: true, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantOut := "2024-05-06T07:08:09.000000010Z a=1,b=2 one\n"
+	wantErr := "2024-05-06T07:08:09.000000010Z  half line\n"
+	var out, errs bytes.Buffer
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = stdcopy.StdCopy(&out, io.MultiWriter(&errs, writerFunc(func(p []byte) (int, error) {
+			if bytes.HasSuffix(p, []byte("\n")) {
+				cancel() // everything has come while the log goes on
+			}
+			return len(p), nil
+		})), r)
+	}()
+	<-done
+	if out.String() != wantOut || errs.String() != wantErr {
+		t.Errorf("got %q and %q", out.String(), errs.String())
+	}
+	w.noLogs = moss.Errorf(moss.NotImplemented, "configured logging driver does not support reading")
+	_, err = c.ContainerLogs(t.Context(), id, client.ContainerLogsOptions{ShowStdout: true, Follow: true})
+	if err == nil || !strings.Contains(err.Error(), "does not support reading") {
+		t.Errorf("unreadable log: %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestClientExec(t *testing.T) {
+	socket, _ := serve(t)
+	c := dial(t, socket)
+	id := create(t, c, container.Config{})
+	for _, tc := range []struct {
+		cmd, in, want string
+		code          int
+	}{
+		{"true", "", "exec out\n", 0},
+		{"cat", "some input", "some input", 0},
+		{"missing", "", "exec: \"missing\": executable file not found in $PATH\r\n", 127},
+	} {
+		e, err := c.ExecCreate(t.Context(), id, client.ExecCreateOptions{Cmd: []string{tc.cmd}, AttachStdin: tc.in != "", AttachStdout: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := c.ExecAttach(t.Context(), e.ID, client.ExecAttachOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(a.Conn, tc.in)
+		_ = a.CloseWrite()
+		var out bytes.Buffer
+		if _, err := stdcopy.StdCopy(&out, io.Discard, a.Reader); err != nil || out.String() != tc.want {
+			t.Errorf("%s: got %q, %v", tc.cmd, out.String(), err)
+		}
+		a.Close()
+		st, err := c.ExecInspect(t.Context(), e.ID, client.ExecInspectOptions{})
+		if err != nil || st.ExitCode != tc.code {
+			t.Errorf("%s: exit code %d, %v", tc.cmd, st.ExitCode, err)
+		}
+		if _, err := c.ExecStart(t.Context(), e.ID, client.ExecStartOptions{Detach: true}); err == nil {
+			t.Errorf("%s: started twice", tc.cmd)
+		}
+	}
+}
+
+func TestClientEvents(t *testing.T) {
+	socket, w := serve(t)
+	c := dial(t, socket)
+	res := c.Events(t.Context(), client.EventsListOptions{Filters: client.Filters{}.Add("type", "container").Add("event", "start", "exec_start").Add("image", "busybox")})
+	at := time.Unix(5, 6)
+	for _, e := range []moss.Event{
+		{Type: moss.ImageEvent, Action: "tag", ActorID: "sha256:1", Time: at},
+		{Type: moss.ContainerEvent, Action: "start", ActorID: "c0", Time: at, Attributes: map[string]string{"image": "alpine:3"}},
+		{Type: moss.ContainerEvent, Action: "start", ActorID: "c1", Time: at, Attributes: map[string]string{"image": "busybox:latest", "name": "web"}},
+		{Type: moss.ContainerEvent, Action: "exec_start: sh", ActorID: "c2", Time: at, Attributes: map[string]string{"image": "busybox"}},
+	} {
+		w.events <- e
+	}
+	for _, want := range []string{"c1", "c2"} {
+		select {
+		case m := <-res.Messages:
+			if m.Actor.ID != want || m.TimeNano != at.UnixNano() || m.Scope != "local" {
+				t.Errorf("got %+v, want %s", m, want)
+			}
+		case err := <-res.Err:
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestClientImages(t *testing.T) {
+	socket, _ := serve(t)
+	c := dial(t, socket)
+	list, err := c.ImageList(t.Context(), client.ImageListOptions{Filters: client.Filters{}.Add("reference", "busy*").Add("dangling", "false").Add("label", "kind")})
+	if err != nil || len(list.Items) != 1 || list.Items[0].RepoTags[0] != "busybox:latest" || list.Items[0].Size != busybox.Size {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+	if _, err := c.ImageInspect(t.Context(), "me/tools:1"); err != nil {
+		t.Errorf("inspect of a name with a slash: %v", err)
+	}
+	h, err := c.ImageHistory(t.Context(), "busybox")
+	if err != nil || len(h.Items) != 2 || h.Items[0].ID != string(busybox.ID) || h.Items[1].Size != busybox.Size {
+		t.Errorf("history: %+v, %v", h, err)
+	}
+	in := "good" + strings.Repeat("x", 3<<20) // more than net/http would read on its own
+	r, err := c.ImageLoad(t.Context(), strings.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(r)
+	_ = r.Close()
+	want := `{"status":"layer 1"}
+{"status":"3145728 bytes more"}
+{"stream":"Loaded image: busybox:latest\n"}
+{"stream":"Loaded image ID: sha256:dd\n"}
+`
+	if err != nil || string(out) != want {
+		t.Errorf("load: %q, %v", out, err)
+	}
+	if _, err := c.ImageLoad(t.Context(), strings.NewReader("rubbish")); err == nil || !strings.Contains(err.Error(), "not an image archive") {
+		t.Errorf("load of rubbish: %v", err)
+	}
+	p, err := c.ImagePull(t.Context(), "busybox:latest", client.ImagePullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := io.ReadAll(p); err != nil || !strings.Contains(string(out), "Status: Image is up to date for busybox:latest") {
+		t.Errorf("pull: %q, %v", out, err)
+	}
+	_ = p.Close()
+	if _, err := c.ImagePull(t.Context(), "other:1", client.ImagePullOptions{}); err == nil || !strings.Contains(err.Error(), "docker load") {
+		t.Errorf("pull of another: %v", err)
+	}
+}
+
+// TestDockerCLI runs the docker command against the fakes.
+func TestDockerCLI(t *testing.T) {
+	docker, err := exec.LookPath("docker")
+	if err != nil {
+		t.Skip("there is no docker command")
+	}
+	socket, _ := serve(t)
+	home := t.TempDir()
+	for _, tc := range []struct {
+		args, in, want string
+		code           int
+	}{
+		{"version --format {{.Server.Platform.Name}}-{{.Server.Version}}", "", "moss-0.1.0\n", 0},
+		{"info --format {{.Driver}}/{{.CgroupDriver}}/{{.SecurityOptions}}", "", "overlay/systemd/[name=seccomp,profile=builtin name=rootless name=cgroupns]\n", 0},
+		{"run busybox", "", "to stdout\nto stderr\n", 0},
+		{"run --rm --name gone busybox exit 9", "", "to stdout\nto stderr\n", 9},
+		{"run -i --rm --name echo busybox", "hello", "hello", 0},
+		{"ps -a --format {{.Names}}|{{.Status}}", "", "quiet_moss|Exited (0) Less than a second ago\n", 0},
+		{"run -d --name up -p 8080:80 --tmpfs /t -e A=b -v /:/host:ro -m 64m --restart on-failure:3 busybox", "", "*", 0},
+		{"inspect -f {{.HostConfig.Memory}},{{.HostConfig.RestartPolicy}},{{.HostConfig.PortBindings}},{{.NetworkSettings.IPAddress}},{{.Config.Env}} up", "", "67108864,{on-failure 3},map[80/tcp:[{ 8080}]],,[A=b]\n", 0},
+		{"exec quiet_moss x", "", "exec out\n", 0},
+		{"exec quiet_moss missing", "", "exec: \"missing\": executable file not found in $PATH\r\n", 127},
+		{"logs quiet_moss", "", "one\nhalf line\n", 0},
+		{"images -q --no-trunc busybox", "", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n", 0},
+		{"images --format {{.Repository}}:{{.Tag}} me/*", "", "me/tools:1\n", 0},
+		{"network ls --format {{.Name}}", "", "bridge\nhost\nnone\n", 0},
+		{"volume ls -q", "", "", 0},
+		{"run -v named:/x busybox", "", "docker: Error response from daemon: moss does not do named volumes (-v named:/x) yet: moss keeps no volumes yet; use a bind: -v /absolute/path:/in/the/container*", 125},
+		{"run --init busybox", "", "docker: Error response from daemon: moss does not do --init yet: use an image with an init of its own, such as tini*", 125},
+		{"pull other:1", "", "Error response from daemon: moss does not pull yet: use docker load\n", 1},
+		{"ps -s", "", "Error response from daemon: moss does not do sizes of containers (size=1) yet: leave out -s\n", 1},
+		{"rename quiet_moss x", "", "Error response from daemon: moss does not rename containers yet: remove the container and create it with the new --name\n*", 1},
+		{"rm quiet_moss", "", "quiet_moss\n", 0},
+	} {
+		cmd := exec.CommandContext(t.Context(), docker, strings.Split(tc.args, " ")...)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket, "HOME="+home)
+		cmd.Stdin = strings.NewReader(tc.in)
+		out, _ := cmd.CombinedOutput()
+		// What follows a * is the client's own, and its versions differ.
+		want, open := strings.CutSuffix(tc.want, "*")
+		matches := string(out) == want || open && strings.HasPrefix(string(out), want)
+		if code := cmd.ProcessState.ExitCode(); code != tc.code || !matches {
+			t.Errorf("docker %s: exit code %d, output:\n%q\nwant %d,\n%q", tc.args, code, out, tc.code, tc.want)
+		}
+	}
+}

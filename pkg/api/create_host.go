@@ -1,0 +1,146 @@
+package api
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// host carries over the part of HostConfig that needs little thought.
+func (d *createDecoder) host() error {
+	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
+	size, err := consoleSize(&in.ConsoleSize)
+	if err != nil {
+		return err
+	}
+	out.ConsoleSize = size
+	err = first(
+		func() error {
+			return refuseIf(in.VolumeDriver != "" && in.VolumeDriver != "local", "volume drivers (HostConfig.VolumeDriver)", bindHint)
+		},
+		func() error {
+			return refuseIf(len(in.VolumesFrom) > 0, "--volumes-from", "name the same binds again with -v")
+		},
+		func() error {
+			return refuseIf(len(in.Links) > 0, "--link", "publish a port of the other container and reach it there")
+		},
+		func() error {
+			return refuseIf(in.Cgroup != "", "HostConfig.Cgroup", "each container has a cgroup of its own")
+		},
+		func() error { return refuseIf(len(in.StorageOpt) > 0, "--storage-opt", "leave it out") },
+		func() error {
+			return refuseIf(in.Init != nil && *in.Init, "--init", "use an image with an init of its own, such as tini")
+		},
+		d.restart,
+	)
+	if err != nil {
+		return err
+	}
+	if in.Isolation != "" && in.Isolation != "default" {
+		return invalid("invalid isolation %q: it is for Windows containers", in.Isolation)
+	}
+	if in.ShmSize < 0 {
+		return invalid("SHM size can not be less than 0")
+	}
+	if in.OomScoreAdj < -1000 || in.OomScoreAdj > 1000 {
+		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", in.OomScoreAdj)
+	}
+	if in.Umask != nil && *in.Umask > 0o777 {
+		return invalid("invalid Umask %#o: at most 0777", *in.Umask)
+	}
+	for _, h := range in.ExtraHosts {
+		if err := validHost(h); err != nil {
+			return err
+		}
+	}
+	out.ContainerIDFile, out.Annotations = in.ContainerIDFile, in.Annotations
+	// No driver means the engine's default.
+	out.LogConfig = moss.LogConfig{Driver: in.LogConfig.Type, Options: in.LogConfig.Config}
+	out.AutoRemove, out.PublishAll, out.ReadonlyRootfs = in.AutoRemove, in.PublishAllPorts, in.ReadonlyRootfs
+	out.GroupAdd, out.DNS, out.DNSOptions, out.DNSSearch, out.ExtraHosts = in.GroupAdd, in.DNS, in.DNSOptions, in.DNSSearch, in.ExtraHosts
+	out.ShmSize, out.Sysctls, out.OomScoreAdj = in.ShmSize, in.Sysctls, in.OomScoreAdj
+	out.Runtime, out.Umask = in.Runtime, in.Umask
+	return nil
+}
+
+func (d *createDecoder) restart() error {
+	in := d.in.HostConfig.RestartPolicy
+	if err := container.ValidateRestartPolicy(in); err != nil {
+		return invalid("%w", err)
+	}
+	mode := moss.RestartMode(in.Name)
+	if mode == "" {
+		mode = moss.RestartNo
+	}
+	if d.in.HostConfig.AutoRemove && mode != moss.RestartNo {
+		return invalid("can't create 'AutoRemove' container with restart policy")
+	}
+	d.out.Host.RestartPolicy = moss.RestartPolicy{Mode: mode, MaxRetries: in.MaximumRetryCount}
+	if mode != moss.RestartOnFailure {
+		d.out.Host.RestartPolicy.MaxRetries = 0
+	}
+	return nil
+}
+
+// validHost checks name:address; the address may be host-gateway.
+func validHost(h string) error {
+	name, addr, ok := strings.Cut(h, ":")
+	if !ok {
+		name, addr, ok = strings.Cut(h, "=")
+	}
+	if !ok || name == "" {
+		return invalid("bad format for add-host: %q", h)
+	}
+	if addr == "host-gateway" {
+		return nil
+	}
+	if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
+		return invalid("invalid IP address in add-host: %q", addr)
+	}
+	return nil
+}
+
+// namespaces reads the modes of the namespaces other than the network's.
+func (d *createDecoder) namespaces() error {
+	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
+	switch in.CgroupnsMode {
+	case "", "private":
+		out.CgroupNS = "private"
+	case "host":
+		out.CgroupNS = "host"
+	default:
+		return invalid("invalid cgroup namespace mode: %v", in.CgroupnsMode)
+	}
+	switch m := in.IpcMode; {
+	case m == "" || m == "private":
+		out.IpcMode = "private"
+	case m == "none" || m == "host":
+		out.IpcMode = string(m)
+	case m == "shareable" || m.IsContainer():
+		return notYet("shared IPC namespaces (HostConfig.IpcMode "+string(m)+")", "use --ipc private, host or none")
+	default:
+		return invalid("invalid IPC mode: %v", m)
+	}
+	switch m := in.PidMode; {
+	case m == "" || m == "host":
+		out.PidMode = string(m)
+	case m.IsContainer():
+		return notYet("shared pid namespaces (HostConfig.PidMode "+string(m)+")", "leave out --pid or use --pid host")
+	default:
+		return invalid("invalid PID mode: %v", m)
+	}
+	if in.UTSMode != "" && in.UTSMode != "host" {
+		return invalid("invalid UTS mode: %v", in.UTSMode)
+	}
+	out.UTSMode = string(in.UTSMode)
+	switch in.UsernsMode {
+	case "":
+		return nil
+	case "host":
+		return notYet("HostConfig.UsernsMode host", "every container shares the engine's user namespace already: leave it out")
+	}
+	return invalid("invalid userns mode: %v", in.UsernsMode)
+}

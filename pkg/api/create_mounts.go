@@ -1,0 +1,254 @@
+package api
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/mount"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+const bindHint = "moss keeps no volumes yet; use a bind: -v /absolute/path:/in/the/container"
+
+// mounts reads Binds, Tmpfs and Mounts.
+func (d *createDecoder) mounts() error {
+	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
+	out.Binds = in.Binds
+	for _, b := range in.Binds {
+		m, err := d.s.parseBind(b)
+		if err != nil {
+			return err
+		}
+		out.Mounts = append(out.Mounts, m)
+	}
+	for _, target := range slices.Sorted(maps.Keys(in.Tmpfs)) {
+		m, err := tmpfs(target, in.Tmpfs[target])
+		if err != nil {
+			return err
+		}
+		out.Mounts = append(out.Mounts, m)
+	}
+	for _, spec := range in.Mounts {
+		m, err := d.mount(spec)
+		if err != nil {
+			return err
+		}
+		out.Mounts = append(out.Mounts, m)
+	}
+	seen := map[string]bool{}
+	for _, m := range out.Mounts {
+		if seen[m.Target] {
+			return invalid("Duplicate mount point: %s", m.Target)
+		}
+		seen[m.Target] = true
+	}
+	return nil
+}
+
+var propagations = []string{"rprivate", "private", "rshared", "shared", "rslave", "slave"}
+
+// parseBind reads docker's source:target[:options].
+func (s *Server) parseBind(raw string) (moss.MountPoint, error) {
+	m := moss.MountPoint{Type: moss.MountBind, CreateSource: true, Propagation: "rprivate"}
+	parts := strings.Split(raw, ":")
+	switch {
+	case parts[0] == "" || len(parts) > 3:
+		return m, invalid("invalid volume specification: '%s'", raw)
+	case len(parts) == 1:
+		return m, notYet("anonymous volumes (-v "+raw+")", bindHint)
+	case len(parts) == 2 && s.bindOptions(&m, parts[1], raw) == nil:
+		return m, invalid("invalid volume specification: '%s'", raw) // options without a target
+	}
+	m.Source, m.Target = parts[0], parts[1]
+	if !path.IsAbs(m.Source) {
+		return m, notYet("named volumes (-v "+raw+")", bindHint)
+	}
+	if err := validTarget(m.Target); err != nil {
+		return m, invalid("invalid volume specification: '%s': %w", raw, err)
+	}
+	m.Source, m.Target = path.Clean(m.Source), path.Clean(m.Target)
+	if len(parts) == 3 {
+		m.Mode = parts[2]
+		m.ReadOnly, m.Propagation = false, "rprivate"
+		if err := s.bindOptions(&m, m.Mode, raw); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// bindOptions reads the comma-separated options of -v, at most one of a kind.
+func (s *Server) bindOptions(m *moss.MountPoint, opts, raw string) error {
+	seen := map[string]bool{}
+	for o := range strings.SplitSeq(opts, ",") {
+		kind := ""
+		switch {
+		case o == "rw" || o == "ro":
+			kind, m.ReadOnly = "access", o == "ro"
+		case slices.Contains(propagations, o):
+			kind, m.Propagation = "propagation", o
+		case o == "consistent" || o == "cached" || o == "delegated":
+			kind = "consistency" // says something on a Mac only
+		case o == "z" || o == "Z":
+			kind = "label"
+			if s.relabel() {
+				return notYet("relabelling for SELinux (-v "+raw+")", "relabel with chcon, or use --security-opt label=disable without :"+o)
+			}
+		case o == "" && opts == "":
+			return nil
+		default:
+			return invalid("invalid mode: %s", opts)
+		}
+		if seen[kind] {
+			return invalid("invalid mode: %s", opts)
+		}
+		seen[kind] = true
+	}
+	return nil
+}
+
+func validTarget(target string) error {
+	switch {
+	case !path.IsAbs(target):
+		return invalid("invalid mount path: '%s' mount path must be absolute", target)
+	case path.Clean(target) == "/":
+		return invalid("invalid specification: destination can't be '/'")
+	case strings.ContainsRune(target, 0):
+		return invalid("invalid mount path: it has a NUL byte")
+	}
+	return nil
+}
+
+// tmpfsFlags are the words that may stand among a tmpfs's options by themselves.
+var tmpfsFlags = strings.Fields("rw ro exec noexec suid nosuid dev nodev sync async dirsync atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime")
+
+// tmpfsValues are the options with a value, tmpfs(5).
+var tmpfsValues = strings.Fields("size mode uid gid nr_inodes nr_blocks mpol")
+
+func tmpfs(target, options string) (moss.MountPoint, error) {
+	m := moss.MountPoint{Type: moss.MountTmpfs, TmpfsOptions: options}
+	if err := validTarget(target); err != nil {
+		return m, err
+	}
+	m.Target = path.Clean(target)
+	if options == "" {
+		return m, nil
+	}
+	for o := range strings.SplitSeq(options, ",") {
+		key, value, valued := strings.Cut(o, "=")
+		if valued && (value == "" || !slices.Contains(tmpfsValues, key)) || !valued && !slices.Contains(tmpfsFlags, key) {
+			return m, invalid("invalid tmpfs option %q of %s", o, target)
+		}
+		m.ReadOnly = m.ReadOnly && o != "rw" || o == "ro"
+	}
+	return m, nil
+}
+
+// mount reads one of HostConfig.Mounts.
+func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
+	bad := func(err error) (moss.MountPoint, error) {
+		return moss.MountPoint{}, moss.Errorf(moss.ClassOf(err), "invalid mount config for type %q: %w", in.Type, err)
+	}
+	switch in.Consistency {
+	case "", "default", "consistent", "cached", "delegated": // says something on a Mac only
+	default:
+		return bad(invalid("invalid consistency %q", in.Consistency))
+	}
+	switch in.Type {
+	case mount.TypeBind, mount.TypeTmpfs:
+	case mount.TypeVolume:
+		return bad(notYet("volumes", bindHint))
+	case mount.TypeImage:
+		return bad(notYet("mounts of images", "copy the files out of the image first, then use a bind"))
+	case mount.TypeCluster, mount.TypeNamedPipe:
+		return bad(notYet("this type of mount", "use bind or tmpfs"))
+	default:
+		return bad(invalid("mount type unknown"))
+	}
+	if err := validTarget(in.Target); err != nil {
+		if in.Target == "" {
+			err = invalid("field Target must not be empty")
+		}
+		return bad(err)
+	}
+	for field, extra := range map[string]bool{
+		"VolumeOptions":  in.VolumeOptions != nil,
+		"ImageOptions":   in.ImageOptions != nil,
+		"ClusterOptions": in.ClusterOptions != nil,
+		"BindOptions":    in.BindOptions != nil && in.Type != mount.TypeBind,
+		"TmpfsOptions":   in.TmpfsOptions != nil && in.Type != mount.TypeTmpfs,
+		"Source":         in.Source != "" && in.Type == mount.TypeTmpfs,
+	} {
+		if extra {
+			return bad(invalid("field %s must not be specified", field))
+		}
+	}
+	if in.Type == mount.TypeTmpfs {
+		m, err := mountTmpfs(in)
+		if err != nil {
+			return bad(err)
+		}
+		return m, nil
+	}
+	m, err := mountBind(in)
+	if err != nil {
+		return bad(err)
+	}
+	return m, nil
+}
+
+func mountBind(in mount.Mount) (moss.MountPoint, error) {
+	m := moss.MountPoint{
+		Type: moss.MountBind, Source: path.Clean(in.Source), Target: path.Clean(in.Target),
+		ReadOnly: in.ReadOnly, Propagation: "rprivate",
+	}
+	switch {
+	case in.Source == "":
+		return m, invalid("field Source must not be empty")
+	case !path.IsAbs(in.Source):
+		return m, invalid("invalid mount path: '%s' mount path must be absolute", in.Source)
+	case in.BindOptions == nil:
+		return m, nil
+	}
+	o := in.BindOptions
+	if o.ReadOnlyNonRecursive || o.ReadOnlyForceRecursive {
+		return m, notYet("ReadOnlyNonRecursive and ReadOnlyForceRecursive", "leave them out, or set bind-recursive=disabled")
+	}
+	if o.Propagation != "" {
+		if !slices.Contains(propagations, string(o.Propagation)) {
+			return m, invalid("invalid propagation mode: %s", o.Propagation)
+		}
+		m.Propagation = string(o.Propagation)
+	}
+	m.NonRecursive, m.CreateSource = o.NonRecursive, o.CreateMountpoint
+	return m, nil
+}
+
+func mountTmpfs(in mount.Mount) (moss.MountPoint, error) {
+	var opts []string
+	if in.ReadOnly {
+		opts = append(opts, "ro")
+	}
+	if o := in.TmpfsOptions; o != nil {
+		if o.SizeBytes < 0 {
+			return moss.MountPoint{}, invalid("invalid tmpfs size %d: it is negative", o.SizeBytes)
+		}
+		if o.SizeBytes > 0 {
+			opts = append(opts, "size="+strconv.FormatInt(o.SizeBytes, 10))
+		}
+		if o.Mode != 0 {
+			opts = append(opts, "mode="+strconv.FormatUint(uint64(o.Mode), 8))
+		}
+		for _, opt := range o.Options {
+			if len(opt) != 1 || opt[0] != "exec" && opt[0] != "noexec" {
+				return moss.MountPoint{}, invalid("invalid option: %s", strings.Join(opt, "="))
+			}
+			opts = append(opts, opt[0])
+		}
+	}
+	return tmpfs(in.Target, strings.Join(opts, ","))
+}

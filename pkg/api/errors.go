@@ -1,0 +1,69 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/moby/moby/api/types/common"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// statuses is the one table from an error's class to the answer's status.
+var statuses = map[moss.Class]int{
+	moss.Internal:       http.StatusInternalServerError,
+	moss.Invalid:        http.StatusBadRequest,
+	moss.NotFound:       http.StatusNotFound,
+	moss.Conflict:       http.StatusConflict,
+	moss.NotModified:    http.StatusNotModified,
+	moss.NotImplemented: http.StatusNotImplemented,
+	moss.Forbidden:      http.StatusForbidden,
+	moss.Unavailable:    http.StatusServiceUnavailable,
+	moss.TooLarge:       http.StatusRequestEntityTooLarge,
+}
+
+func statusOf(err error) int {
+	// A body over the limit shows wherever it is read.
+	if e := (*http.MaxBytesError)(nil); errors.As(err, &e) {
+		return http.StatusRequestEntityTooLarge
+	}
+	if status, ok := statuses[moss.ClassOf(err)]; ok {
+		return status
+	}
+	return http.StatusInternalServerError
+}
+
+// writeError answers with an error, in plain text to clients so old that they
+// would print the JSON.
+func writeError(w *response, err error, v version) {
+	status := statusOf(err)
+	if status == http.StatusNotModified {
+		w.WriteHeader(status) // has no body
+		return
+	}
+	if v != (version{}) && v.before(oldest) {
+		http.Error(w, err.Error(), status)
+		return
+	}
+	_ = writeJSON(w, status, common.ErrorResponse{Message: err.Error()})
+}
+
+// writeJSON answers with v as JSON. It returns what writing gives: the client has gone.
+func writeJSON(w *response, status int, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	return encode(w, v)
+}
+
+func encode(w *response, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// noContent answers 204.
+func noContent(w *response) error {
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,444 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// world is the state that the fake services share.
+type world struct {
+	mu     sync.Mutex
+	byRef  map[string]*proc
+	execs  map[string]*fakeExec
+	last   moss.CreateRequest
+	events chan moss.Event
+	noLogs error
+	left   chan struct{} // gets a value for each attachment whose context ended
+}
+
+// proc is a container whose process echoes its input, or says a word on each
+// stream without one. Its exit code is the number after "exit" in its command.
+type proc struct {
+	c       moss.Container
+	a       []moss.AttachIO
+	done    chan struct{}
+	removed chan struct{}
+}
+
+func (p *proc) run() {
+	for _, a := range p.a {
+		if a.Stdin != nil {
+			_, _ = io.Copy(a.Stdout, a.Stdin)
+			continue
+		}
+		if a.Stdout != nil {
+			fmt.Fprint(a.Stdout, "to stdout\n")
+		}
+		if a.Stderr != nil {
+			fmt.Fprint(a.Stderr, "to stderr\n")
+		}
+	}
+}
+
+func (p *proc) code() int {
+	for i, arg := range p.c.Config.Cmd {
+		if arg == "exit" {
+			n, _ := strconv.Atoi(p.c.Config.Cmd[i+1])
+			return n
+		}
+	}
+	return 0
+}
+
+type fakeExec struct {
+	e moss.Exec
+}
+
+type (
+	fakeContainers struct{ *world }
+	fakeViews      struct{ *world }
+	fakeSignals    struct{ *world }
+	fakeExecs      struct{ *world }
+	fakeImages     struct{ *world }
+	fakeArchives   struct{ *world }
+	fakeNetworks   struct{}
+	fakeSystem     struct{ *world }
+)
+
+func (w *world) get(ref string) (*proc, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, ok := w.byRef[ref]
+	if !ok {
+		return nil, moss.Errorf(moss.NotFound, "No such container: %s", ref)
+	}
+	return p, nil
+}
+
+func (f fakeContainers) Create(_ context.Context, r CreateRequest) (moss.ContainerID, []string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = r
+	if r.Config.Image != "busybox" {
+		return "", nil, moss.Errorf(moss.NotFound, "No such image: %s", r.Config.Image)
+	}
+	id := moss.ContainerID(moss.NewHexID())
+	name := r.Name
+	if name == "" {
+		name = "quiet_moss"
+	}
+	if _, taken := f.byRef[name]; taken {
+		return "", nil, moss.Errorf(moss.Conflict, "Conflict. The container name %q is already in use", "/"+name)
+	}
+	p := &proc{done: make(chan struct{}), removed: make(chan struct{}), c: moss.Container{
+		ID: id, Name: name, State: moss.StateCreated, Config: r.Config, Host: r.Host, Created: time.Now(), ImageRef: r.Config.Image,
+	}}
+	f.byRef[string(id)], f.byRef[name], f.byRef[id.Short()] = p, p, p
+	return id, nil, nil
+}
+
+func (f fakeContainers) Start(_ context.Context, ref string) error {
+	p, err := f.get(ref)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p.c.State != moss.StateCreated {
+		return moss.Errorf(moss.NotModified, "already started")
+	}
+	p.c.State, p.c.Run.StartedAt = moss.StateRunning, time.Now()
+	go func() {
+		p.run()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		p.c.State, p.c.Run.ExitCode, p.c.Run.FinishedAt = moss.StateExited, p.code(), time.Now()
+		close(p.done)
+		if p.c.Host.AutoRemove {
+			f.drop(p)
+			close(p.removed)
+		}
+	}()
+	return nil
+}
+
+func (f fakeContainers) Stop(_ context.Context, ref string, _ StopOptions) error {
+	_, err := f.get(ref)
+	return err
+}
+
+func (f fakeContainers) Restart(_ context.Context, ref string, _ StopOptions) error {
+	_, err := f.get(ref)
+	return err
+}
+
+func (f fakeContainers) Remove(_ context.Context, ref string, _ bool) error {
+	p, err := f.get(ref)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drop(p)
+	return nil
+}
+
+// drop forgets a container; the caller holds mu.
+func (w *world) drop(p *proc) {
+	delete(w.byRef, string(p.c.ID))
+	delete(w.byRef, p.c.ID.Short())
+	delete(w.byRef, p.c.Name)
+}
+
+func (f fakeViews) Get(ref string) (moss.Container, error) {
+	p, err := f.get(ref)
+	if err != nil {
+		return moss.Container{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return p.c, nil
+}
+
+func (f fakeViews) List(ContainerFilter) ([]moss.Container, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []moss.Container
+	for ref, p := range f.byRef {
+		if ref == string(p.c.ID) {
+			out = append(out, p.c)
+		}
+	}
+	return out, nil
+}
+
+func (f fakeViews) Wait(ctx context.Context, ref string, c WaitCondition, ready func()) (int, string, error) {
+	p, err := f.get(ref)
+	if err != nil {
+		return 0, "", err
+	}
+	ready()
+	end := p.done
+	if c == moss.WaitRemoved {
+		end = p.removed
+	}
+	select {
+	case <-end:
+		return p.code(), "", nil
+	case <-ctx.Done():
+		return 0, "", ctx.Err()
+	}
+}
+
+func (f fakeViews) Logs(ctx context.Context, _ string, q moss.LogQuery, fn func(moss.LogLine) error) error {
+	if f.noLogs != nil {
+		return f.noLogs
+	}
+	if q.Tail == 0 {
+		return nil
+	}
+	at := time.Date(2024, 5, 6, 7, 8, 9, 10, time.UTC)
+	for _, l := range []moss.LogLine{
+		{Stream: moss.Stdout, Time: at, Text: []byte("one\n"), Attrs: map[string]string{"b": "2", "a": "1"}},
+		{Stream: moss.Stderr, Time: at, Text: []byte("half "), Partial: true},
+		{Stream: moss.Stderr, Time: at, Text: []byte("line\n")},
+	} {
+		if err := fn(l); err != nil {
+			return err
+		}
+	}
+	if q.Follow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (f fakeSignals) Kill(_ context.Context, ref string, _ syscall.Signal) error {
+	_, err := f.get(ref)
+	return err
+}
+
+func (f fakeSignals) Attach(ctx context.Context, ref string, a moss.AttachIO, _, _ bool, attached func()) error {
+	p, err := f.get(ref)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	p.a = append(p.a, a)
+	f.mu.Unlock()
+	attached()
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		f.left <- struct{}{}
+		return ctx.Err()
+	}
+}
+
+func (f fakeSignals) Resize(_ context.Context, ref string, _ moss.TermSize) error {
+	_, err := f.get(ref)
+	return err
+}
+
+func (f fakeExecs) Create(_ context.Context, ref string, c moss.ExecConfig) (moss.ExecID, error) {
+	p, err := f.get(ref)
+	if err != nil {
+		return "", err
+	}
+	id := moss.ExecID(moss.NewHexID())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.execs[string(id)] = &fakeExec{moss.Exec{ID: id, Container: p.c.ID, Config: c}}
+	return id, nil
+}
+
+func (f fakeExecs) Start(_ context.Context, id string, _ bool, _ moss.TermSize, a moss.AttachIO, attached func()) error {
+	f.mu.Lock()
+	e := f.execs[id]
+	f.mu.Unlock()
+	code := 0
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		e.e.Started, e.e.ExitCode = true, &code
+	}()
+	if e.e.Config.Cmd[0] == "missing" {
+		code = 127
+		return moss.Errorf(moss.Invalid, `exec: "missing": executable file not found in $PATH`)
+	}
+	attached()
+	if a.Stdin != nil {
+		_, err := io.Copy(a.Stdout, a.Stdin)
+		return err
+	}
+	if a.Stdout != nil {
+		fmt.Fprint(a.Stdout, "exec out\n")
+	}
+	return nil
+}
+
+func (f fakeExecs) Resize(context.Context, string, moss.TermSize) error { return nil }
+
+func (f fakeExecs) Get(id string) (moss.Exec, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, ok := f.execs[id]
+	if !ok {
+		return moss.Exec{}, moss.Errorf(moss.NotFound, "No such exec instance: %s", id)
+	}
+	return e.e, nil
+}
+
+var busybox = moss.Image{
+	ID:    "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+	Names: []string{"docker.io/library/busybox:latest", "docker.io/me/tools:1"}, Created: time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC),
+	Size: 4321, Architecture: "amd64", OS: "linux", DiffIDs: []string{"sha256:aa"}, Digest: "sha256:bb",
+	Config:  moss.ContainerConfig{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}, Labels: map[string]string{"kind": "tools"}, ExposedPorts: []moss.Port{{Number: 80, Proto: moss.TCP}}},
+	History: []moss.HistoryEntry{{Created: time.Unix(1, 0), CreatedBy: "ADD file"}, {Created: time.Unix(2, 0), CreatedBy: `CMD ["sh"]`, EmptyLayer: true}},
+}
+
+func (f fakeImages) Get(_ context.Context, ref string) (moss.Image, error) {
+	if ref != "busybox" && ref != "me/tools:1" {
+		return moss.Image{}, moss.Errorf(moss.NotFound, "No such image: %s", ref)
+	}
+	return busybox, nil
+}
+
+func (f fakeImages) List(context.Context) ([]moss.Image, error) {
+	dangling := moss.Image{ID: "sha256:dd", Created: time.Date(2023, 1, 2, 3, 4, 5, 0, time.UTC), Size: 1}
+	return []moss.Image{dangling, busybox}, nil
+}
+func (f fakeImages) Tag(context.Context, string, string) error { return nil }
+func (f fakeImages) Remove(context.Context, string, bool, bool) ([]moss.ImageRemoval, error) {
+	return []moss.ImageRemoval{{Untagged: "docker.io/library/busybox:latest"}, {Deleted: busybox.ID}}, nil
+}
+
+func (f fakeArchives) Load(_ context.Context, r io.Reader, progress func(string)) ([]moss.LoadedImage, error) {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(r, head); err != nil || string(head) != "good" {
+		return nil, moss.Errorf(moss.Invalid, "not an image archive")
+	}
+	progress("layer 1")
+	n, err := io.Copy(io.Discard, r)
+	progress(strconv.FormatInt(n, 10) + " bytes more")
+	return []moss.LoadedImage{{ID: busybox.ID, Name: "busybox:latest"}, {ID: "sha256:dd"}}, err
+}
+
+func (f fakeArchives) Import(_ context.Context, r io.Reader, o moss.ImportOptions) (moss.LoadedImage, error) {
+	_, err := io.Copy(io.Discard, r)
+	return moss.LoadedImage{ID: "sha256:imported", Name: o.Reference}, err
+}
+
+func (f fakeArchives) Pull(_ context.Context, ref string) (moss.Image, error) {
+	if ref != "docker.io/library/busybox:latest" {
+		return moss.Image{}, moss.Errorf(moss.NotImplemented, "moss does not pull yet: use docker load")
+	}
+	return busybox, nil
+}
+
+func (fakeNetworks) List(context.Context) ([]moss.Network, error) {
+	return []moss.Network{
+		{ID: "aaa1", Name: "bridge", Driver: "bridge", Subnet: netip.MustParsePrefix("10.88.0.0/16"), Gateway: netip.MustParseAddr("10.88.0.1"), Link: "moss0"},
+		{ID: "aaa2", Name: "host", Driver: "host"},
+		{ID: "bbb3", Name: "none", Driver: "null"},
+	}, nil
+}
+
+var fakeInfo = moss.Info{
+	ID: "the-id", Images: 2, Containers: map[moss.State]int{moss.StateRunning: 1, moss.StateExited: 2, moss.StatePaused: 1},
+	Host: moss.HostInfo{
+		KernelVersion: "6.1.0", OperatingSystem: "Debian GNU/Linux 12", OSVersion: "12", Architecture: "x86_64", CPUs: 2, Memory: 1 << 30,
+		Hostname: "host", UID: 1000, SystemdVersion: "252", NetworkDriver: "slirp4netns", Controllers: []string{"cpu", "memory", "pids"},
+		Warnings: []string{"WARNING: no cpuset"},
+	},
+	Storage: moss.StorageInfo{Driver: "overlay", Status: [][2]string{{"Native", "true"}}}, DataRoot: "/home/u/.local/share/moss",
+	Runtimes: map[string]string{"moss-runtime": "/usr/bin/moss-runtime"}, Runtime: "moss-runtime",
+}
+
+func (f fakeSystem) Info(context.Context) (moss.Info, error) { return fakeInfo, nil }
+
+func (f fakeSystem) Events(ctx context.Context, _, _ time.Time, fn func(moss.Event) error) error {
+	for {
+		select {
+		case e, ok := <-f.events:
+			if !ok {
+				return nil
+			}
+			if err := fn(e); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func newFake() (*Server, *world) {
+	w := &world{byRef: map[string]*proc{}, execs: map[string]*fakeExec{}, events: make(chan moss.Event, 16), left: make(chan struct{}, 16)}
+	s := New(Options{
+		Containers: fakeContainers{w}, Views: fakeViews{w}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
+		Images: fakeImages{w}, Archives: fakeArchives{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
+		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",
+	})
+	s.relabel = func() bool { return false }
+	s.ncpu = 4
+	return s, w
+}
+
+// serve runs the API at a unix socket for the test's length.
+func serve(t *testing.T) (socket string, w *world) {
+	t.Helper()
+	s, w := newFake()
+	dir, err := os.MkdirTemp("", "moss-api") // a short path: sun_path holds 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket = filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l, 5*time.Second) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := len(s.hijacked); n != 0 {
+			t.Errorf("%d hijacked connections are left", n)
+		}
+		_ = os.RemoveAll(dir)
+	})
+	return socket, w
+}
+
+func dial(t *testing.T, socket string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.WithHost("unix://" + socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}

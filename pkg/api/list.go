@@ -1,0 +1,148 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+func (s *Server) listContainers(w *response, r *request) error {
+	if r.flag("size") {
+		return notYet("sizes of containers (size=1)", "leave out -s")
+	}
+	f, keep, err := containerFilter(r)
+	if err != nil {
+		return err
+	}
+	list, err := s.o.Views.List(f)
+	if err != nil {
+		return err
+	}
+	out := []container.Summary{}
+	now := s.now()
+	for i := range list {
+		if keep(&list[i]) {
+			out = append(out, encodeSummary(&list[i], r.version, now))
+		}
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+var containerFilters = []string{
+	"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label",
+	"name", "network", "publish", "since", "status", "volume",
+}
+
+// containerFilter reads the parameters of a list. keep is the part of the
+// filter that needs no more than the container.
+func containerFilter(r *request) (f moss.ContainerFilter, keep func(*moss.Container) bool, err error) {
+	args, err := parseFilters(r.str("filters"), containerFilters...)
+	if err != nil {
+		return f, nil, err
+	}
+	f = moss.ContainerFilter{
+		All: r.flag("all"), IDs: args["id"], Names: args["name"], Labels: args["label"],
+		Ancestors: args["ancestor"], Networks: args["network"], Volumes: args["volume"],
+	}
+	if f.Limit, err = r.integer("limit", 0); err != nil {
+		return f, nil, err
+	}
+	f.Limit = max(f.Limit, 0) // clients say -1 for no limit
+	for key, to := range map[string]*string{"before": &f.Before, "since": &f.Since} {
+		if *to, err = args.one(key); err != nil {
+			return f, nil, err
+		}
+		if *to == "" {
+			*to = r.str(key)
+		}
+	}
+	for key, to := range map[string]*[]string{"publish": &f.Publish, "expose": &f.Expose} {
+		if *to, err = portFilter(key, args[key]); err != nil {
+			return f, nil, err
+		}
+	}
+	for _, code := range args["exited"] {
+		n, err := strconv.Atoi(code)
+		if err != nil {
+			return f, nil, badFilter("exited", code)
+		}
+		f.ExitCodes = append(f.ExitCodes, n)
+	}
+	for _, state := range args["status"] {
+		if container.ValidateContainerState(container.ContainerState(state)) != nil {
+			return f, nil, badFilter("status", state)
+		}
+		f.States = append(f.States, moss.State(state))
+	}
+	// Asking for a state or an exit code asks for those that do not run too.
+	f.All = f.All || len(f.States) > 0 || len(f.ExitCodes) > 0
+	none, err := noneFilters(args)
+	if err != nil {
+		return f, nil, err
+	}
+	return f, func(c *moss.Container) bool { return !none && args.pairs("annotation", c.Host.Annotations) }, nil
+}
+
+// noneFilters reads the filters on what no container of moss has: a health,
+// a task of a swarm, an isolation. none says that nothing can match.
+func noneFilters(args filters) (none bool, err error) {
+	for _, h := range args["health"] {
+		if container.ValidateHealthStatus(container.HealthStatus(h)) != nil {
+			return false, badFilter("health", h)
+		}
+	}
+	task, _, err := args.boolean("is-task")
+	if err != nil {
+		return false, err
+	}
+	return task || !args.exact("health", string(container.NoHealthcheck)) || !args.exact("isolation", "default", ""), nil
+}
+
+// portFilter spells ranges out: port[-port][/proto].
+func portFilter(key string, values []string) ([]string, error) {
+	var out []string
+	for _, v := range values {
+		r, err := network.ParsePortRange(v)
+		if err != nil || !slices.Contains([]network.IPProtocol{"tcp", "udp", "sctp"}, r.Proto()) {
+			return nil, badFilter(key, v)
+		}
+		for p := range r.All() {
+			out = append(out, p.String())
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) inspectContainer(w *response, r *request) error {
+	if r.flag("size") {
+		return notYet("sizes of containers (size=1)", "leave out -s")
+	}
+	c, err := s.o.Views.Get(r.containerRef())
+	if err != nil {
+		return err
+	}
+	driver, err := s.storageDriver(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, encodeInspect(&c, r.version, driver))
+}
+
+// storageDriver is the storage driver's name, which does not change while the engine runs.
+func (s *Server) storageDriver(ctx context.Context) (string, error) {
+	if p := s.driver.Load(); p != nil {
+		return *p, nil
+	}
+	info, err := s.o.System.Info(ctx)
+	if err != nil {
+		return "", err
+	}
+	s.driver.Store(&info.Storage.Driver)
+	return info.Storage.Driver, nil
+}

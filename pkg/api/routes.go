@@ -1,0 +1,204 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// route is one row of the table. The path has at most one variable, written
+// {id} or {name}; {name} may contain slashes, as image names do.
+type route struct {
+	method string
+	path   string
+	min    version // the first API version that has it
+	handle handler
+}
+
+const (
+	get  = http.MethodGet
+	head = http.MethodHead
+	post = http.MethodPost
+	put  = http.MethodPut
+	del  = http.MethodDelete
+)
+
+// routes is the table. The first row that fits wins, so a fixed path stands
+// before a variable one that it would fit.
+func routes() []route {
+	v := v1
+	all := v1(24)
+	return []route{
+		{get, "/_ping", all, (*Server).ping},
+		{head, "/_ping", all, (*Server).ping},
+		{get, "/version", all, (*Server).getVersion},
+		{get, "/info", all, (*Server).info},
+		{get, "/events", all, (*Server).events},
+		{get, "/system/df", v(25), no("tell disk usage", "use: docker images, and du on the data root that docker info shows")},
+		{post, "/auth", all, no("talk to registries", "bring images in with: docker load")},
+
+		{get, "/containers/json", all, (*Server).listContainers},
+		{post, "/containers/create", all, (*Server).createContainer},
+		{post, "/containers/prune", v(25), no("prune containers", "remove them by name with: docker rm")},
+		{get, "/containers/{id}/json", all, (*Server).inspectContainer},
+		{post, "/containers/{id}/start", all, (*Server).startContainer},
+		{post, "/containers/{id}/stop", all, (*Server).stopContainer},
+		{post, "/containers/{id}/restart", all, (*Server).restartContainer},
+		{post, "/containers/{id}/kill", all, (*Server).killContainer},
+		{post, "/containers/{id}/wait", all, (*Server).waitContainer},
+		{get, "/containers/{id}/logs", all, (*Server).containerLogs},
+		{post, "/containers/{id}/attach", all, (*Server).attachContainer},
+		{get, "/containers/{id}/attach/ws", all, no("attach through a web socket", "use POST /containers/{id}/attach")},
+		{post, "/containers/{id}/resize", all, (*Server).resizeContainer},
+		{post, "/containers/{id}/rename", all, no("rename containers", "remove the container and create it with the new --name")},
+		{post, "/containers/{id}/update", all, no("change a container's limits", "create it anew with them")},
+		{post, "/containers/{id}/pause", all, no("pause containers", "docker kill -s STOP stops the main process")},
+		{post, "/containers/{id}/unpause", all, no("pause containers", "docker kill -s CONT lets a stopped main process go on")},
+		{get, "/containers/{id}/top", all, no("list a container's processes", "use: docker exec CONTAINER ps, or systemctl --user status of its unit")},
+		{get, "/containers/{id}/stats", all, no("tell a container's use of resources", "use: systemd-cgtop, or systemctl --user show of its unit")},
+		{get, "/containers/{id}/changes", all, no("tell what a container changed in its files", "look inside with: docker exec")},
+		{get, "/containers/{id}/export", all, no("export a container's files", "use: docker exec CONTAINER tar -C / -c .")},
+		{head, "/containers/{id}/archive", all, no("copy files in and out of containers", "use: docker exec with tar, or a bind mount")},
+		{get, "/containers/{id}/archive", all, no("copy files in and out of containers", "use: docker exec with tar, or a bind mount")},
+		{put, "/containers/{id}/archive", all, no("copy files in and out of containers", "use: docker exec with tar, or a bind mount")},
+		{post, "/containers/{id}/checkpoints", v(25), no("checkpoint containers", "stop and start them")},
+		{get, "/containers/{id}/checkpoints", v(25), no("checkpoint containers", "stop and start them")},
+		{del, "/containers/{id}/checkpoints/{name}", v(25), no("checkpoint containers", "stop and start them")},
+		{post, "/containers/{id}/exec", all, (*Server).createExec},
+		{del, "/containers/{id}", all, (*Server).removeContainer},
+		{post, "/exec/{id}/start", all, (*Server).startExec},
+		{post, "/exec/{id}/resize", all, (*Server).resizeExec},
+		{get, "/exec/{id}/json", all, (*Server).inspectExec},
+		{post, "/commit", all, no("make images of containers", "build elsewhere and bring the image in with: docker load")},
+
+		{get, "/images/json", all, (*Server).listImages},
+		{get, "/images/search", all, no("talk to registries", "bring images in with: docker load")},
+		{get, "/images/get", all, no("save images", "keep the archive that the image was loaded from")},
+		{post, "/images/load", all, (*Server).loadImages},
+		{post, "/images/create", all, (*Server).createImage},
+		{post, "/images/prune", v(25), no("prune images", "remove them by name with: docker rmi")},
+		{get, "/images/{name}/json", all, (*Server).inspectImage},
+		{get, "/images/{name}/history", all, (*Server).imageHistory},
+		{get, "/images/{name}/get", all, no("save images", "keep the archive that the image was loaded from")},
+		{get, "/images/{name}/attestations", v(55), no("keep attestations", "look them up where the image was built")},
+		{post, "/images/{name}/push", all, no("talk to registries", "push with skopeo from the archive that the image was loaded from")},
+		{post, "/images/{name}/tag", all, (*Server).tagImage},
+		{del, "/images/{name}", all, (*Server).removeImage},
+		{get, "/distribution/{name}/json", v(30), no("talk to registries", "bring images in with: docker load")},
+		{post, "/build", all, no("build images", "build elsewhere and bring the image in with: docker load")},
+		{post, "/build/prune", v(31), no("build images", "there is no build cache to prune")},
+		{post, "/build/cancel", v(39), no("build images", "there is no build to cancel")},
+		{post, "/session", v(31), no("build images", "build elsewhere and bring the image in with: docker load")},
+		{post, "/grpc", v(38), no("build images", "build elsewhere and bring the image in with: docker load")},
+
+		{get, "/networks", all, (*Server).listNetworks},
+		{get, "/networks/", all, (*Server).listNetworks},
+		{post, "/networks/create", all, no("create networks", "use the networks bridge, host and none")},
+		{post, "/networks/prune", v(25), no("create networks", "there is none to prune")},
+		{post, "/networks/{id}/connect", all, no("connect a container to a further network", "choose its network when you create it, with --network")},
+		{post, "/networks/{id}/disconnect", all, no("disconnect a container from its network", "create it with --network none")},
+		{get, "/networks/{id}", all, (*Server).inspectNetwork},
+		{del, "/networks/{id}", all, no("create networks", "bridge, host and none cannot be removed")},
+
+		{get, "/volumes", all, (*Server).listVolumes},
+		{post, "/volumes/create", all, no("keep volumes", "use a bind: -v /absolute/path:/in/the/container")},
+		{post, "/volumes/prune", v(25), no("keep volumes", "there is none to prune")},
+		{get, "/volumes/{name}", all, (*Server).noVolume},
+		{put, "/volumes/{name}", v(42), (*Server).noVolume},
+		{del, "/volumes/{name}", all, (*Server).noVolume},
+
+		{get, "/plugins", v(25), (*Server).listPlugins},
+		{get, "/plugins/privileges", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{post, "/plugins/pull", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{post, "/plugins/create", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{get, "/plugins/{name}/json", v(25), (*Server).noPlugin},
+		{post, "/plugins/{name}/enable", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{post, "/plugins/{name}/disable", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{post, "/plugins/{name}/upgrade", v(26), no("run plugins", "there is nothing in moss that would use one")},
+		{post, "/plugins/{name}/push", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{post, "/plugins/{name}/set", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{del, "/plugins/{name}", v(25), no("run plugins", "there is nothing in moss that would use one")},
+
+		{get, "/swarm", all, noSwarm},
+		{post, "/swarm/init", all, no("do swarm", "one user, one engine: run each service as a container")},
+		{post, "/swarm/join", all, no("do swarm", "one user, one engine: run each service as a container")},
+		{post, "/swarm/leave", all, noSwarm},
+		{post, "/swarm/update", all, noSwarm},
+		{post, "/swarm/unlock", all, noSwarm},
+		{get, "/swarm/unlockkey", all, noSwarm},
+		{get, "/services", all, noSwarm},
+		{post, "/services/create", all, noSwarm},
+		{post, "/services/{id}/update", all, noSwarm},
+		{get, "/services/{id}/logs", all, noSwarm},
+		{get, "/services/{id}", all, noSwarm},
+		{del, "/services/{id}", all, noSwarm},
+		{get, "/nodes", all, noSwarm},
+		{post, "/nodes/{id}/update", all, noSwarm},
+		{get, "/nodes/{id}", all, noSwarm},
+		{del, "/nodes/{id}", all, noSwarm},
+		{get, "/tasks", all, noSwarm},
+		{get, "/tasks/{id}/logs", all, noSwarm},
+		{get, "/tasks/{id}", all, noSwarm},
+		{get, "/secrets", v(25), noSwarm},
+		{post, "/secrets/create", v(25), noSwarm},
+		{post, "/secrets/{id}/update", v(25), noSwarm},
+		{get, "/secrets/{id}", v(25), noSwarm},
+		{del, "/secrets/{id}", v(25), noSwarm},
+		{get, "/configs", v(30), noSwarm},
+		{post, "/configs/create", v(30), noSwarm},
+		{post, "/configs/{id}/update", v(30), noSwarm},
+		{get, "/configs/{id}", v(30), noSwarm},
+		{del, "/configs/{id}", v(30), noSwarm},
+	}
+}
+
+// no is the handler of what moss does not do yet: what, and the way out.
+func no(what, instead string) handler {
+	return func(*Server, *response, *request) error {
+		return moss.Errorf(moss.NotImplemented, "moss does not %s yet: %s", what, instead)
+	}
+}
+
+// noSwarm answers as docker does outside a swarm, which clients expect.
+func noSwarm(*Server, *response, *request) error {
+	return moss.Errorf(moss.Unavailable, "This node is not a swarm manager. moss is the engine of one user and does not do swarm: run each service as a container.")
+}
+
+// find returns the row for a request and the variable part of its path.
+func find(table []route, method, path string) (*route, string, bool) {
+	for i := range table {
+		if table[i].method != method {
+			continue
+		}
+		if name, ok := match(table[i].path, path); ok {
+			return &table[i], name, true
+		}
+	}
+	return nil, "", false
+}
+
+// match fits a path to a pattern and returns the first variable's value.
+func match(pattern, path string) (string, bool) {
+	before, rest, variable := strings.Cut(pattern, "{")
+	if !variable {
+		return "", pattern == path
+	}
+	word, after, _ := strings.Cut(rest, "}")
+	tail, ok := strings.CutPrefix(path, before)
+	if !ok {
+		return "", false
+	}
+	if further, _, second := strings.Cut(after, "{"); second { // only checkpoints: {id}/checkpoints/{name}
+		name, _, found := strings.Cut(tail, further)
+		return name, found && name != ""
+	}
+	name, ok := strings.CutSuffix(tail, after)
+	if !ok || name == "" {
+		return "", false
+	}
+	if word != "name" && strings.Contains(strings.TrimPrefix(name, "/"), "/") {
+		return "", false
+	}
+	return name, true
+}

@@ -1,0 +1,100 @@
+package api
+
+import (
+	"net/http"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/system"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+func (s *Server) ping(w *response, r *request) error {
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	h.Set("Pragma", "no-cache")
+	h.Set("Swarm", string(swarm.LocalNodeStateInactive))
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if r.Method == http.MethodHead {
+		h.Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	_, err := w.Write([]byte("OK"))
+	return err
+}
+
+func (s *Server) getVersion(w *response, r *request) error {
+	info, err := s.o.System.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, encodeVersion(s.o, info.Host))
+}
+
+func encodeVersion(o Options, h moss.HostInfo) system.VersionResponse {
+	engine := system.ComponentVersion{Name: "Engine", Version: o.Version, Details: map[string]string{
+		"ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "Arch": runtime.GOARCH, "Os": runtime.GOOS,
+		"BuildTime": o.BuildTime, "GitCommit": o.GitCommit, "GoVersion": runtime.Version(),
+		"KernelVersion": h.KernelVersion, "Experimental": "false",
+	}}
+	v := system.VersionResponse{
+		Platform: system.PlatformInfo{Name: "moss"}, Version: o.Version,
+		APIVersion: MaxVersion, MinAPIVersion: MinVersion, Os: runtime.GOOS, Arch: runtime.GOARCH,
+		GitCommit: o.GitCommit, GoVersion: runtime.Version(), KernelVersion: h.KernelVersion, BuildTime: o.BuildTime,
+		Components: []system.ComponentVersion{engine},
+	}
+	if h.SystemdVersion != "" {
+		v.Components = append(v.Components, system.ComponentVersion{Name: "systemd", Version: h.SystemdVersion})
+	}
+	return v
+}
+
+func (s *Server) info(w *response, r *request) error {
+	info, err := s.o.System.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, encodeInfo(s.o, info, s.now()))
+}
+
+func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
+	has := func(controller string) bool { return slices.Contains(in.Host.Controllers, controller) }
+	out := system.Info{
+		ID: in.ID, Images: in.Images,
+		ContainersRunning: in.Containers[moss.StateRunning] + in.Containers[moss.StateRestarting],
+		ContainersPaused:  in.Containers[moss.StatePaused],
+		Driver:            in.Storage.Driver, DriverStatus: in.Storage.Status,
+		Plugins:     system.PluginsInfo{Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
+		MemoryLimit: has("memory"), SwapLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"),
+		CPUShares: has("cpu"), CPUSet: has("cpuset"), PidsLimit: has("pids"), IPv4Forwarding: true,
+		NGoroutines: runtime.NumGoroutine(), SystemTime: now.Format(time.RFC3339Nano),
+		LoggingDriver: "json-file", CgroupDriver: "systemd", CgroupVersion: "2",
+		KernelVersion: in.Host.KernelVersion, OperatingSystem: in.Host.OperatingSystem, OSVersion: in.Host.OSVersion,
+		OSType: "linux", Architecture: in.Host.Architecture, NCPU: in.Host.CPUs, MemTotal: in.Host.Memory,
+		RegistryConfig: &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
+		DockerRootDir:  in.DataRoot, Name: in.Host.Hostname, Labels: nonNilList(in.Labels), ServerVersion: o.Version,
+		Runtimes: map[string]system.RuntimeWithStatus{}, DefaultRuntime: in.Runtime,
+		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		Isolation:       container.IsolationEmpty,
+		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"},
+		CDISpecDirs:     []string{}, Warnings: nonNilList(in.Host.Warnings),
+		LiveRestoreEnabled: true, // containers are units: they outlive the engine
+	}
+	for _, n := range in.Containers {
+		out.Containers += n
+	}
+	out.ContainersStopped = out.Containers - out.ContainersRunning - out.ContainersPaused
+	for name, path := range in.Runtimes {
+		out.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: path}}
+	}
+	if in.Host.NetworkDriver != "" {
+		out.DriverStatus = append(slices.Clone(out.DriverStatus), [2]string{"Network driver", in.Host.NetworkDriver})
+	}
+	return out
+}

@@ -1,0 +1,185 @@
+// Package config is the one configuration of the daemon and of the holder of
+// its namespaces: defaults, the file daemon.json with docker's keys, and flags
+// over it. Where everything lies follows from the XDG base directories.
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+)
+
+// DefaultPrefix begins the names of the units and directories of a user's
+// engine; a second engine of the same user has another.
+const DefaultPrefix = "moss"
+
+// Config is all that can be set. The JSON names are docker's where docker has
+// the setting.
+type Config struct {
+	Prefix string `json:"-"`
+	// Run, Data and Etc are the directories of this engine below the XDG ones;
+	// they hold what is gone after the boot, what stays, and what the user sets.
+	Run string `json:"-"`
+	Etc string `json:"-"`
+
+	Data           string            `json:"data-root"`
+	LogLevel       string            `json:"log-level"`      // debug, info, warn, error
+	LogDriver      string            `json:"log-driver"`     // of containers
+	LogOptions     map[string]string `json:"log-opts"`       // of containers
+	StorageDriver  string            `json:"storage-driver"` // "", overlay, fuse-overlayfs or vfs
+	DefaultRuntime string            `json:"default-runtime"`
+	Labels         []string          `json:"labels"`
+	BIP            netip.Prefix      `json:"bip"` // first address of the bridge's network
+	MTU            int               `json:"mtu"` // of the bridge; 0 means the network driver's
+	DNS            []netip.Addr      `json:"dns"`
+	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
+	NetworkDriver string `json:"moss-network-driver"`
+}
+
+// Error is a setting that makes no sense, with the key that has it.
+type Error struct {
+	Key string
+	Err error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("cannot use the setting %q: %v", e.Key, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Default returns the defaults for a prefix, by the XDG variables that getenv
+// tells (XDG Base Directory Specification).
+func Default(prefix string, getenv func(string) string) (Config, error) {
+	if prefix == "" {
+		prefix = DefaultPrefix
+	}
+	if !regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`).MatchString(prefix) {
+		return Config{}, &Error{Key: "prefix", Err: fmt.Errorf("%q is not made of lower-case letters, digits and single dashes", prefix)}
+	}
+	run := getenv("XDG_RUNTIME_DIR")
+	if run == "" {
+		return Config{}, errors.New("cannot find the run-time directory: XDG_RUNTIME_DIR is not set; log in through systemd-logind, or run: loginctl enable-linger")
+	}
+	base := func(name, fallback string) (string, error) {
+		if dir := getenv(name); filepath.IsAbs(dir) {
+			return filepath.Join(dir, prefix), nil
+		}
+		home := getenv("HOME")
+		if home == "" {
+			return "", fmt.Errorf("cannot find the home directory: neither %s nor HOME is set", name)
+		}
+		return filepath.Join(home, fallback, prefix), nil
+	}
+	data, err := base("XDG_DATA_HOME", ".local/share")
+	if err != nil {
+		return Config{}, err
+	}
+	etc, err := base("XDG_CONFIG_HOME", ".config")
+	if err != nil {
+		return Config{}, err
+	}
+	return Config{
+		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc,
+		LogLevel: "info", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
+		BIP: netip.MustParsePrefix("172.30.0.1/16"), NetworkDriver: "auto",
+	}, nil
+}
+
+// File returns where the configuration file is looked for.
+func (c *Config) File() string { return filepath.Join(c.Etc, "daemon.json") }
+
+// ReadFile lays the file's settings over c; a file that is not there changes
+// nothing. Errors name an unknown key.
+func (c *Config) ReadFile(path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	if err := c.decode(text); err != nil {
+		return fmt.Errorf("cannot use the configuration in %s: %w", path, err)
+	}
+	return nil
+}
+
+func (c *Config) decode(text []byte) error {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	read := *c
+	if err := d.Decode(&read); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the settings")
+	}
+	if err := read.Validate(); err != nil {
+		return err
+	}
+	*c = read
+	return nil
+}
+
+// Validate checks the settings against each other and against what moss can do.
+func (c *Config) Validate() error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return &Error{Key: "log-level", Err: fmt.Errorf("%q is not one of debug, info, warn, error", c.LogLevel)}
+	}
+	if !filepath.IsAbs(c.Data) {
+		return &Error{Key: "data-root", Err: fmt.Errorf("%q is not an absolute path", c.Data)}
+	}
+	switch c.StorageDriver {
+	case "", "overlay", "fuse-overlayfs", "vfs":
+	case "overlay2":
+		c.StorageDriver = "overlay"
+	default:
+		return &Error{Key: "storage-driver", Err: fmt.Errorf("%q is not one of overlay, fuse-overlayfs, vfs", c.StorageDriver)}
+	}
+	switch c.NetworkDriver {
+	case "auto", "pasta", "slirp4netns", "gvisor-tap-vsock", "none":
+	default:
+		return &Error{Key: "moss-network-driver", Err: fmt.Errorf("%q is not one of auto, pasta, slirp4netns, gvisor-tap-vsock, none", c.NetworkDriver)}
+	}
+	if c.BIP.IsValid() && (!c.BIP.Addr().Is4() || c.BIP.Bits() > 28 || c.BIP.Bits() < 8 || c.BIP.Addr() != c.BIP.Masked().Addr().Next()) {
+		return &Error{Key: "bip", Err: fmt.Errorf("%s is not the first IPv4 address of a network for the bridge, like 172.30.0.1/16", c.BIP)}
+	}
+	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
+		return &Error{Key: "mtu", Err: fmt.Errorf("%d is not between 576 and 65535", c.MTU)}
+	}
+	return nil
+}
+
+// Level returns the log level.
+func (c *Config) Level() slog.Level {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // Validate has read it
+	return level
+}
+
+// The files and directories of an engine.
+
+// Socket is where the API listens when no socket comes from systemd.
+func (c *Config) Socket() string { return filepath.Join(c.Run, "moss.sock") }
+
+// Rootless is the state directory of the holder of the namespaces.
+func (c *Config) Rootless() string { return filepath.Join(c.Run, "rootless") }
+
+// Containers holds a directory for each container.
+func (c *Config) Containers() string { return filepath.Join(c.Data, "containers") }
+
+// Records is the durable database, Volatile the one of this boot.
+func (c *Config) Records() string { return filepath.Join(c.Data, "moss.db") }
+
+// Volatile is the database of this boot.
+func (c *Config) Volatile() string { return filepath.Join(c.Run, "run.db") }

@@ -1,0 +1,280 @@
+// Package doctor checks whether a machine and its user have what moss needs.
+// [Gather] collects facts, [Examine] judges them; Examine is a pure function.
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Verdict is how a check came out.
+type Verdict uint8
+
+// The verdicts: Warn works with less, Fail does not work.
+const (
+	OK Verdict = iota
+	Warn
+	Fail
+)
+
+func (v Verdict) String() string { return [...]string{"ok", "warn", "FAIL"}[v] }
+
+// Check is one thing that was looked at.
+type Check struct {
+	Name    string
+	Verdict Verdict
+	Detail  string
+	Mend    string // one command that mends it; empty when there is nothing to mend
+}
+
+// Facts are what the checks judge. Nil pointers are settings the kernel does not have.
+type Facts struct {
+	User   string
+	UID    int
+	Prefix string
+
+	Kernel            string // as uname -r says
+	UsernsClone       *int   // kernel.unprivileged_userns_clone
+	MaxUserNamespaces *int   // user.max_user_namespaces
+	AppArmorRestricts *int   // kernel.apparmor_restrict_unprivileged_userns
+	UsernsError       error  // of making a user namespace
+	SubUIDs, SubGIDs  uint64 // how many the user has
+	FreeSubID         uint64 // from here on no user has subordinate ids
+	SubIDError        error
+	Newuidmap         Helper
+	Newgidmap         Helper
+	RuntimeDir        string // $XDG_RUNTIME_DIR
+	RuntimeDirError   error
+	Systemd           int // version of the user manager
+	SystemdError      error
+	CgroupV2          bool
+	Controllers       []string
+	ControllersError  error
+	Lingers           bool
+	Pasta, Slirp      string // paths
+	TunError          error  // of opening /dev/net/tun
+	Driver, DriverWhy string // of the running holder
+	DataDir, DataFS   string // file system below the data directory
+	Overlay           bool   // the kernel has overlay
+	FuseOverlayfs     string // path
+	UnitsInstalled    bool
+	Socket            string
+	SocketError       error // of asking the daemon through the socket
+}
+
+// Helper is a program that needs privileges.
+type Helper struct {
+	Path       string // empty when it is not installed
+	Privileged bool   // setuid root, or with file capabilities
+}
+
+const (
+	leastSubIDs  = 65536
+	leastSystemd = 246 // BARRIER=1 and FDPOLL=0 of sd_notify(3)
+)
+
+// Examine judges the facts, most basic first.
+func Examine(f Facts) []Check {
+	return []Check{
+		kernel(f), userNamespaces(f), subIDs(f),
+		helper("newuidmap", f.Newuidmap), helper("newgidmap", f.Newgidmap),
+		runtimeDir(f), manager(f), delegation(f), lingering(f), network(f), storage(f), socket(f),
+	}
+}
+
+// Worst is the worst verdict of the checks.
+func Worst(checks []Check) Verdict {
+	worst := OK
+	for _, c := range checks {
+		worst = max(worst, c.Verdict)
+	}
+	return worst
+}
+
+func kernel(f Facts) Check {
+	const name = "kernel"
+	var major, minor int
+	if _, err := fmt.Sscanf(f.Kernel, "%d.%d", &major, &minor); err != nil {
+		return Check{name, Warn, "cannot read the version " + strconv.Quote(f.Kernel), "uname -r"}
+	}
+	if major < 5 || major == 5 && minor < 11 {
+		return Check{name, Fail, f.Kernel + " cannot mount overlay in a user namespace; that needs 5.11", "sudo apt full-upgrade"}
+	}
+	return Check{Name: name, Detail: f.Kernel}
+}
+
+func sysctl(setting string) string {
+	return "echo " + setting + " | sudo tee /etc/sysctl.d/99-moss.conf && sudo sysctl --system"
+}
+
+func userNamespaces(f Facts) Check {
+	const name = "user namespaces"
+	switch {
+	case f.UsernsClone != nil && *f.UsernsClone == 0:
+		return Check{name, Fail, "kernel.unprivileged_userns_clone is 0", sysctl("kernel.unprivileged_userns_clone=1")}
+	case f.MaxUserNamespaces != nil && *f.MaxUserNamespaces < 16:
+		return Check{name, Fail, fmt.Sprintf("user.max_user_namespaces is %d", *f.MaxUserNamespaces), sysctl("user.max_user_namespaces=28633")}
+	case f.AppArmorRestricts != nil && *f.AppArmorRestricts != 0:
+		return Check{name, Fail, "AppArmor takes the capabilities in user namespaces away", sysctl("kernel.apparmor_restrict_unprivileged_userns=0")}
+	case f.UsernsError != nil:
+		return Check{name, Fail, "cannot make one: " + f.UsernsError.Error(), sysctl("user.max_user_namespaces=28633")}
+	}
+	return Check{Name: name, Detail: "an unprivileged user can make them"}
+}
+
+func subIDs(f Facts) Check {
+	const name = "subordinate ids"
+	first := max(f.FreeSubID, 100000)
+	add := fmt.Sprintf("sudo usermod --add-subuids %d-%d --add-subgids %d-%d %s", first, first+leastSubIDs-1, first, first+leastSubIDs-1, f.User)
+	switch {
+	case f.SubIDError != nil:
+		return Check{name, Fail, f.SubIDError.Error(), add}
+	case f.SubUIDs == 0 || f.SubGIDs == 0:
+		return Check{name, Fail, fmt.Sprintf("%s has %d user and %d group ids", f.User, f.SubUIDs, f.SubGIDs), add}
+	case f.SubUIDs < leastSubIDs || f.SubGIDs < leastSubIDs:
+		return Check{name, Warn, fmt.Sprintf("%s has %d user and %d group ids; images may use any of %d", f.User, f.SubUIDs, f.SubGIDs, leastSubIDs), add}
+	}
+	return Check{Name: name, Detail: fmt.Sprintf("%d user and %d group ids", f.SubUIDs, f.SubGIDs)}
+}
+
+func helper(name string, h Helper) Check {
+	switch {
+	case h.Path == "":
+		return Check{name, Fail, "is not installed", "sudo apt install uidmap"}
+	case !h.Privileged:
+		return Check{name, Fail, h.Path + " is neither setuid root nor has it file capabilities", "sudo chmod u+s " + h.Path}
+	}
+	return Check{Name: name, Detail: h.Path}
+}
+
+func linger(user string) string { return "sudo loginctl enable-linger " + user }
+
+func runtimeDir(f Facts) Check {
+	const name = "run-time directory"
+	switch {
+	case f.RuntimeDir == "":
+		return Check{
+			name, Fail, "XDG_RUNTIME_DIR is not set: this is no login of systemd-logind (su and sudo are none)",
+			linger(f.User) + " && export XDG_RUNTIME_DIR=/run/user/" + strconv.Itoa(f.UID),
+		}
+	case f.RuntimeDirError != nil:
+		return Check{name, Fail, f.RuntimeDirError.Error(), linger(f.User)}
+	}
+	return Check{Name: name, Detail: f.RuntimeDir}
+}
+
+func manager(f Facts) Check {
+	const name = "systemd --user"
+	switch {
+	case f.SystemdError != nil:
+		return Check{name, Fail, f.SystemdError.Error(), "sudo apt install dbus-user-session libpam-systemd && " + linger(f.User)}
+	case f.Systemd < leastSystemd:
+		return Check{name, Fail, fmt.Sprintf("version %d is older than %d", f.Systemd, leastSystemd), "sudo apt full-upgrade"}
+	case f.Systemd < 254:
+		return Check{Name: name, Detail: fmt.Sprintf("version %d; from 254 on, containers keep their output also while %s.service is stopped", f.Systemd, f.Prefix)}
+	}
+	return Check{Name: name, Detail: fmt.Sprintf("version %d", f.Systemd)}
+}
+
+func delegation(f Facts) Check {
+	const name = "resource limits"
+	if !f.CgroupV2 {
+		return Check{
+			name, Warn, "the machine has cgroup v1 controllers; no limits can be set",
+			"sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&systemd.unified_cgroup_hierarchy=1 /' /etc/default/grub && sudo update-grub",
+		}
+	}
+	if f.ControllersError != nil {
+		return Check{name, Warn, f.ControllersError.Error(), "systemctl --user status"}
+	}
+	var missing []string
+	for _, c := range []string{"cpu", "cpuset", "io", "memory", "pids"} {
+		if !slices.Contains(f.Controllers, c) {
+			missing = append(missing, c)
+		}
+	}
+	if len(missing) == 0 {
+		return Check{Name: name, Detail: "the user has the controllers " + strings.Join(f.Controllers, ", ")}
+	}
+	return Check{
+		name, Warn, "the user's systemd has not the controllers " + strings.Join(missing, ", ") + "; limits of these kinds cannot be set",
+		`printf '[Service]\nDelegate=cpu cpuset io memory pids\n' | sudo install -D -m 644 /dev/stdin /etc/systemd/system/user@.service.d/moss.conf && sudo systemctl daemon-reload && sudo systemctl restart user@` + strconv.Itoa(f.UID),
+	}
+}
+
+func lingering(f Facts) Check {
+	const name = "lingering"
+	if f.Lingers {
+		return Check{Name: name, Detail: "containers run without a login"}
+	}
+	return Check{name, Warn, "containers end with the last logout and do not start at boot", linger(f.User)}
+}
+
+func network(f Facts) Check {
+	const name = "network driver"
+	if f.TunError != nil {
+		return Check{name, Fail, "no driver works without /dev/net/tun: " + f.TunError.Error(), "sudo modprobe tun && sudo chmod 0666 /dev/net/tun"}
+	}
+	if f.Driver != "" {
+		c := Check{Name: name, Detail: f.Driver + " (" + f.DriverWhy + ")"}
+		if f.Driver == "gvisor-tap-vsock" {
+			c.Detail += "; slirp4netns takes less memory and cpu"
+			c.Verdict, c.Mend = Warn, "sudo apt install slirp4netns"
+		}
+		return c
+	}
+	switch {
+	case f.Pasta != "" && f.Slirp != "":
+		return Check{Name: name, Detail: "pasta where it is of late 2024 or newer, else slirp4netns"}
+	case f.Slirp != "":
+		return Check{Name: name, Detail: "slirp4netns; a pasta of late 2024 or newer is faster"}
+	case f.Pasta != "":
+		return Check{name, Warn, "pasta where it is of late 2024 or newer, else the built-in gvisor-tap-vsock, which takes more memory and cpu", "sudo apt install slirp4netns"}
+	}
+	return Check{name, Warn, "the built-in gvisor-tap-vsock; slirp4netns takes less memory and cpu", "sudo apt install slirp4netns"}
+}
+
+func storage(f Facts) Check {
+	const name = "storage"
+	where := " at " + f.DataDir + " (" + f.DataFS + ")"
+	move := `mkdir -p ~/.config/` + f.Prefix + ` && echo '{"data-root": "/var/tmp/` + f.Prefix + `-` + f.User + `"}' > ~/.config/` + f.Prefix + `/daemon.json`
+	switch f.DataFS {
+	case "nfs", "cifs", "9p":
+		return Check{name, Fail, "a network file system has no owners other than the user's" + where + "; use a local one", move}
+	case "vfat", "exfat", "ntfs":
+		return Check{name, Fail, "the file system has no owners and modes" + where, move}
+	case "overlay", "ecryptfs":
+		if f.FuseOverlayfs != "" {
+			return Check{Name: name, Detail: "fuse-overlayfs, as overlay does not go on top of" + where}
+		}
+		return Check{name, Warn, "vfs, which copies whole images, as overlay does not go on top of" + where, "sudo apt install fuse-overlayfs"}
+	}
+	switch {
+	case f.Overlay:
+		return Check{Name: name, Detail: "overlay" + where}
+	case f.FuseOverlayfs != "":
+		return Check{name, Warn, "fuse-overlayfs, as the kernel has no overlay" + where, "sudo modprobe overlay"}
+	}
+	return Check{name, Warn, "vfs, which copies whole images, as the kernel has no overlay" + where, "sudo modprobe overlay"}
+}
+
+func socket(f Facts) Check {
+	const name = "engine"
+	setup := "moss setup"
+	if f.Prefix != "moss" {
+		setup += " --prefix " + f.Prefix
+	}
+	switch {
+	case !f.UnitsInstalled:
+		return Check{name, Warn, "is not set up", setup}
+	case f.SocketError != nil:
+		p := f.Prefix
+		return Check{
+			name, Fail, f.SocketError.Error() + fmt.Sprintf("; why, says: journalctl --user -u %s -u %s-rootless", p, p),
+			fmt.Sprintf("systemctl --user reset-failed %s.service %s-rootless.service %s.socket; systemctl --user restart %s.socket", p, p, p, p),
+		}
+	}
+	return Check{Name: name, Detail: "answers at " + f.Socket}
+}

@@ -1,0 +1,162 @@
+package engine_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Goroutines do whatever they like to a few containers. No call may fail for a
+// reason that is not its caller's, no call may hang, and in the end the
+// machine must be as the records say.
+func TestEveryoneAtOnce(t *testing.T) {
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				r.units.Ignore = func(_ moss.ContainerID, sig syscall.Signal) bool { return sig == syscall.SIGHUP }
+				r.busy(seed, 8, 40)
+				settle()
+				r.check()
+				r.checkStories()
+				r.reboot(false, nil)
+				settle()
+				r.check()
+				list, err := r.Views().List(moss.ContainerFilter{All: true})
+				r.must(err)
+				for _, c := range list {
+					r.must(r.remove(c.ID, true))
+				}
+				settle()
+				r.checkEmpty()
+			})
+		})
+	}
+}
+
+// The daemon is killed at some call in the midst of all that, three times over.
+func TestKilledWhileEveryoneIsBusy(t *testing.T) {
+	for seed := range uint64(25) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				rnd := rand.New(rand.NewPCG(seed, 0))
+				for range 3 {
+					r.faults.arm(-1, 50+rnd.IntN(300))
+					r.busy(seed, 8, 20)
+					r.crash()
+					r.boot(rnd.IntN(2) == 0)
+					settle()
+					r.check()
+				}
+				list, err := r.Views().List(moss.ContainerFilter{All: true})
+				r.must(err)
+				for _, c := range list {
+					if c.Host.AutoRemove && c.State == moss.StateExited {
+						t.Errorf("%s was to be removed", c.Name)
+					}
+					r.must(r.remove(c.ID, true))
+				}
+				settle()
+				r.checkEmpty()
+			})
+		})
+	}
+}
+
+// busy lets goroutines do so many things each.
+func (r *rig) busy(seed, workers uint64, things int) {
+	done := make(chan struct{})
+	for worker := range workers {
+		go func() {
+			rnd := rand.New(rand.NewPCG(seed, worker))
+			for range things {
+				r.anything(rnd)
+				time.Sleep(time.Duration(rnd.IntN(200)) * time.Millisecond)
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range workers {
+		<-done
+	}
+}
+
+// anything does one thing to one of a few containers.
+func (r *rig) anything(rnd *rand.Rand) {
+	name := fmt.Sprintf("c%d", rnd.IntN(4))
+	wait := time.Duration(rnd.IntN(3)) * time.Second
+	ctx := r.t.Context()
+	var err error
+	switch what := rnd.IntN(12); what {
+	case 0, 1:
+		opts := []option{named(name), [...]option{autoRemove, policy(moss.RestartAlways, 0), policy(moss.RestartOnFailure, 2), published}[rnd.IntN(4)]}
+		_, err = r.tryCreate(opts...)
+	case 2, 3, 4:
+		err = r.Containers().Start(ctx, name)
+	case 5:
+		err = r.Containers().Stop(ctx, name, moss.StopOptions{Timeout: &wait, Signal: "HUP"})
+	case 6:
+		err = r.Containers().Restart(ctx, name, moss.StopOptions{Timeout: &wait})
+	case 7:
+		err = r.Signals().Kill(ctx, name, [...]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGHUP}[rnd.IntN(3)])
+	case 8:
+		err = r.remove(moss.ContainerID(name), rnd.IntN(2) == 0)
+	case 9, 10:
+		if c, err := r.Views().Get(name); err == nil {
+			r.units.Exit(c.ID, rnd.IntN(2))
+		}
+	case 11:
+		x, execErr := r.Execs().Create(ctx, name, moss.ExecConfig{Cmd: []string{"sleep", "inf"}})
+		if execErr == nil {
+			execErr = r.Execs().Start(ctx, string(x), true, moss.TermSize{}, moss.AttachIO{}, func() {})
+		}
+		err = execErr
+	}
+	switch moss.ClassOf(err) {
+	case moss.Conflict, moss.NotFound, moss.NotModified:
+	default:
+		if err != nil && r.faults.alive() {
+			r.t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// checkStories wants every container's events to make sense: a run begins once
+// and ends once, and nothing comes after the end of all.
+func (r *rig) checkStories() {
+	r.t.Helper()
+	stories := map[string][]string{}
+	r.must(r.System().Events(r.t.Context(), time.Time{}, time.Time{}, func(e moss.Event) error {
+		stories[e.ActorID] = append(stories[e.ActorID], e.Action)
+		return nil
+	}))
+	for id, story := range stories {
+		runs, gone := false, false
+		for n, action := range story {
+			wrong := n > 0 == (action == "create")
+			switch action {
+			case "start":
+				wrong, runs = wrong || runs || gone, true
+			case "die":
+				wrong, runs = wrong || !runs || gone, false
+			case "kill":
+				wrong = wrong || !runs || gone
+			case "destroy":
+				wrong, gone = wrong || runs || gone, true
+			}
+			if wrong {
+				r.t.Errorf("%s: %q does not fit at %d of %q", id[:12], action, n, story)
+				break
+			}
+		}
+		c, err := r.Views().Get(id)
+		if gone != (err != nil) || err == nil && c.State.Alive() != runs {
+			r.t.Errorf("%s is %s, its events are %q", id[:12], c.State, story)
+		}
+	}
+	synctest.Wait()
+}

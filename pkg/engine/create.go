@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Containers changes containers through their life.
+type Containers struct{ *Engine }
+
+// Containers returns the service that changes containers.
+func (e *Engine) Containers() Containers { return Containers{e} }
+
+// Create makes a container from an image: its record, its name and its
+// writable layer. Errors: NotFound for the image, Conflict for the name,
+// Invalid and NotImplemented for what is asked of it.
+func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.ContainerID, warnings []string, err error) {
+	image, err := s.imageFor(ctx, r)
+	if err != nil {
+		return "", nil, err
+	}
+	id := s.newID()
+	rec, warnings, err := s.compose(id, r, image)
+	if err != nil {
+		return "", nil, err
+	}
+	discarded, err := s.discardedLimits(ctx, rec.Host.Resources)
+	if err != nil {
+		return "", nil, err
+	}
+	warnings = append(warnings, discarded...)
+	var undo undo
+	defer func() {
+		if err != nil {
+			if undoErr := undo.run(ctx); undoErr != nil {
+				s.Log.Error("an unfinished container could not be cleaned up", "container", id.Short(), "error", undoErr)
+			}
+		}
+	}()
+
+	if rec.Name, err = s.reserve(id, r.Name); err != nil {
+		return "", nil, err
+	}
+	undo.add(func(context.Context) error { s.unreserve(rec.Name); return nil })
+
+	if err := os.MkdirAll(rec.Dir, 0o700); err != nil {
+		return "", nil, moss.Wrap(err, "make the directory of", rec.Name)
+	}
+	undo.add(func(context.Context) error { return os.RemoveAll(rec.Dir) })
+
+	layer := s.Rootfs.Create
+	if v, ok := s.Rootfs.(VolatileRootfs); ok && rec.Host.AutoRemove {
+		layer = v.CreateVolatile
+	}
+	if err := layer(ctx, id, image.ID); err != nil {
+		return "", nil, moss.Wrap(err, "create the layer of", rec.Name)
+	}
+	undo.add(func(ctx context.Context) error { return s.Rootfs.Remove(ctx, id) })
+
+	if err := s.Records.Put(rec, !rec.Host.AutoRemove); err != nil {
+		return "", nil, err
+	}
+	s.mu.Lock()
+	s.containers[id] = newContainer(rec)
+	s.mu.Unlock()
+	s.publish(rec, "create", rec.Created)
+	return id, warnings, nil
+}
+
+// imageFor finds the image of a request; one that comes with moss is unpacked
+// when it is first asked for.
+func (s Containers) imageFor(ctx context.Context, r moss.CreateRequest) (moss.Image, error) {
+	image, err := s.resolveOrBuiltin(ctx, r.Config.Image)
+	if err != nil {
+		return moss.Image{}, err
+	}
+	if r.Platform == "" {
+		return image, nil
+	}
+	have := image.OS + "/" + image.Architecture
+	if image.Variant != "" && strings.Count(r.Platform, "/") > 1 {
+		have += "/" + image.Variant
+	}
+	if r.Platform != have && r.Platform != image.OS {
+		return moss.Image{}, moss.Errorf(moss.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", r.Config.Image, have, r.Platform)
+	}
+	return image, nil
+}
+
+// compose makes the record that a request and an image amount to.
+func (s Containers) compose(id moss.ContainerID, r moss.CreateRequest, image moss.Image) (*moss.Container, []string, error) {
+	rec := &moss.Container{
+		ID: id, Created: time.Now(), Image: image.ID, ImageRef: r.Config.Image, State: moss.StateCreated,
+		Config: merge(r.Config, image.Config, r.EntrypointSet), Host: r.Host, Mounts: r.Host.Mounts,
+		Dir: filepath.Join(s.opts.ContainersDir, string(id)),
+	}
+	command := append(append([]string(nil), rec.Config.Entrypoint...), rec.Config.Cmd...)
+	if len(command) == 0 || command[0] == "" {
+		return nil, nil, moss.Errorf(moss.Invalid, "no command specified")
+	}
+	rec.Path, rec.Args = command[0], command[1:]
+
+	if rec.Host.NetworkMode == "" || rec.Host.NetworkMode == "default" {
+		rec.Host.NetworkMode = moss.NetworkBridge
+	}
+	if rec.Host.RestartPolicy.Mode == "" {
+		rec.Host.RestartPolicy.Mode = moss.RestartNo
+	}
+	if log := &rec.Host.LogConfig; log.Driver == "" {
+		log.Driver = s.opts.LogConfig.Driver
+		if len(log.Options) == 0 {
+			log.Options = s.opts.LogConfig.Options
+		}
+	}
+	if rec.Host.Runtime == "" {
+		rec.Host.Runtime = s.opts.Runtime
+	}
+	if rec.Config.Hostname == "" {
+		rec.Config.Hostname = id.Short()
+		if rec.Host.NetworkMode == moss.NetworkHost || rec.Host.UTSMode == "host" {
+			name, err := os.Hostname()
+			if err != nil {
+				return nil, nil, moss.Wrap(err, "read the name of the host", "")
+			}
+			rec.Config.Hostname = name
+		}
+	}
+	if rec.Host.LogConfig.Driver == "json-file" {
+		rec.LogPath = filepath.Join(rec.Dir, string(id)+"-json.log")
+	}
+	warnings, err := s.check(rec)
+	return rec, warnings, err
+}
+
+// check refuses what cannot be done and tells of what will not have the
+// effect it seems to have.
+func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
+	h := rec.Host
+	switch h.NetworkMode {
+	case moss.NetworkBridge:
+	case moss.NetworkHost, moss.NetworkNone:
+		if len(h.PortBindings) > 0 {
+			warnings = append(warnings, "Published ports are discarded when using "+string(h.NetworkMode)+" network mode")
+		}
+	default:
+		return nil, moss.Errorf(moss.NotFound, "network %s not found: moss has the networks bridge, host and none", h.NetworkMode)
+	}
+	if err := checkRestartPolicy(h.RestartPolicy, h.AutoRemove); err != nil {
+		return nil, err
+	}
+	if rec.Config.StopSignal != "" {
+		if _, err := moss.ParseSignal(rec.Config.StopSignal); err != nil {
+			return nil, err
+		}
+	}
+	if _, ok := s.opts.Runtimes[h.Runtime]; !ok {
+		return nil, moss.Errorf(moss.Invalid, "unknown or invalid runtime name: %s", h.Runtime)
+	}
+	if err := s.Logs.Check(h.LogConfig); err != nil {
+		return nil, err
+	}
+	if err := s.checkVolumes(rec); err != nil {
+		return nil, err
+	}
+	if hc := rec.Config.Healthcheck; hc != nil && len(hc.Test) > 0 && hc.Test[0] != "NONE" {
+		warnings = append(warnings, "the image has a health check, which moss does not run yet")
+	}
+	return warnings, nil
+}
+
+// discardedLimits warns of limits whose cgroup controller the user manager does
+// not have: it would drop them without a word.
+func (s Containers) discardedLimits(ctx context.Context, r moss.Resources) ([]string, error) {
+	if r == (moss.Resources{}) {
+		return nil, nil
+	}
+	host, err := s.Host.Host(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	for _, limit := range []struct {
+		asked      bool
+		controller string
+		what       string
+	}{
+		{r.Memory != 0 || r.MemoryReservation != 0 || r.MemorySwap != 0, "memory", "memory limit"},
+		{r.NanoCPUs != 0 || r.CPUPeriod != 0 || r.CPUQuota != 0 || r.CPUShares != 0, "cpu", "CPU limit"},
+		{r.CpusetCpus != "" || r.CpusetMems != "", "cpuset", "cpuset"},
+		{r.PidsLimit > 0, "pids", "PIDs limit"},
+		{r.BlkioWeight != 0, "io", "block I/O weight"},
+	} {
+		if limit.asked && !slices.Contains(host.Controllers, limit.controller) {
+			warnings = append(warnings, fmt.Sprintf("The cgroup controller %q is not delegated to this user. The %s is discarded; moss doctor says how to get it.", limit.controller, limit.what))
+		}
+	}
+	return warnings, nil
+}
+
+// checkVolumes refuses an image's volume that no mount covers: moss keeps no
+// volumes yet, and the data would silently go with the container.
+func (s Containers) checkVolumes(rec *moss.Container) error {
+	for _, path := range rec.Config.Volumes {
+		covered := false
+		for _, m := range rec.Mounts {
+			covered = covered || filepath.Clean(m.Target) == filepath.Clean(path)
+		}
+		if !covered {
+			return moss.Errorf(moss.NotImplemented, "the image declares the volume %s, and moss keeps no volumes yet: put a bind (-v /host/path:%[1]s) or a tmpfs (--tmpfs %[1]s) there", path)
+		}
+	}
+	return nil
+}
+
+func checkRestartPolicy(p moss.RestartPolicy, autoRemove bool) error {
+	switch p.Mode {
+	case moss.RestartNo:
+		if p.MaxRetries != 0 {
+			return moss.Errorf(moss.Invalid, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
+		}
+		return nil
+	case moss.RestartAlways, moss.RestartUnlessStopped:
+		if p.MaxRetries != 0 {
+			return moss.Errorf(moss.Invalid, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
+		}
+	case moss.RestartOnFailure:
+		if p.MaxRetries < 0 {
+			return moss.Errorf(moss.Invalid, "invalid restart policy: maximum retry count cannot be negative")
+		}
+	default:
+		return moss.Errorf(moss.Invalid, "invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", p.Mode)
+	}
+	if autoRemove {
+		return moss.Errorf(moss.Invalid, "can't create 'AutoRemove' container with restart policy")
+	}
+	return nil
+}

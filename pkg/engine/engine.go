@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Deps are the adapters an engine drives. All are needed.
+type Deps struct {
+	Images   ImageStore
+	Archives ImageArchives
+	Rootfs   Rootfs
+	Networks Networks
+	Runtime  Runtime
+	Units    Units
+	Stdio    Stdio
+	Attacher Attacher
+	Logs     Logs
+	Records  Records
+	Events   Events
+	History  EventHistory
+	Host     Host
+	Log      *slog.Logger
+}
+
+// Options are an engine's settings.
+type Options struct {
+	ID            string // of the engine, for life
+	DataRoot      string // D
+	ContainersDir string // D/containers
+	Runtimes      map[string]string
+	Runtime       string // the default one's name
+	LogConfig     moss.LogConfig
+	Labels        []string
+}
+
+// Engine holds the containers. Its services are the types Containers, Views,
+// Signals, Execs, Images, Archives, Networking and System.
+type Engine struct {
+	Deps
+	opts Options
+	born time.Time
+
+	// mu guards the maps, and is held for a look-up or a change of them only.
+	mu         sync.RWMutex
+	containers map[moss.ContainerID]*container
+	names      map[string]moss.ContainerID
+	execs      map[moss.ExecID]*exec
+
+	// quiet says that the daemon is going: the restart policy starts nothing any more.
+	quiet atomic.Bool
+	// background counts what goes on after a call has returned; ctx ends it.
+	background sync.WaitGroup
+	ctx        context.Context
+	stop       context.CancelFunc
+}
+
+// New makes an engine that knows nothing yet: Restore comes first.
+func New(d Deps, o Options) *Engine {
+	ctx, stop := context.WithCancel(context.Background())
+	return &Engine{
+		Deps: d, opts: o, born: time.Now(), ctx: ctx, stop: stop,
+		containers: make(map[moss.ContainerID]*container),
+		names:      make(map[string]moss.ContainerID),
+		execs:      make(map[moss.ExecID]*exec),
+	}
+}
+
+// Quiesce keeps the restart policies from starting anything: the daemon is
+// going, perhaps with the holder of the namespaces.
+func (e *Engine) Quiesce() { e.quiet.Store(true) }
+
+// Close ends what goes on in the background and waits for it. Containers keep
+// running.
+func (e *Engine) Close() {
+	e.stop()
+	e.background.Wait()
+}
+
+// find looks a container up by id, name, or unique id prefix.
+func (e *Engine) find(ref string) (*container, error) {
+	name := strings.TrimPrefix(ref, "/")
+	if name == "" {
+		return nil, moss.Errorf(moss.Invalid, "a container's name or id is missing")
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if c, ok := e.containers[moss.ContainerID(name)]; ok {
+		return c, nil
+	}
+	if id, ok := e.names[name]; ok {
+		if c, ok := e.containers[id]; ok {
+			return c, nil
+		}
+	}
+	var found *container
+	for id, c := range e.containers {
+		if strings.HasPrefix(string(id), name) {
+			if found != nil {
+				return nil, moss.Errorf(moss.Invalid, "multiple IDs found with provided prefix: %s", name)
+			}
+			found = c
+		}
+	}
+	if found == nil {
+		return nil, moss.Errorf(moss.NotFound, "No such container: %s", name)
+	}
+	return found, nil
+}
+
+// locked finds a container and takes its lock; the caller releases it.
+func (e *Engine) locked(ctx context.Context, ref string) (*container, error) {
+	c, err := e.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.acquire(ctx); err != nil {
+		return nil, moss.Wrap(err, "wait for the turn of", ref)
+	}
+	if c.isRemoved() {
+		c.release()
+		return nil, moss.Errorf(moss.NotFound, "No such container: %s", ref)
+	}
+	return c, nil
+}
+
+// all returns every container, the newest first.
+func (e *Engine) all() []*container {
+	e.mu.RLock()
+	list := make([]*container, 0, len(e.containers))
+	for _, c := range e.containers {
+		list = append(list, c)
+	}
+	e.mu.RUnlock()
+	slices.SortFunc(list, func(a, b *container) int {
+		if d := b.record().Created.Compare(a.record().Created); d != 0 {
+			return d
+		}
+		return strings.Compare(string(a.id), string(b.id))
+	})
+	return list
+}
+
+// byUnit finds the container whose unit has the given 12 digits in its name.
+func (e *Engine) byUnit(short string) *container {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for id, c := range e.containers {
+		if id.Short() == short {
+			return c
+		}
+	}
+	return nil
+}
+
+// spawn runs fn in the background until the engine is closed.
+func (e *Engine) spawn(fn func(ctx context.Context)) {
+	e.background.Go(func() { fn(e.ctx) })
+}
+
+// publish tells the world of a container's change, with docker's attributes.
+func (e *Engine) publish(rec *moss.Container, action string, at time.Time, extra ...string) {
+	attrs := make(map[string]string, len(rec.Config.Labels)+len(extra)/2+2)
+	maps.Copy(attrs, rec.Config.Labels)
+	attrs["image"] = rec.ImageRef
+	attrs["name"] = rec.Name
+	for i := 0; i+1 < len(extra); i += 2 {
+		attrs[extra[i]] = extra[i+1]
+	}
+	e.Events.Publish(moss.Event{Type: moss.ContainerEvent, Action: action, ActorID: string(rec.ID), Attributes: attrs, Time: at})
+}

@@ -1,0 +1,2 @@
+// Package fake has the engine's ports in memory, for tests of the engine.
+package fake

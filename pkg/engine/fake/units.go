@@ -1,0 +1,267 @@
+package fake
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/engine"
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+var _ engine.Units = (*Units)(nil)
+
+// Units is a user manager in memory. Processes run until Exit, Stop or Kill.
+type Units struct {
+	// OnStart, when set, is asked before a unit starts; its error is that of a launcher that failed.
+	OnStart func(moss.UnitSpec) error
+	// Ignore, when set, says which signals a process survives; SIGKILL is not asked for.
+	Ignore func(id moss.ContainerID, sig syscall.Signal) bool
+
+	mu       sync.Mutex
+	units    map[string]*moss.UnitStatus
+	specs    map[string]moss.UnitSpec
+	watchers map[*unitsWatcher]struct{}
+	pid      int
+}
+
+type unitsWatcher struct {
+	queue []moss.UnitStatus
+	ready chan struct{}
+}
+
+// NewUnits returns a manager without units.
+func NewUnits() *Units {
+	return &Units{
+		units: map[string]*moss.UnitStatus{}, specs: map[string]moss.UnitSpec{},
+		watchers: map[*unitsWatcher]struct{}{}, pid: 1000,
+	}
+}
+
+// Start implements engine.Units.
+func (u *Units) Start(ctx context.Context, spec moss.UnitSpec) (moss.UnitStatus, error) {
+	if err := ctx.Err(); err != nil {
+		return moss.UnitStatus{}, err
+	}
+	short := spec.ID.Short()
+	u.mu.Lock()
+	if st := u.units[short]; st != nil && st.Phase != moss.UnitEnded {
+		defer u.mu.Unlock()
+		return moss.UnitStatus{}, moss.Wrap(moss.Errorf(moss.Conflict, "the unit is there already, %s", st.Phase), "start unit", short)
+	}
+	st := &moss.UnitStatus{Short: short, Phase: moss.UnitStarting, Result: "success"}
+	u.units[short], u.specs[short] = st, spec
+	u.tellLocked(*st)
+	u.mu.Unlock()
+
+	var err error
+	if u.OnStart != nil {
+		err = u.OnStart(spec)
+	}
+
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err != nil {
+		u.goneLocked(short, "exit-code")
+		return moss.UnitStatus{}, moss.Wrap(err, "start unit", short)
+	}
+	u.pid++
+	st.Phase, st.PID, st.StartedAt = moss.UnitRunning, u.pid, time.Now()
+	u.tellLocked(*st)
+	return *st, nil
+}
+
+// Kill implements engine.Units.
+func (u *Units) Kill(_ context.Context, id moss.ContainerID, sig syscall.Signal) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	st := u.units[id.Short()]
+	if st == nil || (st.PID == 0 || st.Exited) {
+		return moss.Wrap(moss.Errorf(moss.Conflict, "it has no main process"), "signal unit", id.Short())
+	}
+	if u.dies(id, sig) {
+		u.exitLocked(id.Short(), 128+int(sig), "signal")
+	}
+	return nil
+}
+
+// dies says whether a signal ends a process. Those that do nothing by default do not.
+func (u *Units) dies(id moss.ContainerID, sig syscall.Signal) bool {
+	switch sig {
+	case syscall.SIGKILL:
+		return true
+	case 0, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGSTOP, syscall.SIGTSTP:
+		return false
+	default:
+		return u.Ignore == nil || !u.Ignore(id, sig)
+	}
+}
+
+// Collect implements engine.Units.
+func (u *Units) Collect(_ context.Context, id moss.ContainerID) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	short := id.Short()
+	st := u.units[short]
+	if st == nil {
+		return nil
+	}
+	if st.PID != 0 && !st.Exited {
+		u.exitLocked(short, 128+int(syscall.SIGKILL), "signal")
+	}
+	u.goneLocked(short, st.Result)
+	return nil
+}
+
+// List implements engine.Units.
+func (u *Units) List(context.Context) ([]moss.UnitStatus, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var all []moss.UnitStatus
+	for _, st := range u.units {
+		all = append(all, *st)
+	}
+	return all, nil
+}
+
+// Watch implements engine.Units.
+func (u *Units) Watch(ctx context.Context, fn func(moss.UnitStatus)) error {
+	w := &unitsWatcher{ready: make(chan struct{}, 1)}
+	u.mu.Lock()
+	u.watchers[w] = struct{}{}
+	for _, st := range u.units {
+		w.putLocked(*st)
+	}
+	u.mu.Unlock()
+	defer func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		delete(u.watchers, w)
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.ready:
+		}
+		u.mu.Lock()
+		queue := w.queue
+		w.queue = nil
+		u.mu.Unlock()
+		for _, st := range queue {
+			fn(st)
+		}
+	}
+}
+
+// Exit ends a unit's process.
+func (u *Units) Exit(id moss.ContainerID, code int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	result := "exit-code"
+	if code == 0 {
+		result = "success"
+	}
+	u.exitLocked(id.Short(), code, result)
+}
+
+// OOM ends a unit's process as the kernel does when memory is short.
+func (u *Units) OOM(id moss.ContainerID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if st := u.units[id.Short()]; st != nil && st.PID != 0 && !st.Exited {
+		st.OOMKilled = true
+		u.exitLocked(id.Short(), 128+int(syscall.SIGKILL), "oom-kill")
+	}
+}
+
+// Stop is what systemctl stop does: the stop signal, SIGKILL where that is
+// survived, and the unit is gone.
+func (u *Units) Stop(id moss.ContainerID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	short := id.Short()
+	st := u.units[short]
+	if st == nil {
+		return
+	}
+	st.Phase = moss.UnitStopping
+	u.tellLocked(*st)
+	if st.PID != 0 && !st.Exited {
+		sig := u.specs[short].StopSignal
+		if sig == 0 {
+			sig = syscall.SIGTERM
+		}
+		if !u.dies(id, sig) {
+			sig = syscall.SIGKILL
+		}
+		u.endLocked(st, 128+int(sig), "success")
+	}
+	u.goneLocked(short, st.Result)
+}
+
+// Spec returns what a unit was last started with.
+func (u *Units) Spec(id moss.ContainerID) (moss.UnitSpec, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s, ok := u.specs[id.Short()]
+	return s, ok
+}
+
+// Retell tells every unit's status again, as after a lost connection.
+func (u *Units) Retell() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, st := range u.units {
+		u.tellLocked(*st)
+	}
+}
+
+func (u *Units) exitLocked(short string, code int, result string) {
+	st := u.units[short]
+	if st == nil || (st.PID == 0 || st.Exited) {
+		return
+	}
+	u.endLocked(st, code, result)
+	if code != 0 { // the manager stops what is left of a unit that fails
+		st.Phase = moss.UnitStopping
+		u.tellLocked(*st)
+	}
+	st.Phase = moss.UnitEnded
+	u.tellLocked(*st)
+}
+
+func (u *Units) endLocked(st *moss.UnitStatus, code int, result string) {
+	st.Exited, st.ExitCode, st.ExitedAt, st.Result = true, code, time.Now(), result
+}
+
+func (u *Units) goneLocked(short, result string) {
+	st := u.units[short]
+	delete(u.units, short)
+	st.Phase, st.Result = moss.UnitGone, result
+	u.tellLocked(*st)
+}
+
+func (u *Units) tellLocked(st moss.UnitStatus) {
+	for w := range u.watchers {
+		w.putLocked(st)
+	}
+}
+
+func (w *unitsWatcher) putLocked(st moss.UnitStatus) {
+	w.queue = append(w.queue, st)
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// LauncherFails makes OnStart fail for specs whose first argument is "fail".
+func LauncherFails(spec moss.UnitSpec) error {
+	if len(spec.Launch.Args) > 0 && strings.HasSuffix(spec.Launch.Args[0], "fail") {
+		return moss.Errorf(moss.Internal, "the launcher failed")
+	}
+	return nil
+}

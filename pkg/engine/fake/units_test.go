@@ -1,0 +1,34 @@
+package fake_test
+
+import (
+	"testing"
+
+	"github.com/moss-containers/moss/pkg/engine"
+	"github.com/moss-containers/moss/pkg/engine/fake"
+	"github.com/moss-containers/moss/pkg/engine/porttest"
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+type unitsRig struct{ u *fake.Units }
+
+func (r unitsRig) Units() engine.Units { return r.u }
+
+func (r unitsRig) Spec(_ *testing.T, id moss.ContainerID, fails bool) moss.UnitSpec {
+	arg := "/bin/launch"
+	if fails {
+		arg = "/bin/fail"
+	}
+	return moss.UnitSpec{ID: id, Launch: moss.Launch{Args: []string{arg}}}
+}
+
+func (r unitsRig) Exit(_ *testing.T, id moss.ContainerID, code int) { r.u.Exit(id, code) }
+func (r unitsRig) Stop(_ *testing.T, id moss.ContainerID)           { r.u.Stop(id) }
+func (r unitsRig) Disconnect(*testing.T)                            { r.u.Retell() }
+
+func TestUnits(t *testing.T) {
+	porttest.Units(t, func(*testing.T) porttest.UnitsRig {
+		u := fake.NewUnits()
+		u.OnStart = fake.LauncherFails
+		return unitsRig{u}
+	})
+}

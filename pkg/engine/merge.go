@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// merge completes a client's configuration with the image's, by docker's
+// rules. entrypointSet says that the client gave one, even an empty one.
+func merge(user, image moss.ContainerConfig, entrypointSet bool) moss.ContainerConfig {
+	c := user
+	c.User = first(user.User, image.User)
+	c.WorkingDir = first(user.WorkingDir, image.WorkingDir)
+	c.StopSignal = first(user.StopSignal, image.StopSignal)
+	c.ExposedPorts = union(user.ExposedPorts, image.ExposedPorts)
+	c.Volumes = union(user.Volumes, image.Volumes)
+	c.Env = mergeEnv(user.Env, image.Env)
+	c.Labels = maps.Clone(image.Labels)
+	if c.Labels == nil {
+		c.Labels = make(map[string]string)
+	}
+	maps.Copy(c.Labels, user.Labels)
+	if len(user.Entrypoint) == 0 {
+		if len(user.Cmd) == 0 {
+			c.Cmd = image.Cmd
+		}
+		if !entrypointSet {
+			c.Entrypoint = image.Entrypoint
+		}
+	}
+	// docker's way to say "none".
+	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
+		c.Entrypoint = nil
+	}
+	if c.Healthcheck == nil {
+		c.Healthcheck = image.Healthcheck
+	}
+	if len(c.Shell) == 0 {
+		c.Shell = image.Shell
+	}
+	if c.StopTimeout == nil {
+		c.StopTimeout = image.StopTimeout
+	}
+	return c
+}
+
+// mergeEnv adds the image's variables that the user did not set.
+func mergeEnv(user, image []string) []string {
+	set := make(map[string]bool, len(user))
+	for _, kv := range user {
+		k, _, _ := strings.Cut(kv, "=")
+		set[k] = true
+	}
+	var env []string
+	for _, kv := range image {
+		if k, _, _ := strings.Cut(kv, "="); !set[k] {
+			env = append(env, kv)
+		}
+	}
+	for _, kv := range user {
+		// A name alone takes the variable away.
+		if strings.Contains(kv, "=") {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+func union[T comparable](a, b []T) []T {
+	out := slices.Clone(a)
+	for _, v := range b {
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"syscall"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// The interfaces below are what the engine needs of its adapters. Each has a
+// contract suite that the fake and the real adapter pass. All methods may be
+// called from several goroutines, but never twice at once for one container.
+
+// ImageStore keeps images (pkg/image).
+type ImageStore interface {
+	// Resolve finds an image by name, id or unique id prefix. Errors: NotFound, Invalid, Conflict when ambiguous.
+	Resolve(ctx context.Context, ref string) (moss.Image, error)
+	// List returns every image, from memory.
+	List(ctx context.Context) ([]moss.Image, error)
+	// Tag gives an image a further name, taking it from the image that had it. It
+	// returns the normalised name.
+	Tag(ctx context.Context, id moss.ImageID, name string) (string, error)
+	// Untag takes one name away. Errors: NotFound.
+	Untag(ctx context.Context, name string) error
+	// Delete removes an image that has no names left, with the layers only it used.
+	Delete(ctx context.Context, id moss.ImageID) ([]moss.ImageRemoval, error)
+}
+
+// ImageArchives brings images in without a registry (pkg/image).
+type ImageArchives interface {
+	// Load reads a docker- or OCI-archive, compressed or not. progress gets lines for the user.
+	Load(ctx context.Context, r io.Reader, progress func(string)) ([]moss.LoadedImage, error)
+	// Import makes a one-layer image of a root file system's tar.
+	Import(ctx context.Context, r io.Reader, o moss.ImportOptions) (moss.LoadedImage, error)
+	// EnsureBuiltin puts the images that come with moss into the store where ref names one
+	// that is not there; false when ref names none of them.
+	EnsureBuiltin(ctx context.Context, ref string) (bool, error)
+}
+
+// Rootfs keeps the containers' root file systems (pkg/storage).
+type Rootfs interface {
+	// Create makes the writable layer on top of an image.
+	Create(ctx context.Context, id moss.ContainerID, image moss.ImageID) error
+	// Mount mounts it; mounting what is mounted gives the same mount again.
+	Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, error)
+	// Unmount unmounts it; nil when it is not mounted or does not exist.
+	Unmount(ctx context.Context, id moss.ContainerID) error
+	// Remove unmounts and deletes the writable layer; nil when it does not exist.
+	Remove(ctx context.Context, id moss.ContainerID) error
+	// List names the containers that have a layer.
+	List(ctx context.Context) ([]moss.ContainerID, error)
+}
+
+// VolatileRootfs is a Rootfs that can do without syncing a layer that nobody
+// will want after the loss of power.
+type VolatileRootfs interface {
+	CreateVolatile(ctx context.Context, id moss.ContainerID, image moss.ImageID) error
+}
+
+// Networks attaches containers to networks (pkg/network).
+type Networks interface {
+	// Attach makes the network namespace and its link; for mode host it makes nothing.
+	Attach(ctx context.Context, c *moss.Container) (moss.Attachment, error)
+	// Detach undoes Attach and closes ports still open; nil when nothing is left.
+	Detach(ctx context.Context, id moss.ContainerID, a moss.Attachment) error
+	// Publish opens ports, all or none. Errors: Conflict for a port in use, Forbidden for one below the privileged limit.
+	Publish(ctx context.Context, id moss.ContainerID, a moss.Attachment, ports []moss.PortBinding) ([]moss.PublishedPort, error)
+	// Restore takes over what running containers have and removes everything else of ours.
+	Restore(ctx context.Context, running map[moss.ContainerID]moss.Attachment) error
+	// List returns the networks there are.
+	List(ctx context.Context) ([]moss.Network, error)
+}
+
+// Runtime turns containers into OCI bundles and drives the OCI runtime (pkg/runtime).
+type Runtime interface {
+	// Prepare writes the bundle and returns the command that creates the container.
+	Prepare(ctx context.Context, b moss.Bundle) (moss.Launch, error)
+	// Failure reads why the command of Prepare failed; nil when it says nothing. Its
+	// message has the words docker's clients look for ("executable file not found in $PATH").
+	Failure(id moss.ContainerID) error
+	// Start lets a created container's process go.
+	Start(ctx context.Context, c *moss.Container) error
+	// Delete removes what the runtime and the bundle keep; nil when nothing is left. It kills what still runs.
+	Delete(ctx context.Context, c *moss.Container) error
+	// Exec starts a process in the container and returns when it runs.
+	Exec(ctx context.Context, c *moss.Container, e *moss.Exec, io moss.ChildStdio) (Process, error)
+}
+
+// Process is a running exec; the noun's package has it, as adapters make them.
+type Process = moss.Process
+
+// Units runs containers as units of the user's systemd (pkg/units).
+type Units interface {
+	// Start starts the unit and returns when the launcher has succeeded and the
+	// main process is known. On failure the unit is gone.
+	Start(ctx context.Context, u moss.UnitSpec) (moss.UnitStatus, error)
+	// Kill signals the main process alone. Errors: Conflict when there is none.
+	Kill(ctx context.Context, id moss.ContainerID, sig syscall.Signal) error
+	// Collect makes an ended unit go away, killing what is left in it; nil when it is gone.
+	Collect(ctx context.Context, id moss.ContainerID) error
+	// List returns the status of every container unit of this engine.
+	List(ctx context.Context) ([]moss.UnitStatus, error)
+	// Watch calls fn, one call at a time, with every change of phase of a container unit until ctx ends.
+	// After a lost connection it connects again and calls fn with every unit's present status.
+	Watch(ctx context.Context, fn func(moss.UnitStatus)) error
+}
+
+// Stdio keeps the standard streams of processes (pkg/stdio).
+type Stdio interface {
+	// Open makes the streams of one run, stores our ends, and pumps output into sink (nil for none)
+	// and to those attached.
+	Open(ctx context.Context, id moss.StreamID, s moss.StdioSpec, sink LogSink) (moss.ChildStdio, error)
+	// Ready returns when our ends are safely stored: with a terminal, when the runtime has sent it.
+	Ready(ctx context.Context, id moss.StreamID) error
+	// Restore finds the ends of a running process in the descriptor store and pumps on.
+	Restore(ctx context.Context, id moss.StreamID, s moss.StdioSpec, sink LogSink) error
+	// Finish is called once the process has ended: it pumps what is left, ends the attachments, closes and forgets the ends and closes the sink.
+	Finish(ctx context.Context, id moss.StreamID) error
+	// Forget closes stored ends that belong to none of the ids.
+	Forget(keep map[moss.StreamID]bool) error
+}
+
+// Attacher lets clients at the streams of a process (pkg/stdio).
+type Attacher interface {
+	// Attach joins a client before or during a run: attached is called as soon as
+	// no later output can be missed. It returns nil at the end of the run,
+	// ErrDetached after the detach keys, ctx's error when that ends.
+	Attach(ctx context.Context, id moss.StreamID, a moss.AttachIO, attached func()) error
+	// Resize sets the terminal's size. Errors: Conflict without a terminal.
+	Resize(id moss.StreamID, size moss.TermSize) error
+	// Drop ends the attachments of a process that will not run.
+	Drop(id moss.StreamID)
+}
+
+// LogSink takes a container's output; the noun's package has it, as adapters
+// that must not know the engine take it too.
+type LogSink = moss.LogSink
+
+// Logs keeps the containers' logs (pkg/logs).
+type Logs interface {
+	// Check says whether the driver and its options can be had. Errors: Invalid, NotImplemented.
+	Check(c moss.LogConfig) error
+	// Open starts or continues the log of a container; a nil sink means that nothing is kept.
+	Open(c *moss.Container) (LogSink, error)
+	// Read calls fn with each line asked for, in order; with Follow until the run ends or ctx does.
+	Read(ctx context.Context, c *moss.Container, q moss.LogQuery, fn func(moss.LogLine) error) error
+	// Remove deletes the log.
+	Remove(c *moss.Container) error
+}
+
+// Records keeps the containers' records (pkg/records).
+type Records interface {
+	// Put stores a record. When it returns, it survives kill -9; a durable record
+	// survives the loss of power too.
+	Put(c *moss.Container, durable bool) error
+	Delete(id moss.ContainerID) error
+	// Load returns all that can be read; what cannot is in bad, by key, and stays on disk.
+	Load() (all []*moss.Container, bad map[string]error, err error)
+}
+
+// Events publishes what happened (pkg/events).
+type Events interface {
+	Publish(e moss.Event)
+}
+
+// ErrDetached is what Attach returns after the client typed the detach keys.
+var ErrDetached = moss.ErrDetached

@@ -1,0 +1,131 @@
+// Package porttest has the contracts of the engine's ports as tests: what the
+// fake and the real adapter of a port both must do.
+package porttest
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/moss-containers/moss/pkg/engine"
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// RootfsFixture is an empty Rootfs, and an image that has the file "hello" with the text "hello\n".
+type RootfsFixture struct {
+	Rootfs engine.Rootfs
+	Image  moss.ImageID
+}
+
+// Rootfs tests an engine.Rootfs. open is called once a test.
+func Rootfs(t *testing.T, open func(t *testing.T) RootfsFixture) {
+	t.Run("life", func(t *testing.T) { rootfsLife(t, open(t)) })
+	t.Run("absent", func(t *testing.T) { rootfsAbsent(t, open(t)) })
+	t.Run("apart", func(t *testing.T) { rootfsApart(t, open(t)) })
+	t.Run("parallel", func(t *testing.T) { rootfsParallel(t, open(t)) })
+}
+
+func rootfsLife(t *testing.T, f RootfsFixture) {
+	ctx, id := t.Context(), newID()
+	must(t, f.Rootfs.Create(ctx, id, f.Image))
+	if err := f.Rootfs.Create(ctx, id, f.Image); moss.ClassOf(err) != moss.Conflict {
+		t.Errorf("a second Create gives %v, want a conflict", err)
+	}
+	wantIDs(t, f.Rootfs, id)
+	m, err := f.Rootfs.Mount(ctx, id)
+	must(t, err)
+	wantText(t, m, "hello", "hello\n")
+	must(t, os.WriteFile(filepath.Join(m.Path, "hello"), []byte("changed\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(m.Path, "new"), []byte("new\n"), 0o600))
+	again, err := f.Rootfs.Mount(ctx, id)
+	must(t, err)
+	if again != m {
+		t.Errorf("mounting again gives %v, want %v", again, m)
+	}
+	// One Unmount undoes any number of Mounts.
+	must(t, f.Rootfs.Unmount(ctx, id))
+	must(t, f.Rootfs.Unmount(ctx, id))
+	m, err = f.Rootfs.Mount(ctx, id)
+	must(t, err)
+	wantText(t, m, "hello", "changed\n")
+	wantText(t, m, "new", "new\n")
+	// Remove does not need an Unmount before.
+	must(t, f.Rootfs.Remove(ctx, id))
+	must(t, f.Rootfs.Remove(ctx, id))
+	if _, err := os.Stat(filepath.Join(m.Path, "hello")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after Remove the mount is still there: %v", err)
+	}
+	wantIDs(t, f.Rootfs)
+}
+
+func rootfsAbsent(t *testing.T, f RootfsFixture) {
+	ctx, id := t.Context(), newID()
+	must(t, f.Rootfs.Unmount(ctx, id))
+	must(t, f.Rootfs.Remove(ctx, id))
+	if _, err := f.Rootfs.Mount(ctx, id); moss.ClassOf(err) != moss.NotFound {
+		t.Errorf("Mount of nothing gives %v, want not found", err)
+	}
+	if err := f.Rootfs.Create(ctx, id, moss.ImageID("sha256:"+moss.NewHexID())); moss.ClassOf(err) != moss.NotFound {
+		t.Errorf("Create of no image gives %v, want not found", err)
+	}
+	wantIDs(t, f.Rootfs)
+}
+
+func rootfsApart(t *testing.T, f RootfsFixture) {
+	ctx, a, b := t.Context(), newID(), newID()
+	for _, id := range []moss.ContainerID{a, b} {
+		must(t, f.Rootfs.Create(ctx, id, f.Image))
+	}
+	ma, err := f.Rootfs.Mount(ctx, a)
+	must(t, err)
+	must(t, os.Remove(filepath.Join(ma.Path, "hello")))
+	mb, err := f.Rootfs.Mount(ctx, b)
+	must(t, err)
+	wantText(t, mb, "hello", "hello\n")
+	must(t, f.Rootfs.Remove(ctx, a))
+	wantText(t, mb, "hello", "hello\n")
+	must(t, f.Rootfs.Remove(ctx, b))
+	wantIDs(t, f.Rootfs)
+}
+
+func rootfsParallel(t *testing.T, f RootfsFixture) {
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			ctx, id := t.Context(), newID()
+			m, err := moss.Mount{}, f.Rootfs.Create(ctx, id, f.Image)
+			if err == nil {
+				m, err = f.Rootfs.Mount(ctx, id)
+			}
+			if err == nil {
+				err = os.WriteFile(filepath.Join(m.Path, "mine"), []byte(id), 0o600)
+			}
+			if err = errors.Join(err, f.Rootfs.Unmount(ctx, id), f.Rootfs.Remove(ctx, id)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	wantIDs(t, f.Rootfs)
+}
+
+func newID() moss.ContainerID { return moss.ContainerID(moss.NewHexID()) }
+
+func wantText(t *testing.T, m moss.Mount, name, want string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(m.Path, name))
+	if err != nil || string(b) != want {
+		t.Errorf("%s is %q (%v), want %q", name, b, err, want)
+	}
+}
+
+func wantIDs(t *testing.T, r engine.Rootfs, want ...moss.ContainerID) {
+	t.Helper()
+	got, err := r.List(t.Context())
+	must(t, err)
+	if len(got) != len(want) || (len(want) == 1 && got[0] != want[0]) {
+		t.Errorf("List gives %v, want %v", got, want)
+	}
+}

@@ -1,0 +1,343 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// restoreWidth is how many containers are restored at a time.
+const restoreWidth = 16
+
+// verdict is what a record and a unit together call for.
+type verdict string
+
+const (
+	leave     verdict = "leave"     // they agree
+	reattach  verdict = "reattach"  // it runs: take its streams, links and ports over
+	finish    verdict = "finish"    // it ended while nobody looked
+	lost      verdict = "lost"      // the manager went, or the machine
+	goOn      verdict = "go-on"     // a start was interrupted after all was prepared
+	startOver verdict = "start"     // a start was interrupted before
+	clear     verdict = "clear"     // a unit is left that should not be
+	removeOn  verdict = "remove-on" // a removal was interrupted
+	giveUpOn  verdict = "give-up"   // a waiting restart lost its timer
+)
+
+// judge is DESIGN.md's table: what a record says, what the unit is, and what
+// follows. Units are the truth.
+func judge(rec *moss.Container, st moss.UnitStatus) verdict {
+	runs := st.Phase == moss.UnitRunning || (st.Phase == moss.UnitStopping && !st.Exited)
+	switch rec.State {
+	case moss.StateRunning, moss.StatePaused:
+		switch {
+		case runs && st.PID == rec.Run.PID:
+			return reattach
+		case st.Phase == moss.UnitGone || runs || st.Phase == moss.UnitStarting:
+			return lost // also where the unit runs something that is not this run
+		default:
+			return finish
+		}
+	case moss.StateRemoving:
+		return removeOn
+	case moss.StateDead:
+		if st.Phase != moss.UnitGone {
+			return clear
+		}
+		return leave
+	default: // it does not run; what was meant with it decides
+	}
+	switch {
+	case rec.Intent == moss.IntentStart && rec.Network != nil && (runs || st.Phase == moss.UnitEnded) && st.PID == rec.Run.PID:
+		return goOn
+	case rec.Intent == moss.IntentStart:
+		return startOver
+	case rec.Intent == moss.IntentRemove:
+		return removeOn
+	case rec.State == moss.StateRestarting:
+		return giveUpOn
+	case st.Phase != moss.UnitGone:
+		return clear
+	}
+	return leave
+}
+
+// Restore reads the records and brings them and the units into agreement.
+// fresh says that the holder of the namespaces is new, as after a reboot: then
+// the restart policies of containers that had ended before count too. What
+// fails for one container is logged and stops no other. It must be called once,
+// before Watch and before any service.
+func (e *Engine) Restore(ctx context.Context, fresh bool) error {
+	records, bad, err := e.Records.Load()
+	if err != nil {
+		return err
+	}
+	list, err := e.Units.List(ctx)
+	if err != nil {
+		return moss.Wrap(err, "list the units", "")
+	}
+	units := make(map[string]moss.UnitStatus, len(list))
+	for _, st := range list {
+		units[st.Short] = st
+	}
+	for key, err := range bad {
+		e.Log.Error("a container's record cannot be read; it is left as it is", "container", key, "error", err)
+		delete(units, moss.ContainerID(key).Short()) // its unit is nobody's orphan
+	}
+	e.adopt(records)
+
+	verdicts := make(map[moss.ContainerID]verdict, len(records))
+	keepNet := make(map[moss.ContainerID]moss.Attachment)
+	keepStreams := make(map[moss.StreamID]bool)
+	for _, rec := range records {
+		v := judge(rec, units[rec.ID.Short()])
+		verdicts[rec.ID] = v
+		switch v {
+		case reattach, goOn:
+			if rec.Network != nil {
+				keepNet[rec.ID] = *rec.Network
+			}
+			keepStreams[rec.ID.Streams()] = true
+		case finish: // what it printed last is still in its pipes
+			keepStreams[rec.ID.Streams()] = true
+		default: // has neither
+		}
+	}
+	if err := e.Networks.Restore(ctx, keepNet); err != nil {
+		e.Log.Error("not every network could be restored", "error", err)
+	}
+	if err := e.Stdio.Forget(keepStreams); err != nil {
+		e.Log.Error("stored descriptors of ended containers could not be closed", "error", err)
+	}
+
+	revive := e.restoreAll(ctx, records, units, verdicts, fresh)
+	e.removeOrphans(ctx, records, bad, units)
+	for _, c := range revive {
+		e.spawn(func(ctx context.Context) { e.revive(ctx, c) })
+	}
+	return nil
+}
+
+// adopt fills the maps.
+func (e *Engine) adopt(records []*moss.Container) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, rec := range records {
+		e.containers[rec.ID] = newContainer(rec)
+		e.names[rec.Name] = rec.ID
+	}
+}
+
+// restoreAll carries the verdicts out, several at a time, and returns the
+// containers to start.
+func (e *Engine) restoreAll(ctx context.Context, records []*moss.Container, units map[string]moss.UnitStatus, verdicts map[moss.ContainerID]verdict, fresh bool) []*container {
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		revive []*container
+		slots  = make(chan struct{}, restoreWidth)
+	)
+	for _, rec := range records {
+		c, err := e.find(string(rec.ID))
+		if err != nil {
+			continue
+		}
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			start, err := e.restoreOne(ctx, c, units[rec.ID.Short()], verdicts[rec.ID], fresh)
+			if err != nil {
+				e.Log.Error("a container could not be restored", "container", rec.Name, "verdict", verdicts[rec.ID], "error", err)
+			}
+			if start {
+				mu.Lock()
+				revive = append(revive, c)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return revive
+}
+
+// restoreOne carries one verdict out and says whether the container is to be
+// started.
+func (e *Engine) restoreOne(ctx context.Context, c *container, st moss.UnitStatus, v verdict, fresh bool) (start bool, err error) {
+	if err := c.acquire(ctx); err != nil {
+		return false, err
+	}
+	defer c.release()
+	rec := c.record()
+	if v != leave {
+		e.Log.Info("restoring a container", "container", rec.Name, "state", rec.State, "unit", st.Phase, "verdict", string(v))
+	}
+	switch v {
+	case reattach:
+		return false, e.reattach(ctx, c, rec)
+	case goOn:
+		if err := e.finishStart(ctx, c, rec, st); err != nil {
+			return false, e.startFailed(ctx, c, err, e.teardown(ctx, rec))
+		}
+		if !ended(st) {
+			return false, nil
+		}
+		_, retry := e.finishRun(ctx, c, st)
+		return retry, e.autoRemove(ctx, c, retry)
+	case finish:
+		if err := e.restoreStreams(ctx, rec); err != nil {
+			e.Log.Warn("the last output of a container is lost", "container", rec.Name, "error", err)
+		}
+		_, retry := e.finishRun(ctx, c, st)
+		return retry, e.autoRemove(ctx, c, retry)
+	case lost:
+		_, retry := e.finishRun(ctx, c, moss.UnitStatus{})
+		return retry, e.autoRemove(ctx, c, retry)
+	case startOver:
+		return rec.Intent == moss.IntentStart, e.teardown(ctx, rec)
+	case clear:
+		return false, e.teardown(ctx, rec)
+	case removeOn:
+		err := e.teardown(ctx, rec)
+		return false, errors.Join(err, e.remove(ctx, c))
+	case giveUpOn:
+		return true, e.teardown(ctx, rec)
+	case leave:
+	}
+	ran := rec.State == moss.StateExited && !rec.Run.StartedAt.IsZero()
+	if rec.Host.AutoRemove && ran { // the daemon died between the end and the removal
+		return false, e.remove(ctx, c)
+	}
+	return fresh && ran && shouldRevive(rec.Host.RestartPolicy, rec), nil
+}
+
+func (e *Engine) autoRemove(ctx context.Context, c *container, retry bool) error {
+	if !c.record().Host.AutoRemove || retry {
+		return nil
+	}
+	return e.remove(ctx, c)
+}
+
+// reattach takes a running container over.
+func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container) error {
+	if err := e.restoreStreams(ctx, rec); err != nil {
+		return err
+	}
+	if rec.Intent == moss.IntentStop { // the stop goes on, with its full time
+		e.spawn(func(ctx context.Context) {
+			if err := e.end(ctx, c, moss.StopOptions{}, "stop"); err != nil {
+				e.Log.Error("an interrupted stop could not be finished", "container", rec.Name, "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+func (e *Engine) restoreStreams(ctx context.Context, rec *moss.Container) error {
+	sink, err := e.Logs.Open(rec)
+	if err != nil {
+		return err
+	}
+	err = e.Stdio.Restore(ctx, rec.ID.Streams(), stdioSpec(rec), sink)
+	if err != nil && sink != nil {
+		err = errors.Join(err, sink.Close())
+	}
+	return moss.Wrap(err, "take over the streams of", rec.Name)
+}
+
+// finishStart goes on where a start was interrupted: all is prepared, and the
+// process may or may not have been let go; or it has ended already.
+func (e *Engine) finishStart(ctx context.Context, c *container, rec *moss.Container, st moss.UnitStatus) error {
+	if err := e.restoreStreams(ctx, rec); err != nil {
+		return err
+	}
+	if st.Phase == moss.UnitRunning {
+		if err := e.Runtime.Start(ctx, rec); err != nil && moss.ClassOf(err) != moss.Conflict {
+			return moss.Wrap(err, "start", rec.Name)
+		}
+	}
+	at := st.StartedAt
+	if at.IsZero() {
+		at = time.Now()
+	}
+	return e.started(c, *rec.Network, rec.Run.PID, rec.Run.Restarts, at)
+}
+
+// removeOrphans stops units and deletes layers that no record speaks of.
+func (e *Engine) removeOrphans(ctx context.Context, records []*moss.Container, bad map[string]error, units map[string]moss.UnitStatus) {
+	known := make(map[moss.ContainerID]bool, len(records)+len(bad))
+	for _, rec := range records {
+		known[rec.ID] = true
+		delete(units, rec.ID.Short())
+	}
+	for key := range bad {
+		known[moss.ContainerID(key)] = true
+	}
+	for short, st := range units {
+		e.Log.Warn("a container unit has no record; it is stopped", "unit", short, "phase", st.Phase.String())
+		if err := e.Units.Collect(ctx, moss.ContainerID(short)); err != nil {
+			e.Log.Error("an orphaned unit could not be stopped", "unit", short, "error", err)
+		}
+	}
+	layers, err := e.Rootfs.List(ctx)
+	if err != nil {
+		e.Log.Error("the containers' layers cannot be listed", "error", err)
+	}
+	for _, id := range layers {
+		if known[id] {
+			continue
+		}
+		e.Log.Warn("a container's layer has no record; it is deleted", "container", id.Short())
+		if err := e.Rootfs.Remove(ctx, id); err != nil {
+			e.Log.Error("an orphaned layer could not be deleted", "container", id.Short(), "error", err)
+		}
+	}
+	e.removeOrphanDirs(known)
+}
+
+// idRule tells a container's directory from what somebody else put beside it.
+var idRule = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// removeOrphanDirs deletes the directories of containers whose making was cut short.
+func (e *Engine) removeOrphanDirs(known map[moss.ContainerID]bool) {
+	entries, err := os.ReadDir(e.opts.ContainersDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.Log.Error("the containers' directories cannot be listed", "error", err)
+	}
+	for _, d := range entries {
+		id := moss.ContainerID(d.Name())
+		if known[id] || !idRule.MatchString(d.Name()) {
+			continue
+		}
+		e.Log.Warn("a container's directory has no record; it is deleted", "container", id.Short())
+		if err := os.RemoveAll(filepath.Join(e.opts.ContainersDir, d.Name())); err != nil {
+			e.Log.Error("an orphaned directory could not be deleted", "container", id.Short(), "error", err)
+		}
+	}
+}
+
+// revive starts a container that its policy or an interrupted start wants to
+// run.
+func (e *Engine) revive(ctx context.Context, c *container) {
+	if err := c.acquire(ctx); err != nil {
+		return
+	}
+	defer c.release()
+	rec := c.record()
+	if c.isRemoved() || rec.State.Alive() {
+		return
+	}
+	restarts := rec.Run.Restarts
+	if rec.State == moss.StateRestarting {
+		restarts++
+	}
+	if err := e.start(ctx, c, restarts); err != nil {
+		e.Log.Error("a container could not be started again", "container", rec.Name, "error", err)
+	}
+}

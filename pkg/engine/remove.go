@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/lifecycle"
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Remove deletes a container with its layer, log and record; with force its
+// process is killed first. Errors: Conflict when it runs. A container of which
+// something could not be removed is dead, and removing it can be tried again.
+func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
+	ctx = context.WithoutCancel(ctx)
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	ended := false
+	for {
+		if err := c.acquire(ctx); err != nil {
+			return err
+		}
+		rec := c.record()
+		switch {
+		case c.isRemoved() && ended:
+			c.release()
+			return nil // it was to go at its end, and did
+		case c.isRemoved():
+			c.release()
+			return moss.Errorf(moss.NotFound, "No such container: %s", ref)
+		case !rec.State.Alive():
+			err := s.remove(ctx, c)
+			c.release()
+			return err
+		case !force:
+			c.release()
+			return moss.Errorf(moss.Conflict, "cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+rec.Name, rec.State)
+		}
+		c.release()
+		if err := s.end(ctx, c, moss.StopOptions{Signal: signalNumber(syscall.SIGKILL)}, ""); err != nil {
+			return err
+		}
+		ended = true
+	}
+}
+
+// remove deletes a container without a process; the caller holds the turn.
+func (e *Engine) remove(ctx context.Context, c *container) error {
+	rec, err := e.commitFact(c, lifecycle.Remove, func(r *moss.Container) { r.Intent = moss.IntentRemove }, nil)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	err = errors.Join(
+		e.cleanUp(ctx, c),
+		e.Rootfs.Remove(ctx, rec.ID),
+		e.Logs.Remove(rec),
+		os.RemoveAll(rec.Dir),
+	)
+	if err == nil {
+		err = e.Records.Delete(rec.ID)
+	}
+	if err != nil {
+		_, commitErr := e.commitFact(c, lifecycle.RemoveFail, func(r *moss.Container) {
+			r.Run.Error = err.Error()
+			r.Intent = moss.IntentRemove
+		}, nil)
+		return moss.Wrap(errors.Join(err, commitErr), "remove", rec.Name)
+	}
+	e.Attacher.Drop(rec.ID.Streams())
+	e.mu.Lock()
+	delete(e.containers, rec.ID)
+	delete(e.names, rec.Name)
+	for id, x := range e.execs {
+		if x.container == rec.ID {
+			delete(e.execs, id)
+		}
+	}
+	e.mu.Unlock()
+	e.publish(rec, "destroy", time.Now())
+	c.update(func() { c.removed = true })
+	return nil
+}

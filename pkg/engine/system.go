@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// EventHistory replays and follows events (pkg/events).
+type EventHistory interface {
+	Follow(ctx context.Context, since, until time.Time, fn func(moss.Event) error) error
+}
+
+// Host tells of the machine and of the storage (cmd/mossd).
+type Host interface {
+	Host(ctx context.Context) (moss.HostInfo, error)
+	Storage() moss.StorageInfo
+	// GoingDown says whether the holder of the namespaces is being stopped, and every container with it.
+	GoingDown(ctx context.Context) bool
+}
+
+// System tells of the engine.
+type System struct{ *Engine }
+
+// System returns the service that tells of the engine.
+func (e *Engine) System() System { return System{e} }
+
+// Info returns the state of the engine.
+func (s System) Info(ctx context.Context) (moss.Info, error) {
+	host, err := s.Engine.Host.Host(ctx)
+	if err != nil {
+		return moss.Info{}, err
+	}
+	images, err := s.Engine.Images.List(ctx)
+	if err != nil {
+		return moss.Info{}, err
+	}
+	states := make(map[moss.State]int)
+	for _, c := range s.all() {
+		states[c.record().State]++
+	}
+	return moss.Info{
+		ID: s.opts.ID, Host: host, Storage: s.Engine.Host.Storage(), Containers: states, Images: len(images),
+		Started: s.born, DataRoot: s.opts.DataRoot, Runtimes: s.opts.Runtimes, Runtime: s.opts.Runtime, Labels: s.opts.Labels,
+	}, nil
+}
+
+// Events calls fn with events; see api's interface.
+func (s System) Events(ctx context.Context, since, until time.Time, fn func(moss.Event) error) error {
+	return s.History.Follow(ctx, since, until, fn)
+}
+
+// Networking tells of the networks.
+type Networking struct{ *Engine }
+
+// Networking returns the service that tells of the networks.
+func (e *Engine) Networking() Networking { return Networking{e} }
+
+// List returns the networks there are.
+func (s Networking) List(ctx context.Context) ([]moss.Network, error) {
+	return s.Networks.List(ctx)
+}
+
+// AwaitIdle returns when no container has a process any more, or ctx ends.
+// Containers go down with the holder of the namespaces; their ends are waited
+// for, so that they are written down.
+func (e *Engine) AwaitIdle(ctx context.Context) {
+	for _, c := range e.all() {
+		if _, err := c.await(ctx, func(s snapshot) bool { return s.removed || !s.rec.State.Alive() }); err != nil {
+			return
+		}
+	}
+}

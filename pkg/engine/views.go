@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Views tells of containers.
+type Views struct{ *Engine }
+
+// Views returns the service that tells of containers.
+func (e *Engine) Views() Views { return Views{e} }
+
+// Get finds a container by name, id or unique id prefix.
+func (s Views) Get(ref string) (moss.Container, error) {
+	c, err := s.find(ref)
+	if err != nil {
+		return moss.Container{}, err
+	}
+	return *c.record(), nil
+}
+
+// List returns the containers that a filter chooses, the newest first.
+func (s Views) List(f moss.ContainerFilter) ([]moss.Container, error) {
+	m, err := s.matcher(f)
+	if err != nil {
+		return nil, err
+	}
+	var out []moss.Container
+	for _, c := range s.all() {
+		rec := c.record()
+		if !m.matches(rec) {
+			continue
+		}
+		out = append(out, *rec)
+		if f.Limit > 0 && len(out) == f.Limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+// matcher is a filter made ready: expressions compiled, names looked up.
+type matcher struct {
+	moss.ContainerFilter
+	names         []*regexp.Regexp
+	images        []moss.ImageID
+	before, since *moss.Container
+}
+
+func (s Views) matcher(f moss.ContainerFilter) (*matcher, error) {
+	m := &matcher{ContainerFilter: f}
+	for _, n := range f.Names {
+		re, err := regexp.Compile(n)
+		if err != nil {
+			return nil, moss.Errorf(moss.Invalid, "invalid filter 'name=%s': %w", n, err)
+		}
+		m.names = append(m.names, re)
+	}
+	for ref, to := range map[string]**moss.Container{f.Before: &m.before, f.Since: &m.since} {
+		if ref == "" {
+			continue
+		}
+		c, err := s.find(ref)
+		if err != nil {
+			return nil, err
+		}
+		*to = c.record()
+	}
+	for _, a := range f.Ancestors {
+		// An unknown ancestor has no descendants; that is no error.
+		if image, err := s.Engine.Images.Resolve(s.ctx, a); err == nil {
+			m.images = append(m.images, image.ID)
+		}
+	}
+	return m, nil
+}
+
+func (m *matcher) matches(rec *moss.Container) bool {
+	if !m.All && m.Limit == 0 && len(m.States) == 0 && len(m.ExitCodes) == 0 && m.before == nil && m.since == nil && !rec.State.Alive() && rec.State != moss.StateRestarting {
+		return false
+	}
+	switch {
+	case len(m.IDs) > 0 && !slices.ContainsFunc(m.IDs, func(id string) bool { return strings.HasPrefix(string(rec.ID), id) }):
+	case len(m.names) > 0 && !slices.ContainsFunc(m.names, func(re *regexp.Regexp) bool { return re.MatchString(rec.Name) || re.MatchString("/"+rec.Name) }):
+	case !hasLabels(rec.Config.Labels, m.Labels):
+	case len(m.States) > 0 && !slices.Contains(m.States, rec.State):
+	case len(m.ExitCodes) > 0 && (rec.State.Alive() || rec.Run.StartedAt.IsZero() || !slices.Contains(m.ExitCodes, rec.Run.ExitCode)):
+	case len(m.Ancestors) > 0 && !slices.Contains(m.images, rec.Image):
+	case m.before != nil && !rec.Created.Before(m.before.Created):
+	case m.since != nil && !rec.Created.After(m.since.Created):
+	case len(m.Networks) > 0 && !slices.ContainsFunc(m.Networks, func(n string) bool { return onNetwork(rec, n) }):
+	case len(m.Publish) > 0 && !slices.ContainsFunc(m.Publish, func(p string) bool { return hasPort(published(rec), p) }):
+	case len(m.Expose) > 0 && !slices.ContainsFunc(m.Expose, func(p string) bool { return hasPort(rec.Config.ExposedPorts, p) }):
+	case len(m.Volumes) > 0 && !slices.ContainsFunc(m.Volumes, func(v string) bool { return hasMount(rec, v) }):
+	default:
+		return true
+	}
+	return false
+}
+
+func hasLabels(have map[string]string, want []string) bool {
+	for _, w := range want {
+		k, v, valued := strings.Cut(w, "=")
+		got, ok := have[k]
+		if !ok || (valued && got != v) {
+			return false
+		}
+	}
+	return true
+}
+
+func onNetwork(rec *moss.Container, name string) bool {
+	return string(rec.Host.NetworkMode) == name ||
+		(rec.Network != nil && name != "" && strings.HasPrefix(string(rec.Network.Network), name))
+}
+
+func published(rec *moss.Container) []moss.Port {
+	var ports []moss.Port
+	for _, b := range rec.Host.PortBindings {
+		ports = append(ports, b.Port)
+	}
+	return ports
+}
+
+// hasPort understands 80, 80/tcp and 80-90/udp.
+func hasPort(ports []moss.Port, want string) bool {
+	span, proto, ok := strings.Cut(want, "/")
+	if !ok {
+		proto = string(moss.TCP)
+	}
+	from, to, err := portSpan(span)
+	return err == nil && slices.ContainsFunc(ports, func(p moss.Port) bool {
+		return string(p.Proto) == proto && from <= p.Number && p.Number <= to
+	})
+}
+
+func hasMount(rec *moss.Container, path string) bool {
+	return slices.ContainsFunc(rec.Mounts, func(m moss.MountPoint) bool { return m.Source == path || m.Target == path })
+}
+
+func portSpan(s string) (from, to uint16, err error) {
+	low, high, ranged := strings.Cut(s, "-")
+	n, err := strconv.ParseUint(low, 10, 16)
+	if err != nil || !ranged {
+		return uint16(n), uint16(n), err
+	}
+	m, err := strconv.ParseUint(high, 10, 16)
+	return uint16(n), uint16(m), err
+}

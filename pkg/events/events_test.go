@@ -1,0 +1,86 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+var errStop = errors.New("stop")
+
+func collect(b *Bus, n int, since, until time.Time) ([]string, error) {
+	var got []string
+	err := b.Follow(context.Background(), since, until, func(e moss.Event) error {
+		got = append(got, e.ActorID)
+		if len(got) == n {
+			return errStop
+		}
+		return nil
+	})
+	return got, err
+}
+
+func TestSinceReplaysTheRingInOrder(t *testing.T) {
+	var b Bus
+	start := time.Unix(1000, 0)
+	for i := range ringSize + 10 {
+		b.Publish(moss.Event{ActorID: strconv.Itoa(i), Time: start.Add(time.Duration(i) * time.Second)})
+	}
+	got, err := collect(&b, ringSize, start, time.Time{})
+	if !errors.Is(err, errStop) || got[0] != "10" || got[ringSize-1] != strconv.Itoa(ringSize+9) {
+		t.Fatalf("got %s … %s, %v", got[0], got[len(got)-1], err)
+	}
+	got, err = collect(&b, 3, start.Add((ringSize+7)*time.Second), time.Time{})
+	if !errors.Is(err, errStop) || got[0] != strconv.Itoa(ringSize+7) {
+		t.Fatalf("got %v, %v", got, err)
+	}
+}
+
+func TestUntilEndsTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b Bus
+		b.Publish(moss.Event{ActorID: "old"})
+		go func() {
+			time.Sleep(time.Second)
+			b.Publish(moss.Event{ActorID: "new"})
+			time.Sleep(time.Hour)
+			b.Publish(moss.Event{ActorID: "late"})
+		}()
+		got, err := collect(&b, 9, time.Time{}, time.Now().Add(time.Minute))
+		if err != nil || len(got) != 1 || got[0] != "new" {
+			t.Fatalf("got %v, %v", got, err)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+func TestASlowReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
+	var b Bus
+	inside, resume := make(chan bool), make(chan bool)
+	done := make(chan error)
+	go func() {
+		first := true
+		done <- b.Follow(context.Background(), time.Unix(1, 0), time.Time{}, func(moss.Event) error {
+			if first {
+				first = false
+				inside <- true
+				<-resume
+			}
+			return nil
+		})
+	}()
+	b.Publish(moss.Event{})
+	<-inside
+	for range queueSize + 2 {
+		b.Publish(moss.Event{})
+	}
+	close(resume)
+	if err := <-done; !errors.Is(err, ErrSlow) {
+		t.Fatalf("got %v", err)
+	}
+}

@@ -1,0 +1,260 @@
+// Package image keeps images: it names, finds, loads, imports and removes
+// them. It is the door to github.com/containers/image/v5, over a store that
+// pkg/storage has opened.
+//
+// What images there are is kept in memory, read once when the package starts
+// and changed with every change: no list walks the store. An image's id is the
+// digest of its configuration, as docker's is.
+package image
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containers/image/v5/types"
+	"github.com/containers/storage"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Options say what the store needs beside the store.
+type Options struct {
+	TempDir string // for what is being unpacked; emptied at the start; on a disk
+	Log     *slog.Logger
+}
+
+// Store keeps images. It is safe for concurrent use; the values it returns
+// share memory and are not to be changed.
+type Store struct {
+	store storage.Store
+	tmp   string
+	log   *slog.Logger
+	sys   *types.SystemContext
+
+	naming sync.Mutex // one change of names at a time, in the store and in the index
+
+	mu       sync.RWMutex
+	images   map[moss.ImageID]moss.Image
+	names    map[string]moss.ImageID // with tag or with digest
+	arriving int                     // images being made: their layers have no image yet
+	dirty    bool                    // one of them failed and may have left layers
+}
+
+// New reads what images there are, and removes what a load that was killed
+// left behind.
+func New(store storage.Store, o Options) (*Store, error) {
+	s := &Store{store: store, tmp: o.TempDir, log: o.Log, images: map[moss.ImageID]moss.Image{}, names: map[string]moss.ImageID{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.sys = &types.SystemContext{
+		BigFilesTemporaryDir: s.tmp,
+		// A cache of blobs serves registries only. Where its directory cannot be made it is kept in memory.
+		BlobInfoCacheDir: filepath.Join(os.DevNull, "none"),
+	}
+	// Loads of an earlier process ended with it.
+	if err := os.RemoveAll(s.tmp); err != nil {
+		return nil, moss.Wrap(err, "open images", "")
+	}
+	if err := os.MkdirAll(s.tmp, 0o700); err != nil {
+		return nil, moss.Wrap(err, "open images", "")
+	}
+	if err := s.sweep(); err != nil {
+		s.log.Warn("layers of an unfinished image stay", "error", err)
+	}
+	all, err := store.MultiList(storage.MultiListOptions{Images: true, Layers: true})
+	if err != nil {
+		return nil, moss.Wrap(err, "open images", "")
+	}
+	layers := make(map[string]storage.Layer, len(all.Layers))
+	for _, l := range all.Layers {
+		layers[l.ID] = l
+	}
+	layer := func(id string) (storage.Layer, error) {
+		l, ok := layers[id]
+		if !ok {
+			return l, storage.ErrLayerUnknown
+		}
+		return l, nil
+	}
+	for _, raw := range all.Images {
+		im, err := s.read(&raw, layer)
+		if err != nil {
+			// It stays in the list, so that it can be removed.
+			s.log.Warn("an image is damaged", "image", raw.ID, "error", err)
+		}
+		s.putLocked(im)
+	}
+	return s, nil
+}
+
+// List returns every image, the newest first, from memory.
+func (s *Store) List(context.Context) ([]moss.Image, error) {
+	s.mu.RLock()
+	list := make([]moss.Image, 0, len(s.images))
+	for _, im := range s.images {
+		list = append(list, im)
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(list, func(a, b moss.Image) int {
+		if c := b.Created.Compare(a.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.ID), string(b.ID))
+	})
+	return list, nil
+}
+
+// taggedKey is where the time of the latest naming is kept with an image.
+const taggedKey = "moss-tagged-at"
+
+// read makes an Image of the store's record. On an error the image has what
+// could be read.
+func (s *Store) read(raw *storage.Image, layer func(string) (storage.Layer, error)) (moss.Image, error) {
+	id := moss.ImageID("sha256:" + raw.ID)
+	im := moss.Image{ID: id, Created: raw.Created}
+	b, err := s.store.ImageBigData(raw.ID, string(id))
+	if err == nil {
+		var full moss.Image
+		if full, err = decodeConfig(b); err == nil {
+			full.ID = id
+			im = full
+		}
+	}
+	im.Digest = raw.Digest.String()
+	for _, name := range raw.Names {
+		if strings.Contains(name, "@") {
+			im.Digests = append(im.Digests, name)
+		} else {
+			im.Names = append(im.Names, name)
+		}
+	}
+	slices.Sort(im.Names)
+	if slices.Contains(raw.BigDataNames, taggedKey) {
+		if b, err := s.store.ImageBigData(raw.ID, taggedKey); err == nil {
+			_ = im.TaggedAt.UnmarshalText(b) // a date that cannot be read is an unknown one
+		}
+	}
+	for l := raw.TopLayer; l != "" && err == nil; {
+		var rec storage.Layer
+		if rec, err = layer(l); err == nil {
+			im.Size += rec.UncompressedSize
+			im.LayerSizes = append(im.LayerSizes, rec.UncompressedSize)
+			l = rec.Parent
+		}
+	}
+	slices.Reverse(im.LayerSizes) // the base first
+	if len(im.LayerSizes) != len(im.DiffIDs) {
+		im.LayerSizes = nil
+	}
+	return im, err
+}
+
+// fetch reads one image from the store into the index.
+func (s *Store) fetch(id moss.ImageID) (moss.Image, error) {
+	raw, err := s.store.Image(hexOf(id))
+	if err != nil {
+		return moss.Image{}, err
+	}
+	im, err := s.read(raw, func(id string) (storage.Layer, error) {
+		l, err := s.store.Layer(id)
+		if err != nil {
+			return storage.Layer{}, err
+		}
+		return *l, nil
+	})
+	if err != nil {
+		return im, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putLocked(im)
+	return im, nil
+}
+
+// putLocked enters an image with its names; s.mu is held, or nobody else has s yet.
+func (s *Store) putLocked(im moss.Image) {
+	s.images[im.ID] = im
+	for _, n := range slices.Concat(im.Names, im.Digests) {
+		s.names[n] = im.ID
+	}
+}
+
+func (s *Store) get(id moss.ImageID) (moss.Image, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	im, ok := s.images[id]
+	return im, ok
+}
+
+// arrive is called before layers come in, depart after their image is there or
+// will not be: layers without an image are removed when nobody is about to use them.
+func (s *Store) arrive() {
+	s.mu.Lock()
+	s.arriving++
+	s.mu.Unlock()
+}
+
+func (s *Store) depart(failed bool) error {
+	s.mu.Lock()
+	s.arriving--
+	s.dirty = s.dirty || failed
+	now := s.dirty && s.arriving == 0
+	if now {
+		s.dirty = false
+	}
+	s.mu.Unlock()
+	if !now {
+		return nil
+	}
+	return s.sweep()
+}
+
+// sweep deletes the layers that neither an image nor a container stands on.
+// One that comes into use meanwhile is refused by the store.
+func (s *Store) sweep() error {
+	all, err := s.store.MultiList(storage.MultiListOptions{Images: true, Layers: true, Containers: true})
+	if err != nil {
+		return err
+	}
+	parent := make(map[string]string, len(all.Layers))
+	for _, l := range all.Layers {
+		parent[l.ID] = l.Parent
+	}
+	used := map[string]bool{"": true}
+	mark := func(id string) {
+		for ; !used[id]; id = parent[id] {
+			used[id] = true
+		}
+	}
+	for _, im := range all.Images {
+		mark(im.TopLayer)
+		for _, l := range im.MappedTopLayers {
+			mark(l)
+		}
+	}
+	for _, c := range all.Containers {
+		mark(c.LayerID)
+	}
+	// Children come after their parents.
+	for _, l := range slices.Backward(all.Layers) {
+		if used[l.ID] {
+			continue
+		}
+		if err := s.store.DeleteLayer(l.ID); err != nil {
+			return fmt.Errorf("layer %.12s: %w", l.ID, err)
+		}
+	}
+	return nil
+}
+
+func hexOf(id moss.ImageID) string { return strings.TrimPrefix(string(id), "sha256:") }
+
+func now() time.Time { return time.Now().UTC() }

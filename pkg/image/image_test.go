@@ -1,0 +1,101 @@
+package image
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containers/storage"
+	"github.com/containers/storage/pkg/reexec"
+	stypes "github.com/containers/storage/types"
+
+	"github.com/moss-containers/moss/pkg/engine/porttest"
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/tests/nstest"
+)
+
+func TestMain(m *testing.M) {
+	if reexec.Init() {
+		return
+	}
+	nstest.Main(m)
+}
+
+func rawStore(t testing.TB, dir string) storage.Store {
+	t.Helper()
+	raw, err := storage.GetStore(stypes.StoreOptions{
+		GraphRoot: filepath.Join(dir, "graph"), RunRoot: filepath.Join(dir, "run"), GraphDriverName: "overlay", GraphDriverOptions: []string{"overlay.skip_mount_home=true"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(raw.Free)
+	return raw
+}
+
+func open(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := New(rawStore(t, dir), Options{TempDir: filepath.Join(dir, "tmp")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func fixture(t *testing.T) porttest.ImagesFixture {
+	s := open(t, t.TempDir())
+	return porttest.ImagesFixture{Images: s, Archives: s, Leftovers: func(t *testing.T) []string { return leftovers(t, s) }}
+}
+
+// leftovers lists temporary files, layers without image, directories of
+// layers without record, and images that List does not have.
+func leftovers(t *testing.T, s *Store) (left []string) {
+	t.Helper()
+	err := filepath.WalkDir(s.tmp, func(path string, _ fs.DirEntry, err error) error {
+		if path != s.tmp {
+			left = append(left, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.store.MultiList(storage.MultiListOptions{Images: true, Layers: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, used := map[string]string{}, map[string]bool{}
+	for _, l := range all.Layers {
+		parent[l.ID] = l.Parent
+	}
+	for _, im := range all.Images {
+		for id := im.TopLayer; id != ""; id = parent[id] {
+			used[id] = true
+		}
+		if _, ok := s.get(moss.ImageID("sha256:" + im.ID)); !ok {
+			left = append(left, "image "+im.ID)
+		}
+	}
+	dirs, err := os.ReadDir(filepath.Join(s.store.GraphRoot(), "overlay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		if len(d.Name()) == 64 && !used[d.Name()] {
+			left = append(left, "layer "+d.Name())
+		}
+		if d.Name() == "tempdirs" {
+			sub, _ := os.ReadDir(filepath.Join(s.store.GraphRoot(), "overlay", "tempdirs"))
+			for _, e := range sub {
+				left = append(left, "tempdir "+e.Name())
+			}
+		}
+	}
+	if len(used) != len(all.Layers) {
+		left = append(left, "layer records")
+	}
+	return left
+}
+
+func TestImages(t *testing.T) { porttest.Images(t, fixture) }

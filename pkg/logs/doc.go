@@ -1,0 +1,15 @@
+// Package logs keeps the containers' logs. The driver json-file writes the
+// file that docker's driver of that name writes, D/containers/<id>/<id>-json.log;
+// the driver none keeps nothing.
+//
+// Output comes in chunks and is on its way to the file when Write returns: no
+// incomplete line waits in memory. A line whose pieces come in several chunks,
+// or that is longer than 16 KiB, is several entries, all but the last without a
+// newline; the reader takes them for one line again. A character that is cut
+// between two entries is written byte by byte as \udc80 to \udcff, which the
+// reader turns back, so text comes out as it went in. Other bytes that are not
+// UTF-8 become U+FFFD, as with docker.
+//
+// A file has one writer, the sink; any number of readers may read it meanwhile.
+// Every method may be called from several goroutines.
+package logs

@@ -1,0 +1,248 @@
+package moss
+
+import (
+	"net/netip"
+	"time"
+)
+
+// State is where a container is in its life; the names are docker's. Only
+// pkg/lifecycle's table decides how one follows another.
+type State string
+
+// The states of a container.
+const (
+	StateCreated    State = "created"
+	StateRunning    State = "running"
+	StatePaused     State = "paused"
+	StateRestarting State = "restarting"
+	StateRemoving   State = "removing"
+	StateExited     State = "exited"
+	StateDead       State = "dead"
+)
+
+// Alive says whether the container has a process.
+func (s State) Alive() bool { return s == StateRunning || s == StatePaused }
+
+// Intent is what the engine was about to do when it last wrote the record; a
+// restarted engine finishes it.
+type Intent string
+
+// The intents of a record.
+const (
+	IntentNone   Intent = ""
+	IntentStart  Intent = "start"
+	IntentStop   Intent = "stop"
+	IntentRemove Intent = "remove"
+)
+
+// Container is the record of one container. It is data: the engine owns the
+// one copy that counts and hands out clones.
+type Container struct {
+	ID       ContainerID
+	Name     string // without docker's leading slash
+	Created  time.Time
+	Image    ImageID
+	ImageRef string // as the user named it
+	Path     string // the program, from entrypoint and command
+	Args     []string
+	Config   ContainerConfig // merged with the image's
+	Host     HostConfig
+	State    State
+	Intent   Intent
+	Run      Run
+	Stopped  bool // by the user; restart policy "unless-stopped" and "always" heed it
+	Network  *Attachment
+	Mounts   []MountPoint
+	LogPath  string // of a log driver that keeps a file
+	Dir      string // the container's own directory, D/containers/<id>
+}
+
+// Run is what is known of the latest run of a container's process.
+type Run struct {
+	PID        int // in the host's pid namespace; 0 when there is no process
+	StartedAt  time.Time
+	FinishedAt time.Time
+	ExitCode   int // 128+n for signal n
+	OOMKilled  bool
+	Error      string // why the last start failed, or what was wrong at the end
+	Restarts   int    // by the restart policy, since the user last started it
+}
+
+// ContainerConfig is the portable part of a container: what docker calls Config.
+type ContainerConfig struct {
+	Hostname     string
+	Domainname   string
+	User         string // user[:group], names or numbers, looked up in the image
+	AttachStdin  bool
+	AttachStdout bool
+	AttachStderr bool
+	TTY          bool
+	OpenStdin    bool
+	StdinOnce    bool // close stdin when the first attached client leaves
+	Env          []string
+	Cmd          []string
+	Entrypoint   []string
+	Image        string
+	WorkingDir   string
+	ExposedPorts []Port
+	Volumes      []string // paths that the image declares as volumes
+	Labels       map[string]string
+	StopSignal   string // name or number; empty means SIGTERM
+	StopTimeout  *int   // seconds; nil means 10, negative means for ever
+	OnBuild      []string
+	Shell        []string
+	// Healthcheck of the image; kept for inspect. The engine does not run it yet.
+	Healthcheck *Healthcheck
+}
+
+// Healthcheck is an image's health check as the OCI extension of docker has it.
+type Healthcheck struct {
+	Test                                          []string
+	Interval, Timeout, StartPeriod, StartInterval time.Duration
+	Retries                                       int
+}
+
+// Protocol of a port: "tcp" or "udp".
+type Protocol string
+
+// The protocols that can be published.
+const (
+	TCP  Protocol = "tcp"
+	UDP  Protocol = "udp"
+	SCTP Protocol = "sctp"
+)
+
+// Port is a port of a container.
+type Port struct {
+	Number uint16
+	Proto  Protocol
+}
+
+// PortBinding publishes a container's port at an address of the host.
+type PortBinding struct {
+	Port     Port
+	HostIP   netip.Addr // the zero Addr means every address
+	HostPort uint16     // 0 asks for a free one; a published binding has the one it got
+}
+
+// NetworkMode chooses a container's network: "bridge" (also "default" and
+// empty at the API), "host", "none", or a network's name.
+type NetworkMode string
+
+// The built-in network modes.
+const (
+	NetworkBridge NetworkMode = "bridge"
+	NetworkHost   NetworkMode = "host"
+	NetworkNone   NetworkMode = "none"
+)
+
+// RestartMode is docker's restart policy name.
+type RestartMode string
+
+// The restart policies.
+const (
+	RestartNo            RestartMode = "no"
+	RestartAlways        RestartMode = "always"
+	RestartOnFailure     RestartMode = "on-failure"
+	RestartUnlessStopped RestartMode = "unless-stopped"
+)
+
+// RestartPolicy says when an ended container is started again.
+type RestartPolicy struct {
+	Mode       RestartMode
+	MaxRetries int // for on-failure; 0 means no limit
+}
+
+// LogConfig chooses a log driver and its options.
+type LogConfig struct {
+	Driver  string // "json-file" or "none"
+	Options map[string]string
+}
+
+// Ulimit is one setrlimit(2) limit, by its name in lower case without RLIMIT_.
+type Ulimit struct {
+	Name       string
+	Soft, Hard int64 // -1 means unlimited
+}
+
+// Resources are the limits that become properties of the container's unit
+// (systemd.resource-control(5)). Zero means no limit.
+type Resources struct {
+	Memory            int64  // bytes; MemoryMax
+	MemoryReservation int64  // bytes; MemoryLow
+	MemorySwap        int64  // bytes of memory and swap together; -1 means unlimited swap
+	NanoCPUs          int64  // 1e-9 cpus; CPUQuota
+	CPUPeriod         int64  // microseconds; CPUQuotaPeriodSec
+	CPUQuota          int64  // microseconds in a period
+	CPUShares         int64  // docker's weight, 1024 is the usual one; CPUWeight
+	CpusetCpus        string // AllowedCPUs
+	CpusetMems        string // AllowedMemoryNodes
+	PidsLimit         int64  // TasksMax; 0 and -1 mean no limit
+	BlkioWeight       uint16 // 10 to 1000; IOWeight
+}
+
+// MountType says what a mount of a container is.
+type MountType string
+
+// The mount types.
+const (
+	MountBind  MountType = "bind"
+	MountTmpfs MountType = "tmpfs"
+)
+
+// MountPoint is one mount asked for by the user.
+type MountPoint struct {
+	Type         MountType
+	Source       string // host path of a bind
+	Target       string // absolute path in the container
+	ReadOnly     bool
+	Propagation  string // mount_namespaces(7): rprivate (default), private, rshared, shared, rslave, slave
+	NonRecursive bool   // bind without what is mounted below
+	CreateSource bool   // make the host directory where it is missing (-v does, --mount does not)
+	TmpfsOptions string // as mount(8) takes them: "size=64m,mode=1770"
+	Mode         string // as the user wrote it after the second colon of -v, for inspect
+}
+
+// HostConfig is the part of a container that depends on the host. Every field
+// here is done; what moss cannot do is refused where the request is decoded.
+type HostConfig struct {
+	Binds           []string // as the user wrote them, for inspect; Mounts has the meaning
+	Mounts          []MountPoint
+	NetworkMode     NetworkMode
+	PortBindings    []PortBinding
+	PublishAll      bool // publish every exposed port at a free one
+	RestartPolicy   RestartPolicy
+	AutoRemove      bool
+	ContainerIDFile string
+	LogConfig       LogConfig
+	ConsoleSize     TermSize
+	Annotations     map[string]string
+	CapAdd          []string // names with or without CAP_, or ALL
+	CapDrop         []string
+	Privileged      bool // all that the user namespace allows
+	ReadonlyRootfs  bool
+	SecurityOpt     []string // as the user wrote them, for inspect
+	NoNewPrivileges bool
+	Seccomp         string   // "" docker's default, "unconfined", or the JSON text of a profile
+	MaskedPaths     []string // nil means the default list
+	ReadonlyPaths   []string
+	GroupAdd        []string
+	DNS             []netip.Addr
+	DNSOptions      []string
+	DNSSearch       []string
+	ExtraHosts      []string // name:address, or name:host-gateway
+	ShmSize         int64    // bytes; 0 means 64 MiB
+	Sysctls         map[string]string
+	Ulimits         []Ulimit
+	OomScoreAdj     int
+	CgroupNS        string // "private" (default) or "host"
+	IpcMode         string // "private" (default), "none" or "host"
+	PidMode         string // "" or "host"
+	UTSMode         string // "" or "host"
+	Runtime         string // name or path of an OCI runtime; "" is moss-runtime
+	Umask           *uint32
+	Resources       Resources
+}
+
+// TermSize is the size of a terminal in character cells.
+type TermSize struct{ Rows, Cols uint16 }

@@ -1,0 +1,57 @@
+package moss
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Network is a network that containers can be attached to.
+type Network struct {
+	ID       NetworkID
+	Name     string
+	Driver   string // "bridge", "host" or "null"
+	Created  time.Time
+	Subnet   netip.Prefix
+	Gateway  netip.Addr
+	Subnet6  netip.Prefix
+	Gateway6 netip.Addr
+	Link     string // the bridge's name
+	MTU      int
+}
+
+// StorageInfo tells which storage driver is used and why.
+type StorageInfo struct {
+	Driver string // "overlay" or "vfs"
+	Root   string
+	Status [][2]string // shown by docker info
+}
+
+// HostInfo is what info tells of the machine and of moss's place in it.
+type HostInfo struct {
+	KernelVersion   string
+	OperatingSystem string
+	OSVersion       string
+	Architecture    string // as uname(2) says: x86_64
+	CPUs            int
+	Memory          int64 // bytes
+	Hostname        string
+	UID             int // of the user, outside the user namespace
+	SystemdVersion  string
+	NetworkDriver   string // of the holder: slirp4netns, pasta, gvisor-tap-vsock
+	Controllers     []string
+	Warnings        []string
+}
+
+// Info is the state of the engine.
+type Info struct {
+	ID         string
+	Host       HostInfo
+	Storage    StorageInfo
+	Containers map[State]int
+	Images     int
+	Started    time.Time
+	DataRoot   string
+	Runtimes   map[string]string // name → path
+	Runtime    string
+	Labels     []string
+}

@@ -1,0 +1,115 @@
+package network
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// candidates are the subnets tried for the bridge, in order. They are away from
+// docker's own defaults, which the host may have on a bridge.
+var candidates = []netip.Prefix{
+	netip.MustParsePrefix("172.30.0.0/16"), netip.MustParsePrefix("172.29.0.0/16"), netip.MustParsePrefix("172.28.0.0/16"),
+	netip.MustParsePrefix("172.27.0.0/16"), netip.MustParsePrefix("10.233.0.0/16"), netip.MustParsePrefix("10.234.0.0/16"),
+	netip.MustParsePrefix("192.168.224.0/20"), netip.MustParsePrefix("192.168.240.0/20"),
+}
+
+// chooseSubnet is the first candidate that overlaps nothing taken.
+func chooseSubnet(taken []netip.Prefix) (netip.Prefix, error) {
+next:
+	for _, c := range candidates {
+		for _, t := range taken {
+			// A default route overlaps everything and takes nothing.
+			if t.Bits() > 0 && c.Overlaps(t) {
+				continue next
+			}
+		}
+		return c, nil
+	}
+	return netip.Prefix{}, moss.Errorf(moss.Unavailable,
+		"cannot choose a subnet for the bridge: every candidate overlaps a route of the host; set bip in daemon.json")
+}
+
+// checkSubnet makes sure that a subnet has room for a gateway and containers.
+func checkSubnet(p netip.Prefix) error {
+	if !p.Addr().Is4() || p.Bits() > 29 || p.Bits() < 8 {
+		return moss.Errorf(moss.Invalid, "cannot use subnet %s for the bridge: it must be IPv4, from /8 to /29", p)
+	}
+	return nil
+}
+
+// ipam hands out the addresses of one subnet, lowest first. The first address
+// is the gateway's. Nothing of it is on disk: the records of the containers say
+// what is taken.
+type ipam struct {
+	subnet netip.Prefix
+
+	mu    sync.Mutex
+	taken map[netip.Addr]moss.ContainerID
+}
+
+func newIPAM(subnet netip.Prefix) *ipam {
+	return &ipam{subnet: subnet.Masked(), taken: map[netip.Addr]moss.ContainerID{}}
+}
+
+// gateway is the bridge's own address.
+func (p *ipam) gateway() netip.Addr { return p.subnet.Addr().Next() }
+
+// take gives a container an address.
+func (p *ipam) take(id moss.ContainerID) (netip.Prefix, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := lastAddr(p.subnet) // broadcast
+	for a := p.gateway().Next(); a.Less(last); a = a.Next() {
+		if _, ok := p.taken[a]; !ok {
+			p.taken[a] = id
+			return netip.PrefixFrom(a, p.subnet.Bits()), nil
+		}
+	}
+	return netip.Prefix{}, moss.Errorf(moss.Unavailable,
+		"no available IPv4 addresses on the bridge network %s: remove containers, or set a larger subnet as bip in daemon.json", p.subnet)
+}
+
+// keep notes the address of a container that has one already.
+func (p *ipam) keep(id moss.ContainerID, a netip.Addr) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other, ok := p.taken[a]; ok && other != id {
+		return moss.Errorf(moss.Conflict, "address %s of container %s is taken by container %s", a, id.Short(), other.Short())
+	}
+	p.taken[a] = id
+	return nil
+}
+
+// owns tells whether an address is a container's.
+func (p *ipam) owns(id moss.ContainerID, a netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken[a] == id
+}
+
+// release gives back the address of a container, unless it is another's.
+func (p *ipam) release(id moss.ContainerID, a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken[a] == id {
+		delete(p.taken, a)
+	}
+}
+
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	n := binary.BigEndian.Uint32(b[:]) | uint32(1<<(32-p.Bits())-1)
+	binary.BigEndian.PutUint32(b[:], n)
+	return netip.AddrFrom4(b)
+}
+
+// macOf is the hardware address that belongs to an IPv4 address, as docker has
+// it: who gets a used address again is found under the same hardware address.
+func macOf(a netip.Addr) net.HardwareAddr {
+	b := a.As4()
+	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+}

@@ -1,0 +1,159 @@
+package network
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Bridge is the name of the bridge's link.
+const Bridge = "moss0"
+
+// Config says where everything is and what the holder offers.
+type Config struct {
+	// NetNS is the holder's detached network namespace, a bind mount.
+	NetNS string
+	// Dir is where the containers' namespaces are bound, R/netns.
+	Dir string
+	// Subnet of the bridge. The zero Prefix chooses one that no route of the
+	// host overlaps. While containers are attached, the bridge keeps the one it has.
+	Subnet netip.Prefix
+	MTU    int          // bytes; of the holder's network driver, 0 leaves the kernel's
+	DNS    []netip.Addr // name servers that containers on the bridge can reach
+	HostIP netip.Addr   // where containers reach the host; the zero Addr where they cannot
+	Ports  PortDriver
+}
+
+// Networks attaches containers to networks. Its methods may be called from
+// several goroutines, but not twice at once for one container.
+type Networks struct {
+	cfg     Config
+	handle  *netlink.Handle // in the holder's namespace
+	netns   *os.File        // the holder's
+	bridge  int             // link index of the bridge
+	ipam    *ipam
+	started time.Time
+
+	mu    sync.Mutex
+	names map[moss.ContainerID]string // for messages
+	ports map[moss.ContainerID]bool   // who may have open ports
+}
+
+// New sets the bridge and the packet filter up, or takes over what an earlier
+// engine left. The caller must be in the holder's user and mount namespaces.
+func New(cfg Config) (*Networks, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of the network namespaces: %w", err)
+	}
+	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}}
+	var err error
+	if n.netns, err = os.Open(cfg.NetNS); err != nil {
+		return nil, fmt.Errorf("cannot open the holder's network namespace: %w", err)
+	}
+	taken, err := hostRoutes()
+	if err == nil {
+		err = inNetNS(cfg.NetNS, func() error { return n.setup(taken) })
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// Close lets go of the holder's namespace; everything in it stays.
+func (n *Networks) Close() error {
+	if n.handle != nil {
+		n.handle.Close()
+	}
+	return n.netns.Close()
+}
+
+// setup runs on a thread in the holder's namespace.
+func (n *Networks) setup(taken []netip.Prefix) error {
+	var err error
+	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("cannot open netlink: %w", err)
+	}
+	subnet, err := n.ensureBridge(taken)
+	if err != nil {
+		return err
+	}
+	n.ipam = newIPAM(subnet)
+	if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
+		return err
+	}
+	return apply(Rules(Bridge, subnet))
+}
+
+// List returns the networks there are.
+func (n *Networks) List(context.Context) ([]moss.Network, error) {
+	return []moss.Network{
+		{
+			ID: networkID(moss.NetworkBridge), Name: string(moss.NetworkBridge), Driver: "bridge", Created: n.started,
+			Subnet: n.ipam.subnet, Gateway: n.ipam.gateway(), Link: Bridge, MTU: n.cfg.MTU,
+		},
+		{ID: networkID(moss.NetworkHost), Name: string(moss.NetworkHost), Driver: "host", Created: n.started},
+		{ID: networkID(moss.NetworkNone), Name: string(moss.NetworkNone), Driver: "null", Created: n.started},
+	}, nil
+}
+
+// networkID is a built-in network's id, the same on every engine.
+func networkID(name moss.NetworkMode) moss.NetworkID {
+	sum := sha256.Sum256([]byte("moss network " + name))
+	return moss.NetworkID(hex.EncodeToString(sum[:]))
+}
+
+func (n *Networks) path(id moss.ContainerID) string { return filepath.Join(n.cfg.Dir, string(id)) }
+
+// hostLink names the end of a container's link that is at the bridge.
+func hostLink(id moss.ContainerID) string { return linkPrefix + id.Short() }
+
+const linkPrefix = "ve"
+
+func (n *Networks) setName(id moss.ContainerID, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name == "" {
+		delete(n.names, id)
+		return
+	}
+	n.names[id] = name
+}
+
+// name is the container's name when it was attached, else its short id.
+func (n *Networks) name(id moss.ContainerID) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name := n.names[id]; name != "" {
+		return name
+	}
+	return id.Short()
+}
+
+func (n *Networks) setPorts(id moss.ContainerID, has bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if has {
+		n.ports[id] = true
+		return
+	}
+	delete(n.ports, id)
+}
+
+func (n *Networks) hasPorts(id moss.ContainerID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ports[id]
+}

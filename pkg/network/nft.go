@@ -1,0 +1,114 @@
+package network
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// apply replaces our table by s, at once or not at all, in the calling thread's
+// network namespace.
+func apply(s Ruleset) error {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return fmt.Errorf("cannot open nftables: %w", err)
+	}
+	queue(conn, s)
+	err = conn.Flush()
+	if closed := conn.CloseLasting(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("cannot set the packet filter: %w", err)
+	}
+	return nil
+}
+
+// queue puts s into conn's next transaction.
+func queue(conn *nftables.Conn, s Ruleset) {
+	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: table}
+	// Added first so that there is one to delete.
+	conn.AddTable(t)
+	conn.DelTable(t)
+	conn.AddTable(t)
+	for _, c := range s.Chains {
+		chain := conn.AddChain(&nftables.Chain{
+			Name: c.Name, Table: t, Type: nftables.ChainType(c.Type),
+			Hooknum: hooks[c.Hook], Priority: new(nftables.ChainPriority(c.Priority)),
+			Policy: new(nftables.ChainPolicyAccept),
+		})
+		for _, r := range c.Rules {
+			conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.exprs()})
+		}
+	}
+}
+
+var hooks = map[string]*nftables.ChainHook{
+	"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward, "postrouting": nftables.ChainHookPostrouting,
+}
+
+var verdicts = map[string]expr.Any{
+	"accept": &expr.Verdict{Kind: expr.VerdictAccept}, "drop": &expr.Verdict{Kind: expr.VerdictDrop}, "masquerade": &expr.Masq{},
+}
+
+var states = map[string]uint32{
+	"new": expr.CtStateBitNEW, "established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
+}
+
+// Offsets of the addresses in an IPv4 header, in bytes.
+const (
+	sourceOffset      = 12
+	destinationOffset = 16
+)
+
+func (r Rule) exprs() []expr.Any {
+	var out []expr.Any
+	out = append(out, iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.In)...)
+	out = append(out, iface(expr.MetaKeyOIFNAME, expr.CmpOpEq, r.Out)...)
+	out = append(out, iface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, r.NotOut)...)
+	out = append(out, address(sourceOffset, r.Source)...)
+	out = append(out, address(destinationOffset, r.Destination)...)
+	if len(r.States) > 0 {
+		var mask uint32
+		for _, s := range r.States {
+			mask |= states[s]
+		}
+		out = append(
+			out,
+			&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: make([]byte, 4)},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+		)
+	}
+	return append(out, verdicts[r.Verdict])
+}
+
+func iface(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
+	if name == "" {
+		return nil
+	}
+	data := make([]byte, unix.IFNAMSIZ)
+	copy(data, name)
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}
+}
+
+// address matches an IPv4 prefix; in an inet table the family must be asked for first.
+func address(offset uint32, p netip.Prefix) []expr.Any {
+	if !p.IsValid() {
+		return nil
+	}
+	ip := p.Masked().Addr().As4()
+	mask := net.CIDRMask(p.Bits(), 32)
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ip[:]},
+	}
+}

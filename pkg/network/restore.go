@@ -1,0 +1,80 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Restore takes over what running containers have and removes everything else
+// of ours: namespaces, links and ports of containers that are gone.
+func (n *Networks) Restore(ctx context.Context, running map[moss.ContainerID]moss.Attachment) error {
+	var errs []error
+	links, files := map[string]bool{}, map[string]bool{}
+	ports := map[Port]bool{}
+	for id, a := range running {
+		if a.NetNS != "" {
+			files[filepath.Base(a.NetNS)] = true
+		}
+		if a.Mode != moss.NetworkBridge || !a.Address.IsValid() {
+			continue
+		}
+		errs = append(errs, n.ipam.keep(id, a.Address.Addr()))
+		links[a.HostLink] = true
+		for _, p := range a.Published {
+			ports[port(a, p.Binding)] = true
+		}
+		n.setPorts(id, len(a.Published) > 0)
+	}
+	errs = append(errs, n.removeStrayPorts(ctx, ports), n.removeStrayLinks(links), n.removeStrayFiles(files))
+	return moss.Wrap(errors.Join(errs...), "restore the networks", "")
+}
+
+func (n *Networks) removeStrayPorts(ctx context.Context, keep map[Port]bool) error {
+	open, err := n.cfg.Ports.List(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot list the open ports: %w", err)
+	}
+	var errs []error
+	for id, p := range open {
+		if !keep[p] {
+			errs = append(errs, n.closePort(ctx, id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Networks) removeStrayLinks(keep map[string]bool) error {
+	links, err := n.handle.LinkList()
+	if err != nil {
+		return fmt.Errorf("cannot list the links: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		name := l.Attrs().Name
+		ours := l.Type() == "veth" && strings.HasPrefix(name, linkPrefix) && len(name) == len(hostLink(""))+12
+		if ours && !keep[name] {
+			errs = append(errs, n.removeLink(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Networks) removeStrayFiles(keep map[string]bool) error {
+	entries, err := os.ReadDir(n.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("cannot list the network namespaces: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if !keep[e.Name()] {
+			errs = append(errs, removeNetNS(filepath.Join(n.cfg.Dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,100 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// maxLog is how much of the end of a log is looked at, in bytes.
+const maxLog = 64 << 10
+
+// Failure reads why the command of Prepare failed; nil when it says nothing.
+func (r *Runtime) Failure(id moss.ContainerID) error {
+	msg := lastError(r.file(id, createLog))
+	if msg == "" {
+		return nil
+	}
+	err := translate(msg)
+	return moss.Errorf(moss.ClassOf(err), "failed to create task for container: OCI runtime create failed: %w", err)
+}
+
+// lastError is the message of the last error in a log of JSON lines, as runc,
+// crun and moss-runtime write them; "" where there is none.
+func lastError(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size() > maxLog {
+		if _, err := f.Seek(-maxLog, io.SeekEnd); err != nil {
+			return ""
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxLog))
+	if err != nil {
+		return ""
+	}
+	last := ""
+	for line := range strings.Lines(string(data)) {
+		var entry struct{ Level, Msg string }
+		if json.Unmarshal([]byte(line), &entry) != nil {
+			continue // cut off by the limit, or by a kill
+		}
+		switch entry.Level {
+		case "error", "fatal", "panic":
+			last = entry.Msg
+		}
+	}
+	return last
+}
+
+// The words for a command that cannot be run. Docker's clients make exit code
+// 127 of the first two and 126 of the others.
+var commandFailures = []*regexp.Regexp{
+	regexp.MustCompile(`exec: ".*": executable file not found in \$PATH`),
+	regexp.MustCompile(`exec: ".*": stat .*: no such file or directory`),
+	regexp.MustCompile(`exec: ".*": permission denied`),
+	regexp.MustCompile(`exec: ".*": is a directory`),
+	regexp.MustCompile(`exec .*: (exec format error|permission denied|no such file or directory|is a directory|text file busy)`),
+	regexp.MustCompile(`chdir to cwd .*: `),
+}
+
+// otherWords turns crun's and the kernel's into runc's, which docker's clients
+// look for.
+var otherWords = []struct {
+	from *regexp.Regexp
+	to   string
+}{
+	// crun: executable file `nope` not found in $PATH: No such file or directory
+	{regexp.MustCompile("executable file [`'\"]([^`'\"]*)[`'\"] not found in \\$PATH(: No such file or directory)?"), `exec: "$1": executable file not found in $$PATH`},
+	// crun: open executable: Permission denied
+	{regexp.MustCompile("(?:open executable|exec `?[^`]*`?): Permission denied"), `exec: permission denied`},
+	{regexp.MustCompile(`No such file or directory`), `no such file or directory`},
+	{regexp.MustCompile(`Permission denied`), `permission denied`},
+	{regexp.MustCompile(`Exec format error`), `exec format error`},
+}
+
+// translate makes an error of a runtime's message: Invalid where the user's
+// command is at fault, in docker's words.
+func translate(msg string) error {
+	msg = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(msg), "moss-runtime: "))
+	for _, w := range otherWords {
+		msg = w.from.ReplaceAllString(msg, w.to)
+	}
+	for _, re := range commandFailures {
+		if re.MatchString(msg) {
+			return moss.Errorf(moss.Invalid, "%s: unknown", msg)
+		}
+	}
+	if strings.Contains(msg, "exec: permission denied") {
+		return moss.Errorf(moss.Invalid, "%s: unknown", msg)
+	}
+	return errors.New(msg)
+}

@@ -1,0 +1,156 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// DefaultName is the runtime's name in a container's configuration.
+const DefaultName = "moss-runtime"
+
+// joinEnv makes the launcher join the holder's namespaces (package userns).
+const joinEnv = "_MOSS_JOIN"
+
+// oneProcessor keeps the Go run-time of the short-lived launcher small; the
+// container does not see it.
+const oneProcessor = "GOMAXPROCS=1"
+
+// Config says where everything is. All paths are absolute.
+type Config struct {
+	Binary  string // the OCI runtime
+	Root    string // R/runtime, the runtime's own state
+	Bundles string // R/bundles
+	// Join is the holder's state directory; "" starts the launcher in the caller's own namespaces.
+	Join string
+}
+
+// Runtime drives the OCI runtime. Its methods may be called from several
+// goroutines.
+type Runtime struct {
+	cfg Config
+	env Environment
+}
+
+// New probes this process, which must already be in the holder's namespaces and
+// be a child subreaper (PR_SET_CHILD_SUBREAPER, prctl(2)): execs become its children.
+func New(cfg Config) (*Runtime, error) {
+	for _, p := range []string{cfg.Binary, cfg.Root, cfg.Bundles} {
+		if !filepath.IsAbs(p) {
+			return nil, fmt.Errorf("cannot use the OCI runtime: %q is not an absolute path", p)
+		}
+	}
+	if err := executable(cfg.Binary); err != nil {
+		return nil, fmt.Errorf("cannot use the OCI runtime: %w", err)
+	}
+	env, err := Probe()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Bundles, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of the bundles: %w", err)
+	}
+	return &Runtime{cfg: cfg, env: env}, nil
+}
+
+// Runtimes are the runtimes there are, by name.
+func (r *Runtime) Runtimes() map[string]string { return map[string]string{DefaultName: r.cfg.Binary} }
+
+func executable(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+		return fmt.Errorf("%s is not an executable file", path)
+	}
+	return nil
+}
+
+// Paths of a bundle.
+func (r *Runtime) bundle(id moss.ContainerID) string { return filepath.Join(r.cfg.Bundles, string(id)) }
+
+func (r *Runtime) file(id moss.ContainerID, name string) string {
+	return filepath.Join(r.bundle(id), name)
+}
+
+// args is a command line of the runtime; log is a file in the bundle.
+func (r *Runtime) args(id moss.ContainerID, log string, command ...string) []string {
+	return append([]string{r.cfg.Binary, "--root", r.cfg.Root, "--log", r.file(id, log), "--log-format", "json"}, command...)
+}
+
+// Start lets a created container's process go.
+func (r *Runtime) Start(ctx context.Context, c *moss.Container) error {
+	err := r.letGo(ctx, c.ID)
+	if errors.Is(err, errNotHere) {
+		err = r.run(ctx, c.ID, "start", string(c.ID))
+	}
+	return moss.Wrap(err, "start", c.Name)
+}
+
+// Delete removes what the runtime and the bundle keep; nil when nothing is left.
+// It kills what still runs.
+func (r *Runtime) Delete(ctx context.Context, c *moss.Container) error {
+	var errs []error
+	// The state directory is the runtime's own; that it is there is all we look at.
+	if _, err := os.Lstat(filepath.Join(r.cfg.Root, string(c.ID))); !errors.Is(err, fs.ErrNotExist) {
+		err := r.forget(c)
+		if errors.Is(err, errNotHere) {
+			err = r.run(ctx, c.ID, "delete", "--force", string(c.ID))
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		// The bundle stays for the next try.
+		return moss.Wrap(err, "delete the runtime's state of", c.Name)
+	}
+	return moss.Wrap(os.RemoveAll(r.bundle(c.ID)), "delete the bundle of", c.Name)
+}
+
+// run runs a short command of the runtime.
+func (r *Runtime) run(ctx context.Context, id moss.ContainerID, command ...string) error {
+	args := r.args(id, commandLog, command...)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Stderr = &tail{}
+	return finish(cmd, r.file(id, commandLog))
+}
+
+// finish runs cmd and turns its failure into the last error of its log, or what
+// it said on a stderr of ours.
+func finish(cmd *exec.Cmd, log string) error {
+	// A process that kept our end of a pipe must not keep us.
+	cmd.WaitDelay = time.Second
+	cmd.Env = append(os.Environ(), oneProcessor)
+	err := cmd.Run()
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
+		return nil
+	}
+	if msg := lastError(log); msg != "" {
+		return translate(msg)
+	}
+	if said, ok := cmd.Stderr.(*tail); ok && len(said.buf) > 0 {
+		return translate(string(said.buf))
+	}
+	return fmt.Errorf("%s: %w", filepath.Base(cmd.Path), err)
+}
+
+// tail keeps the last kilobytes written to it.
+type tail struct{ buf []byte }
+
+const tailSize = 4 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf = append(t.buf, p...)
+	if n := len(t.buf) - tailSize; n > 0 {
+		t.buf = bytes.Clone(t.buf[n:])
+	}
+	return len(p), nil
+}

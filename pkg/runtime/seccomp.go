@@ -1,0 +1,41 @@
+package runtime
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// defaultProfiles caches docker's profile by the capabilities it depends on:
+// making it costs more than the rest of the specification. The profiles are
+// shared and never written to.
+var defaultProfiles sync.Map // capabilities, joined → *specs.LinuxSeccomp
+
+// seccompProfile is the filter for a process with the bounding set caps: the
+// default, none, or the user's own.
+func seccompProfile(profile string, privileged bool, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
+	switch {
+	case profile == "unconfined", profile == "" && privileged:
+		return nil, nil
+	case profile != "" && profile != "default" && profile != "builtin":
+		p, err := seccomp.LoadProfile(profile, spec)
+		if err != nil {
+			return nil, moss.Errorf(moss.Invalid, "invalid seccomp profile: %w", err)
+		}
+		return p, nil
+	}
+	key := strings.Join(spec.Process.Capabilities.Bounding, ",")
+	if p, ok := defaultProfiles.Load(key); ok {
+		return p.(*specs.LinuxSeccomp), nil
+	}
+	p, err := seccomp.GetDefaultProfile(spec)
+	if err != nil {
+		return nil, moss.Wrap(err, "make the seccomp profile", "")
+	}
+	defaultProfiles.Store(key, p)
+	return p, nil
+}

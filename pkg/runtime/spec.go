@@ -1,0 +1,125 @@
+package runtime
+
+import (
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Version is the version of the OCI runtime specification that bundles are
+// marked with: runtimes of old distributions refuse newer ones, and need nothing of them.
+const Version = "1.0.2"
+
+// Docker's lists of what a container must not see and not change. A path that a
+// machine does not have is skipped by the runtime.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+		"/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+// Spec is the OCI configuration of a container. It is a pure function: what it
+// needs from files is in the accounts and the environment. Errors are Invalid or
+// NotImplemented, in docker's words where it has some.
+//
+// The specification names no cgroup path and no limits: the container lives in
+// its unit's cgroup, and the limits are the unit's properties.
+func Spec(b moss.Bundle, a Accounts, env Environment) (*specs.Spec, error) {
+	c := b.Container
+	proc, err := process(c, a, env)
+	if err != nil {
+		return nil, err
+	}
+	spec := &specs.Spec{
+		Version:     Version,
+		Process:     proc,
+		Root:        &specs.Root{Path: b.Rootfs.Path, Readonly: c.Host.ReadonlyRootfs},
+		Annotations: c.Host.Annotations,
+		Linux:       &specs.Linux{},
+	}
+	if spec.Linux.Namespaces, err = namespaces(b); err != nil {
+		return nil, err
+	}
+	if c.Host.UTSMode != "host" {
+		spec.Hostname, spec.Domainname = c.Config.Hostname, c.Config.Domainname
+	}
+	if spec.Linux.Sysctl, err = sysctls(c.Host, env); err != nil {
+		return nil, err
+	}
+	if spec.Mounts, spec.Linux.RootfsPropagation, err = mounts(b, env); err != nil {
+		return nil, err
+	}
+	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = hiddenPaths(c.Host)
+	if c.Host.Privileged {
+		// A user cannot make nodes: the runtime binds the host's.
+		spec.Linux.Devices = env.Devices
+	}
+	if spec.Linux.Seccomp, err = seccompProfile(c.Host.Seccomp, c.Host.Privileged, spec); err != nil {
+		return nil, err
+	}
+	return spec, nil
+}
+
+// namespaces lists those the container has of its own; one that it shares with
+// the host is not named. There is no user namespace: it is the engine's.
+func namespaces(b moss.Bundle) ([]specs.LinuxNamespace, error) {
+	h := b.Container.Host
+	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	// An attachment without a namespace is the host's network.
+	if b.Attachment.NetNS != "" {
+		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: b.Attachment.NetNS})
+	}
+	for _, n := range []struct {
+		kind    specs.LinuxNamespaceType
+		field   string
+		mode    string
+		private []string // the words for one of its own
+	}{
+		{specs.UTSNamespace, "UTSMode", h.UTSMode, []string{""}},
+		{specs.PIDNamespace, "PidMode", h.PidMode, []string{"", "private"}},
+		{specs.IPCNamespace, "IpcMode", h.IpcMode, []string{"", "private", "none"}},
+		{specs.CgroupNamespace, "CgroupnsMode", h.CgroupNS, []string{"", "private"}},
+	} {
+		switch {
+		case slices.Contains(n.private, n.mode):
+			out = append(out, specs.LinuxNamespace{Type: n.kind})
+		case n.mode != "host":
+			return nil, moss.Errorf(moss.NotImplemented, "%s %q is not supported; use the default or host", n.field, n.mode)
+		}
+	}
+	return out, nil
+}
+
+func mounts(b moss.Bundle, env Environment) ([]specs.Mount, string, error) {
+	user, propagation, err := userMounts(b.Container.Mounts)
+	if err != nil {
+		return nil, "", err
+	}
+	taken := func(m specs.Mount) bool {
+		return slices.ContainsFunc(user, func(u specs.Mount) bool { return u.Destination == m.Destination })
+	}
+	all := slices.DeleteFunc(systemMounts(b.Container.Host, env), taken)
+	all = append(all, fileMounts(b)...)
+	return append(all, user...), propagation, nil
+}
+
+// hiddenPaths are the masked and the read-only paths; nil in the configuration
+// means docker's.
+func hiddenPaths(h moss.HostConfig) (masked, readonly []string) {
+	if h.Privileged {
+		return h.MaskedPaths, h.ReadonlyPaths
+	}
+	masked, readonly = maskedPaths, readonlyPaths
+	if h.MaskedPaths != nil {
+		masked = h.MaskedPaths
+	}
+	if h.ReadonlyPaths != nil {
+		readonly = h.ReadonlyPaths
+	}
+	return masked, readonly
+}

@@ -1,0 +1,104 @@
+package sd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+)
+
+// Inherited are the files that the manager passed to this process: sockets
+// that listen, and what was in the descriptor store.
+type Inherited struct {
+	listeners map[string][]net.Listener
+
+	mu    sync.Mutex
+	files map[string][]*os.File
+}
+
+// Inherit takes the files over: they are closed on exec from now on, and the
+// environment does not name them any more. Call it once, before any child is
+// started. Sockets are known by the name of their socket unit unless that says
+// otherwise (FileDescriptorName=).
+func Inherit() (*Inherited, error) {
+	in := &Inherited{listeners: map[string][]net.Listener{}, files: map[string][]*os.File{}}
+	var errs []error
+	for _, f := range activation.Files(true) {
+		name := f.Name()
+		listens, err := listening(f)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot take over the descriptor %q: %w", name, err))
+			continue
+		}
+		if !listens {
+			in.files[name] = append(in.files[name], f)
+			continue
+		}
+		l, err := net.FileListener(f) // duplicates it
+		if err = errors.Join(err, f.Close()); err != nil {
+			errs = append(errs, fmt.Errorf("cannot listen at the socket %q: %w", name, err))
+			continue
+		}
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false) // the path is the manager's
+		}
+		in.listeners[name] = append(in.listeners[name], l)
+	}
+	return in, errors.Join(errs...)
+}
+
+// Listeners returns the sockets of a name.
+func (in *Inherited) Listeners(name string) []net.Listener { return in.listeners[name] }
+
+// Names returns the names in the store that were not taken yet, sorted.
+func (in *Inherited) Names() []string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	names := make([]string, 0, len(in.files))
+	for n := range in.files {
+		names = append(names, n)
+	}
+	slices.SortFunc(names, strings.Compare)
+	return names
+}
+
+// Take returns the stored files of a name, once; the caller closes them. The
+// manager's own duplicates stay in the store until Notifier.Remove.
+func (in *Inherited) Take(name string) []*os.File {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	files := in.files[name]
+	delete(in.files, name)
+	return files
+}
+
+// listening says whether f is a socket that listens.
+func listening(f *os.File) (bool, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var accepts int
+	var serr error
+	err = raw.Control(func(fd uintptr) { accepts, serr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN) })
+	if err != nil {
+		return false, err
+	}
+	if errors.Is(serr, unix.ENOTSOCK) {
+		return false, nil
+	}
+	return accepts != 0, serr
+}
+
+// Store joins both directions of the descriptor store: what was inherited, and
+// what is put for the next start.
+type Store struct {
+	*Notifier
+	*Inherited
+}

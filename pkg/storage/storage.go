@@ -1,0 +1,137 @@
+// Package storage keeps the containers' root file systems. It is the door to
+// github.com/containers/storage: it chooses the driver, opens the store, and
+// mounts layers in the mount namespace that the process is in. All containers
+// share the engine's user namespace, so no ids are shifted.
+//
+// A fuse-overlayfs mount is served by a process that the store starts and that
+// must live as long as the mount does; see Storage.MountProgram.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containers/storage"
+	"github.com/containers/storage/pkg/reexec"
+	"github.com/containers/storage/types"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Init must be the first call of main, and of a TestMain: the store unpacks
+// layers in a fresh process of the same program, chrooted. When it returns
+// true, this was such a process, and main must return.
+func Init() bool { return reexec.Init() }
+
+// Options say where the store is.
+type Options struct {
+	GraphRoot string // layers and images, on disk
+	RunRoot   string // what a reboot may lose
+	Driver    string // "" chooses the best that works: overlay, fuse-overlayfs, vfs
+	Log       *slog.Logger
+}
+
+// Storage is an open store. It is safe for concurrent use.
+type Storage struct {
+	store storage.Store
+	// turn is taken for each change: the store would make them wait for each
+	// other all the same, but its readers write a flag at the same time.
+	turn   sync.Mutex
+	choice choice
+	log    *slog.Logger
+}
+
+// Open chooses the driver and opens the store, finishing what an earlier
+// process left half done. The store's own configuration files are not read.
+func Open(ctx context.Context, o Options) (*Storage, error) {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	for _, dir := range []string{o.GraphRoot, o.RunRoot} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, moss.Wrap(err, "open storage at", dir)
+		}
+	}
+	c, err := choose(ctx, o.GraphRoot, o.Driver, machine{})
+	if err != nil {
+		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
+	}
+	if err := ignoreConfigFiles(o.RunRoot, c.driver); err != nil {
+		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
+	}
+	store, err := storage.GetStore(types.StoreOptions{
+		GraphRoot: o.GraphRoot, RunRoot: o.RunRoot, GraphDriverName: c.driver, GraphDriverOptions: c.options(),
+	})
+	if err != nil {
+		return nil, moss.Wrap(fmt.Errorf("driver %s: %w", c.name(), err), "open storage at", o.GraphRoot)
+	}
+	// What a process killed in the middle left without a record.
+	if err := store.GarbageCollect(); err != nil {
+		log.WarnContext(ctx, "storage keeps some remains of an earlier run", "error", err)
+	}
+	log.DebugContext(ctx, "storage is open", "driver", c.name(), "why", c.why, "root", o.GraphRoot)
+	return &Storage{store: store, choice: c, log: log}, nil
+}
+
+// ignoreConfigFiles keeps the library from the storage.conf of the user and of
+// the machine, one of which it reads once a process however it is opened: it
+// gets one of ours.
+func ignoreConfigFiles(runRoot, driver string) (err error) {
+	const key = "CONTAINERS_STORAGE_CONF"
+	name := filepath.Join(runRoot, "storage.conf")
+	if err := os.WriteFile(name, []byte("[storage]\ndriver = \""+driver+"\"\n"), 0o600); err != nil {
+		return err
+	}
+	old, had := os.LookupEnv(key)
+	if err := os.Setenv(key, name); err != nil {
+		return err
+	}
+	defer func() {
+		if had {
+			err = errors.Join(err, os.Setenv(key, old))
+		} else {
+			err = errors.Join(err, os.Unsetenv(key))
+		}
+	}()
+	_, err = types.Options()
+	return err
+}
+
+// Store is the opened store, for the package that keeps images in it.
+func (s *Storage) Store() storage.Store { return s.store }
+
+// MountProgram is the program that mounts root file systems, "" where the
+// kernel does. Its processes belong to no container's unit: whoever manages the
+// daemon's own unit has to let them outlive it.
+func (s *Storage) MountProgram() string { return s.choice.mountProgram }
+
+// Close lets go of the store. Mounts stay: containers may run on them.
+func (s *Storage) Close() error {
+	s.store.Free()
+	return nil
+}
+
+// Info tells which driver is used and why.
+func (s *Storage) Info() moss.StorageInfo {
+	info := moss.StorageInfo{Driver: s.choice.driver, Root: s.store.GraphRoot()}
+	if s.choice.driver == driverOverlay {
+		mounter := "kernel"
+		if s.choice.mountProgram != "" {
+			mounter = s.choice.mountProgram
+		}
+		info.Status = append(info.Status, [2]string{"Mounted By", mounter})
+	}
+	status, err := s.store.Status()
+	if err != nil {
+		status = [][2]string{{"Error", err.Error()}}
+	}
+	info.Status = append(info.Status, status...)
+	info.Status = append(info.Status, [2]string{"Chosen Because", s.choice.why}, [2]string{"Root Dir", filepath.Clean(info.Root)})
+	return info
+}

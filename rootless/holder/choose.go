@@ -1,0 +1,123 @@
+package holder
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/moss-containers/moss/rootless"
+)
+
+// pastaSince is the first pasta (a date, it has no other version) preferred to
+// slirp4netns: those before are slower outwards and lack --host-lo-to-ns-lo.
+var pastaSince = time.Date(2024, 10, 30, 0, 0, 0, 0, time.UTC)
+
+// machine is what the choice of a network driver depends on.
+type machine struct {
+	Pasta        string // path, empty if there is none
+	PastaVersion string // first line of pasta --version
+	Slirp        string // path, empty if there is none
+	Routed       bool   // an IPv4 default route is there; pasta does not start without
+}
+
+type choice struct {
+	Driver string
+	Binary string // path, empty for drivers in process
+	Why    string
+}
+
+func probe(ctx context.Context) machine {
+	var m machine
+	if p, err := exec.LookPath("pasta"); err == nil {
+		m.Pasta = p
+		// One that cannot say its version is one we do not prefer.
+		if out, err := exec.CommandContext(ctx, p, "--version").Output(); err == nil {
+			m.PastaVersion, _, _ = strings.Cut(string(out), "\n")
+		}
+	}
+	if p, err := exec.LookPath("slirp4netns"); err == nil {
+		m.Slirp = p
+	}
+	if f, err := os.Open("/proc/net/route"); err == nil {
+		m.Routed = hasDefaultRoute(f)
+		f.Close()
+	}
+	return m
+}
+
+// hasDefaultRoute reads /proc/net/route, see proc(5).
+func hasDefaultRoute(r io.Reader) bool {
+	sc := bufio.NewScanner(r)
+	for sc.Scan() {
+		// Iface Destination Gateway Flags RefCnt Use Metric Mask …
+		f := strings.Fields(sc.Text())
+		if len(f) >= 8 && f[1] == "00000000" && f[7] == "00000000" {
+			return true
+		}
+	}
+	return false
+}
+
+// choose picks the network driver: the wanted one, or the best the machine has.
+func choose(want string, ipv6 bool, m machine) (choice, error) {
+	switch want {
+	case rootless.DriverPasta:
+		if m.Pasta == "" {
+			return choice{}, missing(want, "passt")
+		}
+		return choice{want, m.Pasta, "configured"}, nil
+	case rootless.DriverSlirp:
+		if m.Slirp == "" {
+			return choice{}, missing(want, "slirp4netns")
+		}
+		return choice{want, m.Slirp, "configured"}, nil
+	case rootless.DriverGvisor, rootless.DriverNone:
+		return choice{want, "", "configured"}, nil
+	}
+	date, known := pastaDate(m.PastaVersion)
+	switch {
+	case m.Pasta != "" && known && !date.Before(pastaSince) && (m.Routed || m.Slirp == "" && ipv6):
+		return choice{rootless.DriverPasta, m.Pasta, "pasta is of " + date.Format(time.DateOnly)}, nil
+	case m.Slirp != "":
+		why := "pasta is not installed"
+		switch {
+		case m.Pasta != "" && known && !date.Before(pastaSince):
+			why = "pasta does not start without a default route"
+		case m.Pasta != "":
+			why = "pasta is older than " + pastaSince.Format(time.DateOnly) + " or does not say how old it is"
+		}
+		return choice{rootless.DriverSlirp, m.Slirp, why}, nil
+	case m.Pasta != "" && ipv6:
+		return choice{rootless.DriverPasta, m.Pasta, "slirp4netns is not installed, and gvisor-tap-vsock does not do IPv6"}, nil
+	case ipv6:
+		return choice{}, fmt.Errorf("IPv6 is configured: %w", missing("neither pasta nor slirp4netns", "slirp4netns"))
+	}
+	return choice{rootless.DriverGvisor, "", "neither slirp4netns nor a recent pasta (with a default route) is there"}, nil
+}
+
+func missing(what, pkg string) error {
+	if strings.HasPrefix(what, "neither") {
+		return fmt.Errorf("%s is installed; install one with: sudo apt install %s", what, pkg)
+	}
+	return fmt.Errorf("the network driver %s is not installed; install it with: sudo apt install %s", what, pkg)
+}
+
+// pasta 2024_10_30.ee7d0b6; pasta 0.0~git20250503.587980c-2; pasta 0^20240607.g8a83b53-1.fc40.x86_64
+var pastaRE = regexp.MustCompile(`(?:^|[^0-9])(20[0-9]{2})_?([0-9]{2})_?([0-9]{2})(?:[^0-9]|$)`)
+
+// pastaDate finds the date in the output of pasta --version. Debian 12's says
+// "pasta unknown version".
+func pastaDate(version string) (time.Time, bool) {
+	m := pastaRE.FindStringSubmatch(version)
+	if m == nil {
+		return time.Time{}, false
+	}
+	t, err := time.Parse("20060102", m[1]+m[2]+m[3])
+	return t, err == nil
+}

@@ -1,0 +1,116 @@
+package holder
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moss-containers/moss/rootless"
+)
+
+const (
+	newPasta = "pasta 0.0~git20250503.587980c-2"
+	oldPasta = "pasta unknown version"
+)
+
+func TestChoose(t *testing.T) {
+	all := machine{Pasta: "/p", PastaVersion: newPasta, Slirp: "/s", Routed: true}
+	for name, c := range map[string]struct {
+		want, driver, err string
+		ipv6              bool
+		m                 machine
+	}{
+		"best":            {rootless.DriverAuto, rootless.DriverPasta, "", false, all},
+		"offline":         {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", newPasta, "/s", false}},
+		"old pasta":       {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", oldPasta, "/s", true}},
+		"slirp only":      {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{Slirp: "/s"}},
+		"old pasta only":  {rootless.DriverAuto, rootless.DriverGvisor, "", false, machine{"/p", oldPasta, "", true}},
+		"nothing":         {rootless.DriverAuto, rootless.DriverGvisor, "", false, machine{}},
+		"old pasta, IPv6": {rootless.DriverAuto, rootless.DriverPasta, "", true, machine{"/p", oldPasta, "", true}},
+		"nothing, IPv6":   {rootless.DriverAuto, "", "apt install slirp4netns", true, machine{}},
+		"slirp":           {rootless.DriverSlirp, rootless.DriverSlirp, "", false, all},
+		"no slirp":        {rootless.DriverSlirp, "", "apt install slirp4netns", false, machine{}},
+		"pasta":           {rootless.DriverPasta, rootless.DriverPasta, "", false, machine{"/p", oldPasta, "/s", false}},
+		"no pasta":        {rootless.DriverPasta, "", "apt install passt", false, machine{}},
+		"gvisor":          {rootless.DriverGvisor, rootless.DriverGvisor, "", false, all},
+		"none":            {rootless.DriverNone, rootless.DriverNone, "", false, all},
+	} {
+		got, err := choose(c.want, c.ipv6, c.m)
+		if got.Driver != c.driver || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if err == nil && got.Why == "" {
+			t.Errorf("%s: no reason", name)
+		}
+	}
+}
+
+func TestPastaDate(t *testing.T) {
+	for s, want := range map[string]string{
+		newPasta: "2025-05-03", "pasta 2024_10_30.ee7d0b6": "2024-10-30", "pasta 0^20240607.g8a83b53-1.fc40.x86_64": "2024-06-07",
+		oldPasta: "", "": "", "pasta 20249999.1": "", "pasta 120240607": "",
+	} {
+		got, ok := pastaDate(s)
+		if ok != (want != "") || ok && got.Format("2006-01-02") != want {
+			t.Errorf("%q: %v, %v", s, got, ok)
+		}
+	}
+}
+
+func TestHasDefaultRoute(t *testing.T) {
+	const head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+	for s, want := range map[string]bool{
+		"": false, head: false,
+		head + "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n": false,
+		head + "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n": true,
+		head + "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000080\t0\t0\t0\n": false, // 0.0.0.0/1
+	} {
+		if got := hasDefaultRoute(strings.NewReader(s)); got != want {
+			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
+
+func TestConfig(t *testing.T) {
+	c, err := Config{StateDir: "/run/user/1000/moss/rootless/"}.normal()
+	if err != nil || c.MTU != DefaultMTU || c.CIDR != DefaultCIDR || c.NetworkDriver != rootless.DriverAuto || c.Log == nil ||
+		c.StateDir != "/run/user/1000/moss/rootless" || c.ipNet().String() != "10.0.2.0/24" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for name, c := range map[string]Config{
+		"relative":          {StateDir: "x"},
+		"long":              {StateDir: "/" + strings.Repeat("x", 90)},
+		"driver":            {StateDir: "/x", NetworkDriver: "host"},
+		"mtu":               {StateDir: "/x", MTU: 100},
+		"big mtu":           {StateDir: "/x", MTU: 65536},
+		"IPv6 network":      {StateDir: "/x", CIDR: netip.MustParsePrefix("fd00::/64")},
+		"small network":     {StateDir: "/x", CIDR: netip.MustParsePrefix("10.0.2.0/25")},
+		"host bits":         {StateDir: "/x", CIDR: netip.MustParsePrefix("10.0.2.1/24")},
+		"gvisor, IPv6":      {StateDir: "/x", NetworkDriver: rootless.DriverGvisor, IPv6: true},
+		"gvisor, elsewhere": {StateDir: "/x", NetworkDriver: rootless.DriverGvisor, HostLoopback: true, CIDR: netip.MustParsePrefix("10.9.0.0/24")},
+	} {
+		if got, err := c.normal(); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestCheckTun(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "tun")
+	if err := checkTun(rootless.DriverNone, missing); err != nil {
+		t.Error(err)
+	}
+	if err := checkTun(rootless.DriverSlirp, missing); err == nil || !strings.Contains(err.Error(), "modprobe tun") {
+		t.Error(err)
+	}
+	if os.Geteuid() != 0 { // root opens everything
+		if err := os.WriteFile(missing, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkTun(rootless.DriverSlirp, missing); err == nil || !strings.Contains(err.Error(), "chmod 0666") {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package holder
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rootless-containers/rootlesskit/v3/pkg/lowlevelmsgutil"
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/msg"
+	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/opaque"
+	"golang.org/x/sys/unix"
+)
+
+// portDriver is the namespaces' side of rootlesskit's builtin port driver: the
+// parent accepts a connection on the host, asks here for a socket to the
+// container, gets it as a descriptor and copies.
+//
+// rootlesskit's own needs iptables(8) to keep the client's address, enters the
+// network namespace with a new thread for every connection, and dials there.
+// This one has one thread in the namespace that only makes sockets, and speaks
+// netlink (see transparent.go).
+type portDriver struct {
+	log   *slog.Logger
+	ready func() // called once the parent has said hello
+
+	ns     *nsThread
+	source func() bool // sets up replies to foreign addresses, once; tells whether that worked
+}
+
+// RunChildDriver serves until quit.
+func (d *portDriver) RunChildDriver(op map[string]string, quit <-chan struct{}, netns string) error {
+	ns, err := startNSThread(netns)
+	if err != nil {
+		return err
+	}
+	d.ns = ns
+	d.source = sync.OnceValue(func() bool {
+		err := ns.do(setupSourceRouting)
+		if err != nil {
+			d.log.Warn("published ports will not keep the client's address", "error", err)
+		}
+		return err == nil
+	})
+	// The parent reads this pipe to its end before it connects.
+	pipe, err := os.OpenFile(op[opaque.ChildReadyPipePath], os.O_WRONLY, os.ModeNamedPipe)
+	if err != nil {
+		return fmt.Errorf("cannot serve published ports: %w", err)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: op[opaque.SocketPath], Net: "unix"})
+	if err := errors.Join(err, pipe.Close()); err != nil {
+		return fmt.Errorf("cannot serve published ports: %w", err)
+	}
+	var stopped atomic.Bool
+	go func() {
+		<-quit
+		stopped.Store(true)
+		ln.Close()
+	}()
+	for {
+		c, err := ln.AcceptUnix()
+		if err != nil {
+			if stopped.Load() {
+				return nil
+			}
+			return fmt.Errorf("cannot serve published ports: %w", err)
+		}
+		go d.serve(c)
+	}
+}
+
+func (d *portDriver) serve(c *net.UnixConn) {
+	defer c.Close()
+	if err := d.answer(c); err != nil {
+		d.log.Debug("published port", "error", err)
+		_, _ = lowlevelmsgutil.MarshalToWriter(c, &msg.Reply{Error: err.Error()}) // the parent may be gone
+	}
+}
+
+func (d *portDriver) answer(c *net.UnixConn) error {
+	var req msg.Request
+	if _, err := lowlevelmsgutil.UnmarshalFromReader(c, &req); err != nil {
+		return err
+	}
+	switch req.Type {
+	case msg.RequestTypeInit:
+		if d.ready != nil {
+			d.ready()
+		}
+		_, err := lowlevelmsgutil.MarshalToWriter(c, nil)
+		return err
+	case msg.RequestTypeConnect:
+		f, err := d.connect(req)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		rc, err := f.SyscallConn()
+		if err != nil {
+			return err
+		}
+		var sent error
+		err = rc.Control(func(fd uintptr) {
+			_, _, sent = c.WriteMsgUnix([]byte("fd"), unix.UnixRights(int(fd)), nil)
+		})
+		return errors.Join(err, sent)
+	}
+	return fmt.Errorf("unknown request %q", req.Type)
+}
+
+// connect makes a connected socket to the container, from the client's own
+// address where that can be.
+func (d *portDriver) connect(req msg.Request) (*os.File, error) {
+	ip, err := netip.ParseAddr(req.IP)
+	if err != nil {
+		return nil, fmt.Errorf("address of the container: %w", err)
+	}
+	to := netip.AddrPortFrom(ip.Unmap(), uint16(req.Port))
+	switch req.Proto {
+	case "udp", "udp4", "udp6":
+		return d.ns.dial(unix.SOCK_DGRAM, to, netip.AddrPort{}, plainTimeout)
+	case "tcp", "tcp4", "tcp6":
+	default:
+		return nil, fmt.Errorf("unknown protocol %q", req.Proto)
+	}
+	src, err := netip.ParseAddr(req.SourceIP)
+	src = src.Unmap()
+	if err == nil && req.SourcePort > 0 && !src.IsLoopback() && src.Is4() == to.Addr().Is4() && src.Zone() == "" && d.source() {
+		f, err := d.ns.dial(unix.SOCK_STREAM, to, netip.AddrPortFrom(src, uint16(req.SourcePort)), sourceTimeout)
+		// Nobody listening is an answer; no answer may be a container without a
+		// route back.
+		if err == nil || errors.Is(err, unix.ECONNREFUSED) {
+			return f, err
+		}
+		d.log.Debug("cannot keep the client's address", "client", src, "container", to, "error", err)
+	}
+	return d.ns.dial(unix.SOCK_STREAM, to, netip.AddrPort{}, plainTimeout)
+}

@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroups is where cgroup2 is mounted.
+var cgroups = func() string {
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err == nil {
+			return dir
+		}
+	}
+	return "/sys/fs/cgroup"
+}()
+
+// widest is the cgroup that holds all that a contestant sets in motion, and as
+// little else as possible. In a rig that is the rig, with the system's manager,
+// bus and journal; on a machine of many, the user's slice. The kernel accounts
+// processor time by cgroup also where there is no cpu controller (cgroup v2
+// documentation, "cpu.stat"); kernel threads are in none.
+func widest() string {
+	if _, err := os.Stat(filepath.Join(cgroups, "cgroup.type")); err == nil { // only the root of all has none
+		return "/"
+	}
+	return fmt.Sprintf("/user.slice/user-%d.slice", os.Getuid())
+}
+
+// usage is the processor time of a cgroup and all that were ever below it. A
+// cgroup that is not there has used none.
+func usage(cgroup string) (time.Duration, error) {
+	data, err := os.ReadFile(filepath.Join(cgroups, cgroup, "cpu.stat"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return parseUsage(string(data))
+}
+
+func parseUsage(stat string) (time.Duration, error) {
+	for line := range strings.Lines(stat) {
+		if v, ok := strings.CutPrefix(line, "usage_usec "); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			return time.Duration(n) * time.Microsecond, err
+		}
+	}
+	return 0, errors.New("no usage_usec in cpu.stat")
+}
+
+func rusage(who int) (time.Duration, error) {
+	var u unix.Rusage
+	err := unix.Getrusage(who, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
+}
+
+// spent is all processor time so far but this process's own.
+func spent() (time.Duration, error) {
+	all, err := usage(widest())
+	if err != nil {
+		return 0, err
+	}
+	own, err := rusage(unix.RUSAGE_SELF)
+	return all - own, err
+}
+
+// sample is one run of a contestant.
+type sample struct{ wall, cpu time.Duration }
+
+// The machine counts as quiet when this many looks in a row, this far apart,
+// found next to nothing done.
+const (
+	quietLooks = 3
+	quietGap   = 15 * time.Millisecond
+	quietNoise = 400 * time.Microsecond
+	quietLimit = 3 * time.Second
+)
+
+// measure times run; its processor time includes what goes on afterwards.
+func measure(run func() error) (s sample, err error) {
+	before, err := spent()
+	if err != nil {
+		return s, err
+	}
+	began := time.Now()
+	if err := run(); err != nil {
+		return s, err
+	}
+	s.wall = time.Since(began)
+	after, err := quiet()
+	s.cpu = after - before
+	return s, err
+}
+
+// quiet waits until nothing goes on any more and returns what was spent until then.
+func quiet() (time.Duration, error) {
+	last, err := spent()
+	for looks, deadline := 0, time.Now().Add(quietLimit); err == nil && looks < quietLooks && time.Now().Before(deadline); {
+		time.Sleep(quietGap)
+		var now time.Duration
+		now, err = spent()
+		if now-last < quietNoise {
+			looks++
+		} else {
+			looks, last = 0, now
+		}
+	}
+	return last, err
+}
+
+// contestant is one way to do the same thing.
+type contestant struct {
+	name string
+	run  func() error
+}
+
+// result is a contestant's samples.
+type result struct {
+	name      string
+	wall, cpu []float64 // ms
+}
+
+func (r *result) add(s sample) {
+	r.wall = append(r.wall, s.wall.Seconds()*1000)
+	r.cpu = append(r.cpu, s.cpu.Seconds()*1000)
+}
+
+// inTurns lets the contestants run one after the other, b.N times, each time
+// another one first.
+func inTurns(b *testing.B, all []contestant) []result {
+	b.Helper()
+	results := make([]result, len(all))
+	for i, c := range all {
+		results[i].name = c.name
+		for range 2 { // what is only done the first time
+			if _, err := measure(c.run); err != nil {
+				b.Fatalf("%s: %v", c.name, err)
+			}
+		}
+	}
+	for first := 0; b.Loop(); first++ {
+		for k := range all {
+			i := (first + k) % len(all)
+			s, err := measure(all[i].run)
+			if err != nil {
+				b.Fatalf("%s: %v", all[i].name, err)
+			}
+			results[i].add(s)
+		}
+	}
+	b.ReportMetric(0, "ns/op") // all contestants together: says nothing
+	return results
+}
+
+// median of the values; 0 where there are none.
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Sorted(slices.Values(v))
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+// quarter is the lower quartile: what the machine does when others leave it alone.
+func quarter(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Sorted(slices.Values(v))
+	return v[(len(v)-1)/4]
+}
+
+func (r *result) row() string {
+	return fmt.Sprintf("%-34s wall %7.1f (%6.1f)   cpu %7.1f (%6.1f) ms", r.name, median(r.wall), quarter(r.wall), median(r.cpu), quarter(r.cpu))
+}
+
+// figure is one promise: got may be at most limit.
+type figure struct {
+	name       string
+	got, limit float64
+}
+
+func (f figure) String() string {
+	verdict := "holds"
+	if !f.met() {
+		verdict = "MISSED"
+	}
+	return fmt.Sprintf("%-34s %8.2f of %.2f  %s", f.name, f.got, f.limit, verdict)
+}
+
+func (f figure) met() bool { return f.got <= f.limit }
+
+// check reports a figure; missed, it fails the run if that was asked for.
+func check(b *testing.B, f figure) {
+	b.Helper()
+	b.ReportMetric(f.got, f.name)
+	fmt.Println("   ", f)
+	if *strict && !f.met() {
+		b.Errorf("%s is %.2f, promised is %.2f", f.name, f.got, f.limit)
+	}
+}

@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// patience is how long wait-for and the leak check wait for what must come.
+const patience = 20 * time.Second
+
+// serial keeps scripts one after the other: they share one engine, and what
+// each leaves behind is counted.
+type serial struct{ *testing.T }
+
+func (serial) Parallel()       {}
+func (s serial) Verbose() bool { return testing.Verbose() }
+func (s serial) Run(name string, f func(testscript.T)) {
+	s.T.Run(name, func(t *testing.T) { f(serial{t}) })
+}
+
+func TestScripts(t *testing.T) {
+	testscript.RunT(serial{t}, testscript.Params{
+		Dir: "../script",
+		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, suite.env()...)
+			env.Vars = append(env.Vars, "HOME="+env.WorkDir)
+			before, err := suite.census()
+			if err != nil {
+				return err
+			}
+			env.Values[censusKey{}] = before
+			env.Defer(func() { endOfScript(env, before) })
+			return os.Symlink(filepath.Join(suite.top, "busybox.tar"), filepath.Join(env.WorkDir, "busybox.tar"))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status":      cmdStatus,
+			"wait-for":    cmdWaitFor,
+			"container":   cmdContainer,
+			"kill-engine": cmdKillEngine,
+			"leak-check":  cmdLeakCheck,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "rig" {
+				return os.Getenv("MOSS_RIG_SOCKET") != "", nil
+			}
+			return false, errors.New("unknown condition " + cond)
+		},
+	})
+}
+
+// endOfScript fails a script that left something, and clears it for the next.
+func endOfScript(env *testscript.Env, before census) {
+	t := env.T().(serial).T
+	if err := suite.settled(before); err != nil {
+		t.Error(err)
+	}
+	ids, err := suite.output("docker", "ps", "--all", "--quiet", "--no-trunc")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for id := range strings.FieldsSeq(ids) {
+		if before.has("record", id) {
+			continue
+		}
+		if _, err := suite.output("docker", "rm", "--force", "--volumes", id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// status N COMMAND ARG…: the command must end with exactly this exit status.
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || neg {
+		ts.Fatalf("usage: status N command arg…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// wait-for REGEXP COMMAND ARG…: until the command succeeds and its output
+// matches; with ! until it does not.
+func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: [!] wait-for regexp command arg…")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		out, err := command(ts, args[1], args[2:]...).CombinedOutput()
+		if neg != (err == nil && re.Match(out)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("waited %s in vain; last: %v\n%s", patience, err, out)
+		}
+	}
+}
+
+// container NAME: sets ID, UNIT and PID to those of a container.
+func cmdContainer(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 || neg {
+		ts.Fatalf("usage: container name")
+	}
+	out, err := command(ts, "docker", "inspect", "--format", "{{.Id}} {{.State.Pid}}", args[0]).Output()
+	ts.Check(err)
+	id, pid, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if len(id) != 64 {
+		ts.Fatalf("%q is no container id", id)
+	}
+	ts.Setenv("ID", id)
+	ts.Setenv("UNIT", prefix+"-"+id[:12]+".service")
+	ts.Setenv("PID", pid)
+}
+
+// kill-engine: kill -9 of the daemon; returns when its successor answers.
+func cmdKillEngine(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 0 || neg {
+		ts.Fatalf("usage: kill-engine")
+	}
+	pid := func() string {
+		out, err := suite.output("systemctl", "--user", "show", "--property=MainPID", "--value", prefix+".service")
+		ts.Check(err)
+		return strings.TrimSpace(out)
+	}
+	old := pid()
+	if old == "0" {
+		ts.Fatalf("%s.service has no main process", prefix)
+	}
+	_, err := suite.output("systemctl", "--user", "kill", "--signal=KILL", "--kill-who=main", prefix+".service")
+	ts.Check(err)
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		_, err := suite.output("docker", "version")
+		if now := pid(); err == nil && now != old && now != "0" {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no new daemon answers: %v", err)
+		}
+	}
+}
+
+// leak-check: nothing more is there than when the script began.
+func cmdLeakCheck(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 0 || neg {
+		ts.Fatalf("usage: leak-check")
+	}
+	ts.Check(suite.settled(ts.Value(censusKey{}).(census)))
+}
+
+// command prepares a command with the script's environment, directory and
+// path.
+func command(ts *testscript.TestScript, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command("/usr/bin/env", append([]string{name}, args...)...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, k := range []string{
+		"PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
+		"XDG_DATA_HOME", "XDG_CONFIG_HOME", "ID", "UNIT", "PID",
+	} {
+		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
+	}
+	return cmd
+}
