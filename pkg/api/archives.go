@@ -71,9 +71,9 @@ func (s *Server) loadImages(w *response, r *request) error {
 	}
 	quiet := r.flagOr("quiet", true)
 	p := newProgress(w)
-	images, err := s.o.Archives.Load(r.Context(), r.Body, func(line string) {
+	images, err := s.o.Archives.Load(r.Context(), r.Body, moss.LoadOptions{}, func(n moss.Progress) {
 		if !quiet {
-			p.send(message{Status: line})
+			p.send(message{ID: n.ID, Status: n.Status})
 		}
 	})
 	if err != nil {

@@ -21,6 +21,7 @@ var statuses = map[moss.Class]int{
 	moss.Forbidden:      http.StatusForbidden,
 	moss.Unavailable:    http.StatusServiceUnavailable,
 	moss.TooLarge:       http.StatusRequestEntityTooLarge,
+	moss.Unauthorized:   http.StatusUnauthorized,
 }
 
 func statusOf(err error) int {

@@ -330,14 +330,14 @@ func (f fakeImages) Remove(context.Context, string, bool, bool) ([]moss.ImageRem
 	return []moss.ImageRemoval{{Untagged: "docker.io/library/busybox:latest"}, {Deleted: busybox.ID}}, nil
 }
 
-func (f fakeArchives) Load(_ context.Context, r io.Reader, progress func(string)) ([]moss.LoadedImage, error) {
+func (f fakeArchives) Load(_ context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error) {
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(r, head); err != nil || string(head) != "good" {
 		return nil, moss.Errorf(moss.Invalid, "not an image archive")
 	}
-	progress("layer 1")
+	progress(moss.Progress{Status: "layer 1"})
 	n, err := io.Copy(io.Discard, r)
-	progress(strconv.FormatInt(n, 10) + " bytes more")
+	progress(moss.Progress{Status: strconv.FormatInt(n, 10) + " bytes more"})
 	return []moss.LoadedImage{{ID: busybox.ID, Name: "busybox:latest"}, {ID: "sha256:dd"}}, err
 }
 

@@ -66,7 +66,7 @@ type Images interface {
 
 // ImageArchives brings images in.
 type ImageArchives interface {
-	Load(ctx context.Context, r io.Reader, progress func(string)) ([]moss.LoadedImage, error)
+	Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error)
 	Import(ctx context.Context, r io.Reader, o moss.ImportOptions) (moss.LoadedImage, error)
 	// Pull makes sure that the image is there. There is no registry client yet: images built in are found,
 	// anything else is NotImplemented with the way out (docker load).

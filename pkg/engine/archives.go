@@ -14,8 +14,8 @@ type Archives struct{ *Engine }
 func (e *Engine) ArchiveService() Archives { return Archives{e} }
 
 // Load reads images from an archive.
-func (s Archives) Load(ctx context.Context, r io.Reader, progress func(string)) ([]moss.LoadedImage, error) {
-	images, err := s.Engine.Archives.Load(ctx, r, progress)
+func (s Archives) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error) {
+	images, err := s.Engine.Archives.Load(ctx, r, o, progress)
 	for _, i := range images {
 		s.imageEvent("load", i.ID, first(i.Name, string(i.ID)))
 	}

@@ -29,13 +29,55 @@ type ImageStore interface {
 
 // ImageArchives brings images in without a registry (pkg/image).
 type ImageArchives interface {
-	// Load reads a docker- or OCI-archive, compressed or not. progress gets lines for the user.
-	Load(ctx context.Context, r io.Reader, progress func(string)) ([]moss.LoadedImage, error)
+	// Load reads a docker- or OCI-archive, compressed or not.
+	Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error)
 	// Import makes a one-layer image of a root file system's tar.
 	Import(ctx context.Context, r io.Reader, o moss.ImportOptions) (moss.LoadedImage, error)
 	// EnsureBuiltin puts the images that come with moss into the store where ref names one
 	// that is not there; false when ref names none of them.
 	EnsureBuiltin(ctx context.Context, ref string) (bool, error)
+}
+
+// ImageSaver writes archives of images (pkg/image).
+type ImageSaver interface {
+	// Save writes an archive that is a docker-archive and an OCI layout at once. Nothing is written when
+	// one of the images is not there.
+	Save(ctx context.Context, r moss.SaveRequest, w io.Writer) ([]moss.ImageID, error)
+}
+
+// ImageTransfers move images from and to registries (pkg/image).
+type ImageTransfers interface {
+	// Pull brings an image, or every tag's, unless it is there. What it brought before an error is returned with it.
+	Pull(ctx context.Context, r moss.PullRequest, progress func(moss.Progress)) ([]moss.PulledImage, error)
+	// Push sends an image, or every tag of a name.
+	Push(ctx context.Context, r moss.PushRequest, progress func(moss.Progress)) ([]moss.PushedImage, error)
+}
+
+// Registries asks registries (pkg/image/registry).
+type Registries interface {
+	// Login tries credentials. Errors: Unauthorized when they are refused.
+	Login(ctx context.Context, c moss.Credentials) (moss.Login, error)
+	Search(ctx context.Context, q moss.SearchQuery) ([]moss.SearchResult, error)
+	// Distribution tells what a registry has under a name.
+	Distribution(ctx context.Context, ref string, c moss.Credentials) (moss.Distribution, error)
+	// Info is the configuration, for docker info.
+	Info() moss.RegistryInfo
+}
+
+// ImageMaker makes images of layers (pkg/image).
+type ImageMaker interface {
+	// Make adds a layer, whose tar is read from diff, on top of a base.
+	Make(ctx context.Context, n moss.NewImage, diff io.Reader) (moss.ImageID, error)
+	// Attestations returns the statements kept with an image, of all types for none.
+	Attestations(ctx context.Context, id moss.ImageID, types []string) ([]moss.Attestation, error)
+}
+
+// ImageSpace tells of and frees what no image needs (pkg/image): finished layers
+// of pulls that were cut short, kept for the next try.
+type ImageSpace interface {
+	Unused(ctx context.Context) (bytes int64, err error)
+	// Collect removes them, but for those that a running transfer is about to use.
+	Collect(ctx context.Context) (bytes int64, err error)
 }
 
 // Rootfs keeps the containers' root file systems (pkg/storage).
@@ -56,6 +98,17 @@ type Rootfs interface {
 // will want after the loss of power.
 type VolatileRootfs interface {
 	CreateVolatile(ctx context.Context, id moss.ContainerID, image moss.ImageID) error
+}
+
+// RootfsFiles reads the containers' files (pkg/storage). The readers fail when ctx ends.
+type RootfsFiles interface {
+	// Diff is the layer tar of what the container changed, with OCI whiteouts. It works
+	// while the container runs, and on one that never did.
+	Diff(ctx context.Context, id moss.ContainerID) (io.ReadCloser, error)
+	// Export is the tar of the whole tree.
+	Export(ctx context.Context, id moss.ContainerID) (io.ReadCloser, error)
+	// Written is the size of what the container changed, in bytes.
+	Written(ctx context.Context, id moss.ContainerID) (int64, error)
 }
 
 // Networks attaches containers to networks (pkg/network).
@@ -104,6 +157,13 @@ type Units interface {
 	// Watch calls fn, one call at a time, with every change of phase of a container unit until ctx ends.
 	// After a lost connection it connects again and calls fn with every unit's present status.
 	Watch(ctx context.Context, fn func(moss.UnitStatus)) error
+}
+
+// Freezer holds a unit's processes still (pkg/units).
+type Freezer interface {
+	// Freeze returns when all processes stand still. Errors: NotImplemented where the machine's cgroups cannot.
+	Freeze(ctx context.Context, id moss.ContainerID) error
+	Thaw(ctx context.Context, id moss.ContainerID) error
 }
 
 // Stdio keeps the standard streams of processes (pkg/stdio).

@@ -209,7 +209,7 @@ func TestImagesThatComeWithMoss(t *testing.T) {
 		r.must(err)
 		_, err = r.ArchiveService().Pull(t.Context(), "busybox")
 		r.wantClass(err, moss.NotImplemented)
-		_, err = r.ArchiveService().Load(t.Context(), strings.NewReader("not a tar"), func(string) {})
+		_, err = r.ArchiveService().Load(t.Context(), strings.NewReader("not a tar"), moss.LoadOptions{}, func(moss.Progress) {})
 		r.wantClass(err, moss.Invalid)
 		_, err = r.ArchiveService().Import(t.Context(), strings.NewReader("not a tar"), moss.ImportOptions{})
 		r.wantClass(err, moss.Invalid)

@@ -30,7 +30,7 @@ func must(t testing.TB, err error) {
 
 func load(t testing.TB, s *Store, archive []byte) ([]moss.LoadedImage, error) {
 	t.Helper()
-	return s.Load(t.Context(), bytes.NewReader(archive), func(string) {})
+	return s.Load(t.Context(), bytes.NewReader(archive), moss.LoadOptions{}, func(moss.Progress) {})
 }
 
 func compressed(t testing.TB, name string, b []byte) []byte {
@@ -237,13 +237,13 @@ func TestLoadsInParallel(t *testing.T) {
 			if i%3 == 0 {
 				bad := wrong
 				bad.Tags = []string{"bad"}
-				if _, err := s.Load(t.Context(), bytes.NewReader(porttest.DockerArchive(t, porttest.Busybox(), bad)), func(string) {}); err == nil {
+				if _, err := s.Load(t.Context(), bytes.NewReader(porttest.DockerArchive(t, porttest.Busybox(), bad)), moss.LoadOptions{}, func(moss.Progress) {}); err == nil {
 					t.Error("a bad archive loads")
 				}
 				return
 			}
 			im := porttest.ArchiveImage{Tags: []string{"n:" + string(rune('a'+i))}, Layers: [][]porttest.File{{{Name: "shared", Text: "s"}}, {{Name: "own", Text: string(rune('a' + i))}}}}
-			if _, err := s.Load(t.Context(), bytes.NewReader(porttest.DockerArchive(t, im)), func(string) {}); err != nil {
+			if _, err := s.Load(t.Context(), bytes.NewReader(porttest.DockerArchive(t, im)), moss.LoadOptions{}, func(moss.Progress) {}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -17,7 +17,7 @@ import (
 // Load reads a docker- or OCI-archive of one or more images, compressed or
 // not. It brings in all of them or none: they get their names when every one is
 // there. The lines for progress have no newline.
-func (s *Store) Load(ctx context.Context, r io.Reader, progress func(string)) (_ []moss.LoadedImage, err error) {
+func (s *Store) Load(ctx context.Context, r io.Reader, _ moss.LoadOptions, progress func(moss.Progress)) (_ []moss.LoadedImage, err error) {
 	defer func() { err = moss.Wrap(err, "load the archive", "") }()
 	f, err := s.spool(ctx, r)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress func(string)) (_
 	for i, it := range list {
 		if len(it.names) == 0 {
 			loaded = append(loaded, moss.LoadedImage{ID: ids[i]})
-			progress("Loaded image ID: " + string(ids[i]))
+			progress(moss.Progress{Status: "Loaded image ID: " + string(ids[i])})
 		}
 		for _, name := range it.names {
 			had, err := s.name(ids[i], name)
@@ -45,10 +45,10 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress func(string)) (_
 				return loaded, err
 			}
 			if had != "" {
-				progress("The image " + familiar(name) + " already exists, renaming the old one with ID " + string(had) + " to empty string")
+				progress(moss.Progress{Status: "The image " + familiar(name) + " already exists, renaming the old one with ID " + string(had) + " to empty string"})
 			}
 			loaded = append(loaded, moss.LoadedImage{ID: ids[i], Name: familiar(name)})
-			progress("Loaded image: " + familiar(name))
+			progress(moss.Progress{Status: "Loaded image: " + familiar(name)})
 		}
 	}
 	return loaded, nil

@@ -22,9 +22,10 @@ const (
 	Forbidden                   // not allowed
 	Unavailable                 // something moss needs is missing or down
 	TooLarge                    // the request is over a limit
+	Unauthorized                // a registry does not accept the credentials, or wants some
 )
 
-var classNames = [...]string{"internal", "invalid", "not found", "conflict", "not modified", "not implemented", "forbidden", "unavailable", "too large"}
+var classNames = [...]string{"internal", "invalid", "not found", "conflict", "not modified", "not implemented", "forbidden", "unavailable", "too large", "unauthorized"}
 
 func (c Class) String() string {
 	if int(c) < len(classNames) {

@@ -53,3 +53,81 @@ type ImportOptions struct {
 	OS           string
 	Variant      string
 }
+
+// LoadOptions say what to take out of an archive.
+type LoadOptions struct {
+	Platform string // os/arch[/variant] of the images wanted; "" means this machine's, or the only one there is
+}
+
+// SaveRequest asks for an archive of images.
+type SaveRequest struct {
+	Refs     []string // names, ids or id prefixes; a name without a tag means all its tags
+	Platform string   // refused where an image has another; "" means any
+}
+
+// CommitRequest asks for an image of a container's files.
+type CommitRequest struct {
+	Container string // name, id or id prefix
+	Reference string // name[:tag]; may be empty
+	Author    string
+	Message   string
+	Changes   []string         // Dockerfile instructions, as with ImportOptions
+	Config    *ContainerConfig // in place of the container's; may be nil
+	Pause     bool             // freeze the container's processes meanwhile
+}
+
+// NewImage is what an image is made of beside the one layer that is added.
+type NewImage struct {
+	Base      ImageID // its layers and history come first; "" for none
+	Reference string  // normalised name:tag; may be empty
+	Author    string
+	Message   string
+	CreatedBy string // for the history
+	Config    ContainerConfig
+	Container ContainerID // it is made from; may be empty
+	Changes   []string    // Dockerfile instructions, applied to Config
+}
+
+// ImageFilter chooses images. An empty field means any.
+type ImageFilter struct {
+	Dangling *bool
+	Labels   []string // key or key=value; all must hold
+	NotLabel []string // none may hold
+	Until    time.Time
+}
+
+// Attestation is a statement about an image, kept beside it (in-toto).
+type Attestation struct {
+	PredicateType string
+	MediaType     string
+	Digest        string
+	Statement     []byte // JSON
+}
+
+// ImagePruned is what a prune of images did.
+type ImagePruned struct {
+	Removed   []ImageRemoval
+	Reclaimed int64 // bytes
+}
+
+// DiskUsage tells what the engine's things take on the disk, from sizes that are kept.
+type DiskUsage struct {
+	Images     []ImageUsage
+	LayersSize int64 // bytes of all layers, each counted once
+	Unused     int64 // bytes of layers that no image needs: of pulls that were cut short
+	Containers []ContainerUsage
+}
+
+// ImageUsage is one image's part.
+type ImageUsage struct {
+	Image      Image
+	SharedSize int64 // bytes of layers that other images have too
+	Containers int   // that use it
+}
+
+// ContainerUsage is one container's part.
+type ContainerUsage struct {
+	Container Container
+	Written   int64 // bytes of the writable layer
+	Total     int64 // bytes with the image
+}

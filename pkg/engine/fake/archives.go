@@ -23,7 +23,7 @@ import (
 const builtin = "docker.io/moss/hello:latest"
 
 // Load reads a docker-archive that is not compressed. It forgets the layers.
-func (s *Images) Load(ctx context.Context, r io.Reader, progress func(string)) ([]moss.LoadedImage, error) {
+func (s *Images) Load(ctx context.Context, r io.Reader, _ moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -62,14 +62,14 @@ func (s *Images) Load(ctx context.Context, r io.Reader, progress func(string)) (
 		s.addLocked(im)
 		if len(names) == 0 {
 			loaded = append(loaded, moss.LoadedImage{ID: im.ID})
-			progress("Loaded image ID: " + string(im.ID))
+			progress(moss.Progress{Status: "Loaded image ID: " + string(im.ID)})
 		}
 		for _, name := range names {
 			if err := s.tagLocked(im.ID, name); err != nil {
 				return loaded, err
 			}
 			loaded = append(loaded, moss.LoadedImage{ID: im.ID, Name: familiar(name)})
-			progress("Loaded image: " + familiar(name))
+			progress(moss.Progress{Status: "Loaded image: " + familiar(name)})
 		}
 	}
 	return loaded, nil

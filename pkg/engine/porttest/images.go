@@ -49,7 +49,7 @@ func Busybox() ArchiveImage { return busybox }
 func load(t *testing.T, f ImagesFixture, images ...ArchiveImage) []string {
 	t.Helper()
 	var lines []string
-	_, err := f.Archives.Load(t.Context(), bytes.NewReader(DockerArchive(t, images...)), func(l string) { lines = append(lines, l) })
+	_, err := f.Archives.Load(t.Context(), bytes.NewReader(DockerArchive(t, images...)), moss.LoadOptions{}, func(p moss.Progress) { lines = append(lines, p.Status) })
 	must(t, err)
 	return lines
 }
@@ -189,7 +189,7 @@ func imagesBad(t *testing.T, f ImagesFixture) {
 		"good, then bad":    DockerArchive(t, busybox, wrong),
 	} {
 		t.Run(name, func(t *testing.T) {
-			images, err := f.Archives.Load(t.Context(), bytes.NewReader(archive), func(line string) { t.Errorf("progress %q", line) })
+			images, err := f.Archives.Load(t.Context(), bytes.NewReader(archive), moss.LoadOptions{}, func(p moss.Progress) { t.Errorf("progress %+v", p) })
 			if moss.ClassOf(err) != moss.Invalid || len(images) != 0 {
 				t.Errorf("Load is %v, %v; want invalid", images, err)
 			}
@@ -198,7 +198,7 @@ func imagesBad(t *testing.T, f ImagesFixture) {
 	}
 	t.Run("stream breaks", func(t *testing.T) {
 		r := io.MultiReader(bytes.NewReader(good[:2000]), iotest.ErrReader(errors.New("connection lost")))
-		if _, err := f.Archives.Load(t.Context(), r, func(string) {}); err == nil || !strings.Contains(err.Error(), "connection lost") {
+		if _, err := f.Archives.Load(t.Context(), r, moss.LoadOptions{}, func(moss.Progress) {}); err == nil || !strings.Contains(err.Error(), "connection lost") {
 			t.Errorf("Load is %v", err)
 		}
 		wantImages(t, f, 1)
@@ -206,7 +206,7 @@ func imagesBad(t *testing.T, f ImagesFixture) {
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := f.Archives.Load(ctx, bytes.NewReader(good), func(string) {}); !errors.Is(err, context.Canceled) {
+		if _, err := f.Archives.Load(ctx, bytes.NewReader(good), moss.LoadOptions{}, func(moss.Progress) {}); !errors.Is(err, context.Canceled) {
 			t.Errorf("Load is %v", err)
 		}
 		wantImages(t, f, 1)
