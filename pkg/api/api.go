@@ -36,6 +36,10 @@ type Options struct {
 	Execs      Execs
 	Images     Images
 	Archives   ImageArchives
+	Transfers  ImageTransfers
+	Registries Registries
+	Files      ContainerFiles
+	Usage      Usage
 	Networks   Networks
 	System     System
 

@@ -137,15 +137,10 @@ func (s *Server) pullImage(w *response, r *request, platform string) error {
 	// A body would be old clients' credentials; there is nobody to show them to.
 	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w.ResponseWriter, r.Body, maxJSON))
 	p := newProgress(w)
-	img, err := s.o.Archives.Pull(r.Context(), ref.String())
-	if err != nil {
-		return p.result(err)
-	}
-	if img.Digest != "" {
-		p.send(message{Status: "Digest: " + img.Digest})
-	}
-	p.send(message{Status: "Status: Image is up to date for " + reference.FamiliarString(ref)})
-	return nil
+	_, err = s.o.Transfers.Pull(r.Context(), moss.PullRequest{Ref: ref.String()}, func(n moss.Progress) {
+		p.send(message{ID: n.ID, Status: n.Status})
+	})
+	return p.result(err)
 }
 
 func pullReference(name, tag string) (reference.Named, error) {

@@ -62,15 +62,48 @@ type Images interface {
 	List(ctx context.Context) ([]moss.Image, error)
 	Tag(ctx context.Context, ref, name string) error
 	Remove(ctx context.Context, ref string, force, prune bool) ([]moss.ImageRemoval, error)
+	// Prune removes the images that the filter chooses and no container uses.
+	Prune(ctx context.Context, f moss.ImageFilter) (moss.ImagePruned, error)
 }
 
-// ImageArchives brings images in.
+// ImageArchives brings images in and out without a registry.
 type ImageArchives interface {
 	Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error)
 	Import(ctx context.Context, r io.Reader, o moss.ImportOptions) (moss.LoadedImage, error)
-	// Pull makes sure that the image is there. There is no registry client yet: images built in are found,
-	// anything else is NotImplemented with the way out (docker load).
-	Pull(ctx context.Context, ref string) (moss.Image, error)
+	// Save writes nothing when one of the images is not there.
+	Save(ctx context.Context, r moss.SaveRequest, w io.Writer) error
+	// Attestations returns the statements kept with an image, of all types for none.
+	Attestations(ctx context.Context, ref, platform string, types []string) ([]moss.Attestation, error)
+}
+
+// ImageTransfers moves images from and to registries.
+type ImageTransfers interface {
+	// Pull brings an image, or every tag's. What it brought before an error is returned with it.
+	Pull(ctx context.Context, r moss.PullRequest, progress func(moss.Progress)) ([]moss.PulledImage, error)
+	// Push sends an image, or every tag of a name.
+	Push(ctx context.Context, r moss.PushRequest, progress func(moss.Progress)) ([]moss.PushedImage, error)
+}
+
+// Registries asks registries.
+type Registries interface {
+	// Login tries credentials. Errors: Unauthorized when they are refused.
+	Login(ctx context.Context, c moss.Credentials) (moss.Login, error)
+	Search(ctx context.Context, q moss.SearchQuery) ([]moss.SearchResult, error)
+	// Distribution tells what a registry has under a name.
+	Distribution(ctx context.Context, ref string, c moss.Credentials) (moss.Distribution, error)
+}
+
+// ContainerFiles reads containers' files.
+type ContainerFiles interface {
+	// Commit makes an image of what a container changed.
+	Commit(ctx context.Context, r moss.CommitRequest) (moss.ImageID, error)
+	// Export is the tar of a container's whole tree. Reading fails when ctx ends.
+	Export(ctx context.Context, ref string) (io.ReadCloser, error)
+}
+
+// Usage tells what takes room on the disk.
+type Usage interface {
+	Usage(ctx context.Context) (moss.DiskUsage, error)
 }
 
 // Networks tells of the networks.
