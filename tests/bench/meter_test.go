@@ -37,47 +37,61 @@ func widest() string {
 	return fmt.Sprintf("/user.slice/user-%d.slice", os.Getuid())
 }
 
+// cpuTime is processor time: all of it, and the part outside the kernel.
+type cpuTime struct{ all, user time.Duration }
+
+func (c cpuTime) minus(d cpuTime) cpuTime { return cpuTime{c.all - d.all, c.user - d.user} }
+
 // usage is the processor time of a cgroup and all that were ever below it. A
 // cgroup that is not there has used none.
-func usage(cgroup string) (time.Duration, error) {
+func usage(cgroup string) (cpuTime, error) {
 	data, err := os.ReadFile(filepath.Join(cgroups, cgroup, "cpu.stat"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return cpuTime{}, nil
 	}
 	if err != nil {
-		return 0, err
+		return cpuTime{}, err
 	}
 	return parseUsage(string(data))
 }
 
-func parseUsage(stat string) (time.Duration, error) {
+func parseUsage(stat string) (cpuTime, error) {
+	found := map[string]time.Duration{}
 	for line := range strings.Lines(stat) {
-		if v, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-			return time.Duration(n) * time.Microsecond, err
+		key, v, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if key != "usage_usec" && key != "user_usec" {
+			continue
 		}
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return cpuTime{}, err
+		}
+		found[key] = time.Duration(n) * time.Microsecond
 	}
-	return 0, errors.New("no usage_usec in cpu.stat")
+	if len(found) != 2 {
+		return cpuTime{}, errors.New("no usage_usec or no user_usec in cpu.stat")
+	}
+	return cpuTime{found["usage_usec"], found["user_usec"]}, nil
 }
 
-func rusage(who int) (time.Duration, error) {
+func rusage(who int) (cpuTime, error) {
 	var u unix.Rusage
 	err := unix.Getrusage(who, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
+	return cpuTime{time.Duration(u.Utime.Nano() + u.Stime.Nano()), time.Duration(u.Utime.Nano())}, err
 }
 
 // spent is all processor time so far but this process's own.
-func spent() (time.Duration, error) {
+func spent() (cpuTime, error) {
 	all, err := usage(widest())
 	if err != nil {
-		return 0, err
+		return cpuTime{}, err
 	}
 	own, err := rusage(unix.RUSAGE_SELF)
-	return all - own, err
+	return all.minus(own), err
 }
 
 // sample is one run of a contestant.
-type sample struct{ wall, cpu time.Duration }
+type sample struct{ wall, cpu, user time.Duration }
 
 // The machine counts as quiet when this many looks in a row, this far apart,
 // found next to nothing done.
@@ -100,18 +114,19 @@ func measure(run func() error) (s sample, err error) {
 	}
 	s.wall = time.Since(began)
 	after, err := quiet()
-	s.cpu = after - before
+	used := after.minus(before)
+	s.cpu, s.user = used.all, used.user
 	return s, err
 }
 
 // quiet waits until nothing goes on any more and returns what was spent until then.
-func quiet() (time.Duration, error) {
+func quiet() (cpuTime, error) {
 	last, err := spent()
 	for looks, deadline := 0, time.Now().Add(quietLimit); err == nil && looks < quietLooks && time.Now().Before(deadline); {
 		time.Sleep(quietGap)
-		var now time.Duration
+		var now cpuTime
 		now, err = spent()
-		if now-last < quietNoise {
+		if now.all-last.all < quietNoise {
 			looks++
 		} else {
 			looks, last = 0, now
@@ -122,19 +137,34 @@ func quiet() (time.Duration, error) {
 
 // contestant is one way to do the same thing.
 type contestant struct {
-	name string
-	run  func() error
+	name  string
+	run   func() error
+	reset func() error // undoes a run, unmeasured; may be nil
+}
+
+// round is one measured run, from a machine at rest.
+func (c contestant) round() (sample, error) {
+	if c.reset != nil {
+		if err := c.reset(); err != nil {
+			return sample{}, err
+		}
+		if _, err := quiet(); err != nil {
+			return sample{}, err
+		}
+	}
+	return measure(c.run)
 }
 
 // result is a contestant's samples.
 type result struct {
-	name      string
-	wall, cpu []float64 // ms
+	name            string
+	wall, cpu, user []float64 // ms
 }
 
 func (r *result) add(s sample) {
 	r.wall = append(r.wall, s.wall.Seconds()*1000)
 	r.cpu = append(r.cpu, s.cpu.Seconds()*1000)
+	r.user = append(r.user, s.user.Seconds()*1000)
 }
 
 // inTurns lets the contestants run one after the other, b.N times, each time
@@ -145,7 +175,7 @@ func inTurns(b *testing.B, all []contestant) []result {
 	for i, c := range all {
 		results[i].name = c.name
 		for range 2 { // what is only done the first time
-			if _, err := measure(c.run); err != nil {
+			if _, err := c.round(); err != nil {
 				b.Fatalf("%s: %v", c.name, err)
 			}
 		}
@@ -153,7 +183,7 @@ func inTurns(b *testing.B, all []contestant) []result {
 	for first := 0; b.Loop(); first++ {
 		for k := range all {
 			i := (first + k) % len(all)
-			s, err := measure(all[i].run)
+			s, err := all[i].round()
 			if err != nil {
 				b.Fatalf("%s: %v", all[i].name, err)
 			}
@@ -183,7 +213,7 @@ func quarter(v []float64) float64 {
 }
 
 func (r *result) row() string {
-	return fmt.Sprintf("%-34s wall %7.1f (%6.1f)   cpu %7.1f (%6.1f) ms", r.name, median(r.wall), quarter(r.wall), median(r.cpu), quarter(r.cpu))
+	return fmt.Sprintf("%-34s wall %7.1f (%6.1f)   cpu %7.1f (%6.1f)   user %7.1f ms", r.name, median(r.wall), quarter(r.wall), median(r.cpu), quarter(r.cpu), median(r.user))
 }
 
 // figure is one promise: got may be at most limit.

@@ -17,15 +17,15 @@ func BenchmarkRun(b *testing.B) {
 	}
 	defer conn.Close()
 	all := []contestant{
-		{"moss run", func() error {
+		{name: "moss run", run: func() error {
 			_, err := suite.output("moss", "run", "--rm", "--network", "none", "busybox", "true")
 			return err
 		}},
-		{"crun run, systemd-run", crun.bySystemdRun},
-		{"crun run, unit over D-Bus", func() error { return crun.byDBus(conn) }},
+		{name: "crun run, systemd-run", run: crun.bySystemdRun},
+		{name: "crun run, unit over D-Bus", run: func() error { return crun.byDBus(conn) }},
 	}
 	if podmanUp(b) {
-		all = append(all, contestant{"podman run", podmanRun})
+		all = append(all, contestant{name: "podman run", run: podmanRun})
 	} else {
 		b.Log("podman is not installed: not compared with it")
 	}
@@ -57,8 +57,8 @@ func BenchmarkRun(b *testing.B) {
 // BenchmarkVersion is the start of the client itself.
 func BenchmarkVersion(b *testing.B) {
 	r := inTurns(b, []contestant{
-		{"moss --version", func() error { _, err := suite.output("moss", "--version"); return err }},
-		{"/bin/true", func() error { _, err := suite.output("true"); return err }},
+		{name: "moss --version", run: func() error { _, err := suite.output("moss", "--version"); return err }},
+		{name: "/bin/true", run: func() error { _, err := suite.output("true"); return err }},
 	})
 	fmt.Println()
 	for i := range r {

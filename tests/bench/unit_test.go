@@ -25,11 +25,13 @@ func TestMedian(t *testing.T) {
 
 func TestParseUsage(t *testing.T) {
 	got, err := parseUsage("usage_usec 1234\nuser_usec 1000\nsystem_usec 234\n")
-	if err != nil || got != 1234*time.Microsecond {
+	if want := (cpuTime{1234 * time.Microsecond, time.Millisecond}); err != nil || got != want {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if _, err := parseUsage("user_usec 1\n"); err == nil {
-		t.Error("a cpu.stat without usage must be an error: it would pass for no time at all")
+	for _, part := range []string{"user_usec 1\n", "usage_usec 1\n"} {
+		if _, err := parseUsage(part); err == nil {
+			t.Errorf("%q must be an error: what lacks would pass for no time at all", part)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func BenchmarkWhere(b *testing.B) {
 // is left out.
 func BenchmarkVariants(b *testing.B) {
 	variant := func(name string, argv ...string) contestant {
-		return contestant{name, func() error { _, err := suite.output(argv...); return err }}
+		return contestant{name: name, run: func() error { _, err := suite.output(argv...); return err }}
 	}
 	all := []contestant{
 		variant("moss run, as promised", "moss", "run", "--rm", "--network", "none", "busybox", "true"),
@@ -135,7 +135,7 @@ func (p cgroupParts) read(b *testing.B) map[string]time.Duration {
 	b.Helper()
 	out := map[string]time.Duration{}
 	for name, cgroup := range p {
-		var d time.Duration
+		var d cpuTime
 		var err error
 		if name == "all" {
 			d, err = spent()
@@ -145,7 +145,7 @@ func (p cgroupParts) read(b *testing.B) map[string]time.Duration {
 		if err != nil {
 			b.Fatal(err)
 		}
-		out[name] = d
+		out[name] = d.all
 	}
 	return out
 }
@@ -156,7 +156,7 @@ func childTime(b *testing.B) time.Duration {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return d
+	return d.all
 }
 
 type step struct {
