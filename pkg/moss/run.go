@@ -159,6 +159,8 @@ type UnitStatus struct {
 	ExitCode  int // 128+n for signal n
 	ExitedAt  time.Time
 	OOMKilled bool
+	// Frozen says that its processes are held still.
+	Frozen bool
 	// Result is the manager's word for why the unit ended, e.g. "exit-code", "timeout".
 	Result string
 }

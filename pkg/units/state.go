@@ -26,6 +26,7 @@ type state struct {
 	ExecMainStart     uint64 // µs since 1970
 	ExecMainExit      uint64
 	Result            string
+	Freezer           string // "running", "freezing", "frozen", "thawing"
 }
 
 // apply takes over the properties that are there.
@@ -40,6 +41,7 @@ func (s *state) apply(p map[string]dbus.Variant) {
 	set(p, "ExecMainStartTimestamp", &s.ExecMainStart)
 	set(p, "ExecMainExitTimestamp", &s.ExecMainExit)
 	set(p, "Result", &s.Result)
+	set(p, "FreezerState", &s.Freezer)
 	if job, ok := p["Job"].Value().([]any); ok && len(job) > 0 {
 		s.Job, _ = job[0].(uint32)
 	}
@@ -84,6 +86,7 @@ func (s *state) status(short string) moss.UnitStatus {
 		Short: short, Phase: s.phase(), PID: int(s.MainPID),
 		StartedAt: stamp(s.ExecMainStart), Result: s.Result,
 	}
+	st.Frozen = st.Phase == moss.UnitRunning && s.Freezer == frozen
 	if s.ExecMainPID == 0 || s.MainPID != 0 {
 		return st
 	}

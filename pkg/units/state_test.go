@@ -110,3 +110,16 @@ func TestControllersAt(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
+
+func TestFreezerError(t *testing.T) {
+	for name, want := range map[string]moss.Class{
+		"org.freedesktop.DBus.Error.NotSupported": moss.NotImplemented,
+		"org.freedesktop.systemd1.NoSuchUnit":     moss.Conflict,
+		"org.freedesktop.systemd1.UnitInactive":   moss.Conflict,
+		"org.freedesktop.DBus.Error.NoReply":      moss.Internal,
+	} {
+		if got := moss.ClassOf(freezerError(dbus.Error{Name: name})); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}

@@ -129,3 +129,15 @@ func TestContract(t *testing.T) {
 		})
 	}
 }
+
+func TestFreezer(t *testing.T) {
+	needManager(t)
+	holder(t)
+	for _, busOnly := range []bool{false, true} {
+		t.Run(fmt.Sprintf("busOnly=%v", busOnly), func(t *testing.T) {
+			porttest.Freezer(t, func(t *testing.T) porttest.UnitsRig {
+				return realRig{m: open(t, busOnly), dir: t.TempDir()}
+			})
+		})
+	}
+}

@@ -11,7 +11,10 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-var _ engine.Units = (*Units)(nil)
+var (
+	_ engine.Units   = (*Units)(nil)
+	_ engine.Freezer = (*Units)(nil)
+)
 
 // Units is a user manager in memory. Processes run until Exit, Stop or Kill.
 type Units struct {
@@ -19,6 +22,8 @@ type Units struct {
 	OnStart func(moss.UnitSpec) error
 	// Ignore, when set, says which signals a process survives; SIGKILL is not asked for.
 	Ignore func(id moss.ContainerID, sig syscall.Signal) bool
+	// OnFreeze, when set, is asked before a unit is frozen or thawed; it must not call the Units.
+	OnFreeze func(id moss.ContainerID, frozen bool) error
 
 	mu       sync.Mutex
 	units    map[string]*moss.UnitStatus
@@ -81,7 +86,7 @@ func (u *Units) Kill(_ context.Context, id moss.ContainerID, sig syscall.Signal)
 	if st == nil || (st.PID == 0 || st.Exited) {
 		return moss.Wrap(moss.Errorf(moss.Conflict, "it has no main process"), "signal unit", id.Short())
 	}
-	if u.dies(id, sig) {
+	if u.dies(id, sig) && (!st.Frozen || sig == syscall.SIGKILL) {
 		u.exitLocked(id.Short(), 128+int(sig), "signal")
 	}
 	return nil
@@ -97,6 +102,37 @@ func (u *Units) dies(id moss.ContainerID, sig syscall.Signal) bool {
 	default:
 		return u.Ignore == nil || !u.Ignore(id, sig)
 	}
+}
+
+// Freeze implements engine.Freezer.
+func (u *Units) Freeze(ctx context.Context, id moss.ContainerID) error {
+	return u.freeze(ctx, id, "freeze unit", true)
+}
+
+// Thaw implements engine.Freezer.
+func (u *Units) Thaw(ctx context.Context, id moss.ContainerID) error {
+	return u.freeze(ctx, id, "thaw unit", false)
+}
+
+func (u *Units) freeze(ctx context.Context, id moss.ContainerID, op string, frozen bool) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	err := ctx.Err()
+	if u.OnFreeze != nil && err == nil {
+		err = u.OnFreeze(id, frozen)
+	}
+	if err != nil {
+		return moss.Wrap(err, op, id.Short())
+	}
+	st := u.units[id.Short()]
+	if st == nil || st.Phase != moss.UnitRunning {
+		return moss.Wrap(moss.Errorf(moss.Conflict, "it does not run"), op, id.Short())
+	}
+	if st.Frozen != frozen {
+		st.Frozen = frozen
+		u.tellLocked(*st)
+	}
+	return nil
 }
 
 // Collect implements engine.Units.
@@ -235,6 +271,7 @@ func (u *Units) exitLocked(short string, code int, result string) {
 
 func (u *Units) endLocked(st *moss.UnitStatus, code int, result string) {
 	st.Exited, st.ExitCode, st.ExitedAt, st.Result = true, code, time.Now(), result
+	st.Frozen = false
 }
 
 func (u *Units) goneLocked(short, result string) {

@@ -32,3 +32,7 @@ func TestUnits(t *testing.T) {
 		return unitsRig{u}
 	})
 }
+
+func TestFreezer(t *testing.T) {
+	porttest.Freezer(t, func(*testing.T) porttest.UnitsRig { return unitsRig{fake.NewUnits()} })
+}
