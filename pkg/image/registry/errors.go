@@ -1,0 +1,147 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/containers/image/v5/docker"
+	"github.com/distribution/reference"
+	"github.com/docker/distribution/registry/api/errcode"
+	v2 "github.com/docker/distribution/registry/api/v2"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// StatusError is an answer of a registry that says nothing but its number.
+type StatusError struct {
+	Status int
+	After  time.Duration // of Retry-After
+	Text   string
+}
+
+func (e *StatusError) Error() string {
+	if e.Text != "" {
+		return e.Text
+	}
+	return fmt.Sprintf("received unexpected HTTP status: %d %s", e.Status, http.StatusText(e.Status))
+}
+
+// Retryable says whether a failure may be gone when the same is tried again,
+// and how long to wait at least. An answer that there are too many requests is not: the library has waited for
+// as long as the registry asked, several times.
+func Retryable(err error) (after time.Duration, ok bool) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return 0, false
+	}
+	if e, is := errors.AsType[*StatusError](err); is {
+		return e.After, e.Status >= 500 && e.Status != http.StatusNotImplemented || e.Status == http.StatusTooManyRequests
+	}
+	if status := statusOf(err); status != 0 {
+		return 0, status >= 500 && status != http.StatusNotImplemented || status == http.StatusRequestTimeout
+	}
+	for _, broken := range []error{io.ErrUnexpectedEOF, io.EOF, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
+		if errors.Is(err, broken) {
+			return 0, true
+		}
+	}
+	if dns, is := errors.AsType[*net.DNSError](err); is {
+		return 0, dns.IsTemporary || dns.IsTimeout
+	}
+	timeout, is := errors.AsType[net.Error](err)
+	return 0, is && timeout.Timeout()
+}
+
+// statusOf finds the HTTP status of the library's errors, 0 for none.
+func statusOf(err error) int {
+	if e, ok := errors.AsType[docker.UnexpectedHTTPStatusError](err); ok {
+		return e.StatusCode
+	}
+	if _, ok := errors.AsType[docker.ErrUnauthorizedForCredentials](err); ok {
+		return http.StatusUnauthorized
+	}
+	if errors.Is(err, docker.ErrTooManyRequests) {
+		return http.StatusTooManyRequests
+	}
+	if e, ok := errorOf(err); ok {
+		return e.Code.Descriptor().HTTPStatusCode
+	}
+	return 0
+}
+
+// errorOf finds what a registry said in its own words.
+func errorOf(err error) (errcode.Error, bool) {
+	if e, ok := errors.AsType[errcode.Error](err); ok {
+		return e, true
+	}
+	if many, ok := errors.AsType[errcode.Errors](err); ok && len(many) > 0 {
+		return errorOf(many[0])
+	}
+	if code, ok := errors.AsType[errcode.ErrorCode](err); ok {
+		return code.WithArgs(), true
+	}
+	return errcode.Error{}, false
+}
+
+// failure gives the library's errors docker's words and a class.
+func failure(ctx context.Context, err error, ref reference.Named) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // whatever else it broke
+	}
+	if _, done := errors.AsType[*moss.Error](err); done {
+		return err
+	}
+	name := reference.FamiliarName(ref)
+	if e, ok := errorOf(err); ok {
+		switch e.Code { //nolint:exhaustive // a registry may make codes of its own
+		case errcode.ErrorCodeDenied:
+			return moss.Errorf(moss.NotFound, "pull access denied for %s, repository does not exist or may require 'docker login': %w", name, e)
+		case v2.ErrorCodeManifestUnknown:
+			return moss.Errorf(moss.NotFound, "manifest for %s not found: %w", reference.FamiliarString(ref), e)
+		case v2.ErrorCodeNameUnknown:
+			return moss.Errorf(moss.NotFound, "repository %s not found: %w", name, e)
+		case errcode.ErrorCodeUnauthorized:
+			return moss.Errorf(moss.Unauthorized, "%w", e)
+		}
+	}
+	switch status := statusOf(err); {
+	case status == http.StatusUnauthorized:
+		return moss.Errorf(moss.Unauthorized, "%w", err)
+	case status == http.StatusForbidden:
+		return moss.Errorf(moss.Forbidden, "%w", err)
+	case status == http.StatusNotFound:
+		return moss.Errorf(moss.NotFound, "%w", err)
+	case status != 0:
+		return moss.Errorf(moss.Unavailable, "%w", err)
+	}
+	return unreachable(err, reference.Domain(ref))
+}
+
+// unreachable says what to do where the way to a registry is the trouble.
+func unreachable(err error, host string) error {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return moss.Errorf(moss.Unavailable, "%w; if %s has no TLS, name it in \"insecure-registries\" of daemon.json", err, host)
+	}
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	if unknown || invalid {
+		return moss.Errorf(moss.Unavailable, "%w; put its CA's certificate into certs.d/%s/ca.crt beside daemon.json", err, host)
+	}
+	if _, ok := Retryable(err); ok {
+		return moss.Errorf(moss.Unavailable, "%w", err)
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return moss.Errorf(moss.Unavailable, "%w", err)
+	}
+	return err
+}

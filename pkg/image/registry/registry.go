@@ -1,0 +1,138 @@
+// Package registry talks to image registries: it opens images for reading,
+// logs in, searches and describes what is there. It is the door to the docker
+// transport of github.com/containers/image/v5.
+//
+// What a user can configure comes from three places and is laid together here:
+// docker's keys of daemon.json, docker's certs.d directories, and the files of
+// the containers tools (registries.conf, registries.d, policy.json), where
+// there are any.
+package registry
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containers/image/v5/types"
+	"github.com/distribution/reference"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Options say how to reach registries.
+type Options struct {
+	Mirrors  []string // of docker.io: URLs without a path (registry-mirrors)
+	Insecure []string // host[:port] or CIDR (insecure-registries); loopback always is
+
+	CertDirs  []string // looked through before the certs.d directories of docker and the containers tools
+	ConfigDir string   // the user's: $XDG_CONFIG_HOME
+	EtcDir    string   // the machine's; "" means /etc
+	TempDir   string   // for what is generated; its own
+	CacheDir  string   // where it is remembered which blob is in which repository; "" for nowhere
+
+	UserAgent string
+	Log       *slog.Logger
+}
+
+// Client talks to registries. It is safe for concurrent use.
+type Client struct {
+	o        Options
+	insecure insecure
+	base     conf
+
+	mu    sync.Mutex // of the files in TempDir
+	files map[string]bool
+}
+
+// New reads the configuration. Errors: Invalid, naming the setting or file.
+func New(o Options) (*Client, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.EtcDir == "" {
+		o.EtcDir = "/etc"
+	}
+	c := &Client{o: o, files: map[string]bool{}}
+	var err error
+	if c.insecure, err = parseInsecure(o.Insecure); err != nil {
+		return nil, err
+	}
+	if c.base, err = c.readConf(); err != nil {
+		return nil, err
+	}
+	// What an earlier process generated may not be what this one would.
+	if err := os.RemoveAll(o.TempDir); err != nil {
+		return nil, moss.Wrap(err, "open the registries' directory", o.TempDir)
+	}
+	if err := os.MkdirAll(filepath.Join(o.TempDir, noConf), 0o700); err != nil {
+		return nil, moss.Wrap(err, "open the registries' directory", o.TempDir)
+	}
+	return c, nil
+}
+
+// Info is the configuration, for docker info.
+func (c *Client) Info() moss.RegistryInfo {
+	info := moss.RegistryInfo{Mirrors: c.o.Mirrors}
+	for _, p := range c.insecure.nets {
+		info.Insecure = append(info.Insecure, p.String())
+	}
+	info.Insecure = append(info.Insecure, c.insecure.hosts...)
+	return info
+}
+
+// System is what containers/image needs to know to reach the registry of ref,
+// and its mirrors, with those credentials.
+func (c *Client) System(ctx context.Context, ref reference.Named, cred moss.Credentials) (*types.SystemContext, error) {
+	host := reference.Domain(ref)
+	path, hosts, err := c.confFor(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := c.certsFor(hosts)
+	if err != nil {
+		return nil, err
+	}
+	sys := &types.SystemContext{
+		SystemRegistriesConfPath:    path,
+		SystemRegistriesConfDirPath: filepath.Join(c.o.TempDir, noConf),
+		DockerPerHostCertDirPath:    certs,
+		RegistriesDirPath:           c.registriesDir(),
+		DockerRegistryUserAgent:     c.o.UserAgent,
+		DockerBearerRegistryToken:   cred.RegistryToken,
+		BigFilesTemporaryDir:        c.o.TempDir,
+		BlobInfoCacheDir:            c.o.CacheDir,
+		// Never nil: a client that shows no credentials must not get those in the daemon's home.
+		DockerAuthConfig: &types.DockerAuthConfig{Username: cred.Username, Password: cred.Password, IdentityToken: cred.IdentityToken},
+		// Nobody has sent schema 1 for years, and it cannot be unpacked as it stands.
+		DockerDisableDestSchema1MIMETypes: true,
+	}
+	if cred.IdentityToken != "" {
+		// docker's clients send a name beside the token; with both the library would ask with the password.
+		sys.DockerAuthConfig.Password = ""
+	}
+	if c.o.CacheDir == "" {
+		sys.BlobInfoCacheDir = filepath.Join(os.DevNull, "none")
+	}
+	return sys, nil
+}
+
+// registriesDir is where it says how a registry keeps signatures.
+func (c *Client) registriesDir() string {
+	return c.first("containers/registries.d")
+}
+
+// first returns where the user has a file of the containers tools, else where the machine would.
+func (c *Client) first(name string) string {
+	if c.o.ConfigDir != "" {
+		path := filepath.Join(c.o.ConfigDir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return filepath.Join(c.o.EtcDir, name)
+}
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8")}

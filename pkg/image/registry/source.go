@@ -1,0 +1,159 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/containers/image/v5/docker"
+	"github.com/containers/image/v5/image"
+	"github.com/containers/image/v5/pkg/blobinfocache/none"
+	"github.com/containers/image/v5/pkg/sysregistriesv2"
+	"github.com/containers/image/v5/signature"
+	"github.com/containers/image/v5/types"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Source reads one image, or an index of several, of a registry or its
+// mirrors. Its methods may be called from several goroutines at once.
+type Source struct {
+	c   *Client
+	ref reference.Named
+	src types.ImageSource
+}
+
+// Open prepares reading ref, a normalised name with a tag or digest. Mirrors
+// are tried first. The manifest has been read when it returns. Errors: docker's
+// words; NotFound, Unauthorized, Forbidden, Unavailable.
+func (c *Client) Open(ctx context.Context, ref string, cred moss.Credentials) (*Source, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return nil, moss.Errorf(moss.Invalid, "invalid reference format: %w", err)
+	}
+	sys, err := c.System(ctx, named, cred)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.blocked(sys, named); err != nil {
+		return nil, err
+	}
+	at, err := docker.NewReference(named)
+	if err != nil {
+		return nil, moss.Errorf(moss.Invalid, "invalid reference format: %w", err)
+	}
+	src, err := at.NewImageSource(ctx, sys)
+	if err != nil {
+		return nil, failure(ctx, err, named)
+	}
+	return &Source{c: c, ref: named, src: src}, nil
+}
+
+// blocked refuses what the user's registries.conf does. The library would name our generated file.
+func (c *Client) blocked(sys *types.SystemContext, ref reference.Named) error {
+	r, err := sysregistriesv2.FindRegistry(sys, ref.Name())
+	if err != nil {
+		return moss.Errorf(moss.Invalid, "cannot use the registries in %v: %w", c.base.from, err)
+	}
+	if r != nil && r.Blocked {
+		return moss.Errorf(moss.Forbidden, "registry %s is blocked in %v", r.Prefix, c.base.from)
+	}
+	return nil
+}
+
+// Manifest returns a manifest as it is at the registry and its media type:
+// for nil what the reference names, else that part of the index. The bytes of a part, and of
+// what was asked for by digest, are checked.
+func (s *Source) Manifest(ctx context.Context, instance *digest.Digest) ([]byte, string, error) {
+	b, kind, err := s.src.GetManifest(ctx, instance)
+	if err != nil {
+		return nil, "", failure(ctx, err, s.ref)
+	}
+	want := digest.Digest("")
+	if by, ok := s.ref.(reference.Digested); ok {
+		want = by.Digest()
+	}
+	if instance != nil {
+		want = *instance
+	}
+	if want != "" && want.Algorithm().FromBytes(b) != want {
+		return nil, "", moss.Errorf(moss.Invalid, "manifest verification failed for digest %s", want)
+	}
+	return b, kind, nil
+}
+
+// Blob streams a blob. A connection that breaks off is taken up again where
+// it broke. The bytes are not checked. urls are other places that have it, asked first.
+// size is what the blob must have, -1 when not known; the size returned is what the registry says, or -1.
+// ctx must live as long as the reader.
+func (s *Source) Blob(ctx context.Context, d digest.Digest, size int64, urls []string) (io.ReadCloser, int64, error) {
+	if err := d.Validate(); err != nil {
+		return nil, 0, moss.Errorf(moss.Invalid, "invalid digest %q: %w", d, err)
+	}
+	open := func() (io.ReadCloser, int64, error) {
+		return s.src.GetBlob(ctx, types.BlobInfo{Digest: d, Size: size, URLs: urls}, none.NoCache)
+	}
+	r, has, err := open()
+	if err != nil {
+		return nil, 0, failure(ctx, err, s.ref)
+	}
+	if size < 0 {
+		size = has
+	}
+	return &resumed{ctx: ctx, ref: s.ref, open: open, r: r, size: size, left: reopens}, has, nil
+}
+
+// Allowed says whether the user's policy.json, else the machine's, lets the
+// image in; without such a file everything may come. Errors: Forbidden.
+func (s *Source) Allowed(ctx context.Context, instance *digest.Digest) (err error) {
+	path := s.c.first("containers/policy.json")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	policy, err := signature.NewPolicyFromFile(path)
+	if err != nil {
+		return moss.Errorf(moss.Invalid, "cannot use the signature policy in %s: %w", path, err)
+	}
+	pc, err := signature.NewPolicyContext(policy)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pc.Destroy()) }()
+	ok, err := pc.IsRunningImageAllowed(ctx, image.UnparsedInstance(s.src, instance))
+	if ok && err == nil {
+		return nil
+	}
+	if _, retry := Retryable(err); retry || ctx.Err() != nil {
+		return failure(ctx, err, s.ref)
+	}
+	return moss.Errorf(moss.Forbidden, "the signature policy in %s does not let %s in: %w", path, reference.FamiliarString(s.ref), err)
+}
+
+// Close ends the connections.
+func (s *Source) Close() error { return s.src.Close() }
+
+// Tags lists the tags of a repository, in no order.
+func (c *Client) Tags(ctx context.Context, repo string, cred moss.Credentials) ([]string, error) {
+	named, err := reference.ParseNormalizedNamed(repo)
+	if err != nil {
+		return nil, moss.Errorf(moss.Invalid, "invalid reference format: %w", err)
+	}
+	named = reference.TrimNamed(named)
+	sys, err := c.System(ctx, named, cred)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.blocked(sys, named); err != nil {
+		return nil, err
+	}
+	at, err := docker.NewReference(reference.TagNameOnly(named))
+	if err != nil {
+		return nil, err
+	}
+	tags, err := docker.GetRepositoryTags(ctx, sys, at)
+	return tags, failure(ctx, err, named)
+}
