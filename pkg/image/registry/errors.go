@@ -61,6 +61,9 @@ func Retryable(err error) (after time.Duration, ok bool) {
 
 // statusOf finds the HTTP status of the library's errors, 0 for none.
 func statusOf(err error) int {
+	if e, ok := errors.AsType[*StatusError](err); ok {
+		return e.Status
+	}
 	if e, ok := errors.AsType[docker.UnexpectedHTTPStatusError](err); ok {
 		return e.StatusCode
 	}
@@ -90,8 +93,27 @@ func errorOf(err error) (errcode.Error, bool) {
 	return errcode.Error{}, false
 }
 
-// failure gives the library's errors docker's words and a class.
+// failure gives the errors of a pull docker's words and a class.
 func failure(ctx context.Context, err error, ref reference.Named) error {
+	if err == nil || ctx.Err() != nil {
+		return broken(ctx, err, "")
+	}
+	if e, ok := errorOf(err); ok {
+		name := reference.FamiliarName(ref)
+		switch e.Code { //nolint:exhaustive // a registry may make codes of its own
+		case errcode.ErrorCodeDenied:
+			return moss.Errorf(moss.NotFound, "pull access denied for %s, repository does not exist or may require 'docker login': %w", name, e)
+		case v2.ErrorCodeManifestUnknown:
+			return moss.Errorf(moss.NotFound, "manifest for %s not found: %w", reference.FamiliarString(ref), e)
+		case v2.ErrorCodeNameUnknown:
+			return moss.Errorf(moss.NotFound, "repository %s not found: %w", name, e)
+		}
+	}
+	return broken(ctx, err, reference.Domain(ref))
+}
+
+// broken gives the library's errors a class, and what the registry said alone where it said something.
+func broken(ctx context.Context, err error, host string) error {
 	if err == nil {
 		return nil
 	}
@@ -101,30 +123,23 @@ func failure(ctx context.Context, err error, ref reference.Named) error {
 	if _, done := errors.AsType[*moss.Error](err); done {
 		return err
 	}
-	name := reference.FamiliarName(ref)
-	if e, ok := errorOf(err); ok {
-		switch e.Code { //nolint:exhaustive // a registry may make codes of its own
-		case errcode.ErrorCodeDenied:
-			return moss.Errorf(moss.NotFound, "pull access denied for %s, repository does not exist or may require 'docker login': %w", name, e)
-		case v2.ErrorCodeManifestUnknown:
-			return moss.Errorf(moss.NotFound, "manifest for %s not found: %w", reference.FamiliarString(ref), e)
-		case v2.ErrorCodeNameUnknown:
-			return moss.Errorf(moss.NotFound, "repository %s not found: %w", name, e)
-		case errcode.ErrorCodeUnauthorized:
-			return moss.Errorf(moss.Unauthorized, "%w", e)
-		}
+	class := moss.Unavailable
+	switch status := statusOf(err); status {
+	case 0:
+		return unreachable(err, host)
+	case http.StatusUnauthorized:
+		class = moss.Unauthorized
+	case http.StatusForbidden:
+		class = moss.Forbidden
+	case http.StatusNotFound:
+		class = moss.NotFound
+	case http.StatusBadRequest:
+		class = moss.Invalid
 	}
-	switch status := statusOf(err); {
-	case status == http.StatusUnauthorized:
-		return moss.Errorf(moss.Unauthorized, "%w", err)
-	case status == http.StatusForbidden:
-		return moss.Errorf(moss.Forbidden, "%w", err)
-	case status == http.StatusNotFound:
-		return moss.Errorf(moss.NotFound, "%w", err)
-	case status != 0:
-		return moss.Errorf(moss.Unavailable, "%w", err)
+	if e, ok := errorOf(err); ok && class != moss.Unavailable {
+		return moss.Errorf(class, "%w", e)
 	}
-	return unreachable(err, reference.Domain(ref))
+	return moss.Errorf(class, "%w", err)
 }
 
 // unreachable says what to do where the way to a registry is the trouble.

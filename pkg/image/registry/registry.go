@@ -86,7 +86,10 @@ func (c *Client) Info() moss.RegistryInfo {
 // System is what containers/image needs to know to reach the registry of ref,
 // and its mirrors, with those credentials.
 func (c *Client) System(ctx context.Context, ref reference.Named, cred moss.Credentials) (*types.SystemContext, error) {
-	host := reference.Domain(ref)
+	return c.system(ctx, reference.Domain(ref), cred)
+}
+
+func (c *Client) system(ctx context.Context, host string, cred moss.Credentials) (*types.SystemContext, error) {
 	path, hosts, err := c.confFor(ctx, host)
 	if err != nil {
 		return nil, err

@@ -35,6 +35,12 @@ func (c *Client) Open(ctx context.Context, ref string, cred moss.Credentials) (*
 	if err != nil {
 		return nil, moss.Errorf(moss.Invalid, "invalid reference format: %w", err)
 	}
+	if by, ok := named.(reference.Digested); ok { // a tag beside it says nothing more
+		if named, err = reference.WithDigest(reference.TrimNamed(named), by.Digest()); err != nil {
+			return nil, moss.Errorf(moss.Invalid, "invalid reference format: %w", err)
+		}
+	}
+	named = reference.TagNameOnly(named)
 	sys, err := c.System(ctx, named, cred)
 	if err != nil {
 		return nil, err
