@@ -7,17 +7,17 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// Archives brings images in.
+// Archives brings images in and out without a registry.
 type Archives struct{ *Engine }
 
-// ArchiveService returns the service that brings images in.
+// ArchiveService returns the service that reads and writes archives.
 func (e *Engine) ArchiveService() Archives { return Archives{e} }
 
 // Load reads images from an archive.
 func (s Archives) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error) {
 	images, err := s.Engine.Archives.Load(ctx, r, o, progress)
 	for _, i := range images {
-		s.imageEvent("load", i.ID, first(i.Name, string(i.ID)))
+		s.imageEvent(ctx, "load", i.ID, string(i.ID))
 	}
 	return images, err
 }
@@ -26,19 +26,33 @@ func (s Archives) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, pro
 func (s Archives) Import(ctx context.Context, r io.Reader, o moss.ImportOptions) (moss.LoadedImage, error) {
 	image, err := s.Engine.Archives.Import(ctx, r, o)
 	if err == nil {
-		s.imageEvent("import", image.ID, first(image.Name, string(image.ID)))
+		s.imageEvent(ctx, "import", image.ID, string(image.ID))
 	}
 	return image, err
 }
 
-// Pull finds an image that is here or comes with moss. Errors: NotImplemented
-// for any other, as there is no registry client yet.
-func (s Archives) Pull(ctx context.Context, ref string) (moss.Image, error) {
-	image, err := s.resolveOrBuiltin(ctx, ref)
-	if moss.ClassOf(err) == moss.NotFound {
-		return image, moss.Errorf(moss.NotImplemented, "cannot pull %q: moss does not speak to registries yet; bring the image in with 'docker load -i FILE' or 'docker import FILE'", ref)
+// Save writes an archive of images to w. Nothing is written when one of them is not there.
+func (s Archives) Save(ctx context.Context, r moss.SaveRequest, w io.Writer) error {
+	ids, err := s.Saver.Save(ctx, r, w)
+	if err != nil {
+		return err
 	}
-	return image, err
+	for _, id := range ids {
+		s.imageEvent(ctx, "save", id, string(id))
+	}
+	return nil
+}
+
+// Attestations returns the statements kept with an image, of all types for none.
+func (s Archives) Attestations(ctx context.Context, ref, platform string, types []string) ([]moss.Attestation, error) {
+	image, err := s.Images.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPlatform(image, ref, platform); err != nil {
+		return nil, err
+	}
+	return s.Maker.Attestations(ctx, image.ID, types)
 }
 
 // resolveOrBuiltin finds an image; one that comes with moss is unpacked when it

@@ -32,12 +32,16 @@ type container struct {
 	keep int
 	// retries counts the failures in a row, for the back-off.
 	retries int
+	// readings are who reads its files: meanwhile it is not removed.
+	readings map[*reading]struct{}
+	// holders counts those who want its processes to stand still.
+	holders int
 	// unclean: something of an earlier run could not be torn down yet.
 	unclean bool
 }
 
 func newContainer(rec *moss.Container) *container {
-	return &container{id: rec.ID, turn: make(chan struct{}, 1), rec: rec, changed: make(chan struct{})}
+	return &container{id: rec.ID, turn: make(chan struct{}, 1), rec: rec, changed: make(chan struct{}), readings: make(map[*reading]struct{})}
 }
 
 func (c *container) acquire(ctx context.Context) error {
@@ -71,13 +75,14 @@ type snapshot struct {
 	halts   int
 	code    int
 	removed bool
+	read    bool // someone reads its files
 	changed <-chan struct{}
 }
 
 func (c *container) snapshot() snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return snapshot{rec: c.rec, exits: c.exits, halts: c.halts, code: c.code, removed: c.removed, changed: c.changed}
+	return snapshot{rec: c.rec, exits: c.exits, halts: c.halts, code: c.code, removed: c.removed, read: len(c.readings) > 0, changed: c.changed}
 }
 
 // update changes fields under the short lock and wakes the waiters.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -22,10 +21,11 @@ func (e *Engine) Containers() Containers { return Containers{e} }
 // writable layer. Errors: NotFound for the image, Conflict for the name,
 // Invalid and NotImplemented for what is asked of it.
 func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.ContainerID, warnings []string, err error) {
-	image, err := s.imageFor(ctx, r)
+	image, release, err := s.imageFor(ctx, r)
 	if err != nil {
 		return "", nil, err
 	}
+	defer release() // by then the container is known, and whoever removes images sees it
 	id := s.newID()
 	rec, warnings, err := s.compose(id, r, image)
 	if err != nil {
@@ -74,24 +74,20 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	return id, warnings, nil
 }
 
-// imageFor finds the image of a request; one that comes with moss is unpacked
-// when it is first asked for.
-func (s Containers) imageFor(ctx context.Context, r moss.CreateRequest) (moss.Image, error) {
-	image, err := s.resolveOrBuiltin(ctx, r.Config.Image)
-	if err != nil {
-		return moss.Image{}, err
+// imageFor finds the image of a request and takes its turn; one that comes with
+// moss is unpacked when it is first asked for.
+func (s Containers) imageFor(ctx context.Context, r moss.CreateRequest) (image moss.Image, release func(), err error) {
+	if _, err = s.resolveOrBuiltin(ctx, r.Config.Image); err != nil {
+		return image, nil, err
 	}
-	if r.Platform == "" {
-		return image, nil
+	if image, release, err = s.claim(ctx, r.Config.Image, false); err != nil {
+		return image, nil, err
 	}
-	have := image.OS + "/" + image.Architecture
-	if image.Variant != "" && strings.Count(r.Platform, "/") > 1 {
-		have += "/" + image.Variant
+	if err = checkPlatform(image, r.Config.Image, r.Platform); err != nil {
+		release()
+		return image, nil, err
 	}
-	if r.Platform != have && r.Platform != image.OS {
-		return moss.Image{}, moss.Errorf(moss.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", r.Config.Image, have, r.Platform)
-	}
-	return image, nil
+	return image, release, nil
 }
 
 // compose makes the record that a request and an image amount to.

@@ -15,20 +15,27 @@ import (
 
 // Deps are the adapters an engine drives. All are needed.
 type Deps struct {
-	Images   ImageStore
-	Archives ImageArchives
-	Rootfs   Rootfs
-	Networks Networks
-	Runtime  Runtime
-	Units    Units
-	Stdio    Stdio
-	Attacher Attacher
-	Logs     Logs
-	Records  Records
-	Events   Events
-	History  EventHistory
-	Host     Host
-	Log      *slog.Logger
+	Images     ImageStore
+	Archives   ImageArchives
+	Saver      ImageSaver
+	Transfers  ImageTransfers
+	Registries Registries
+	Maker      ImageMaker
+	Space      ImageSpace
+	Rootfs     Rootfs
+	Files      RootfsFiles
+	Networks   Networks
+	Runtime    Runtime
+	Units      Units
+	Freezer    Freezer
+	Stdio      Stdio
+	Attacher   Attacher
+	Logs       Logs
+	Records    Records
+	Events     Events
+	History    EventHistory
+	Host       Host
+	Log        *slog.Logger
 }
 
 // Options are an engine's settings.
@@ -43,7 +50,7 @@ type Options struct {
 }
 
 // Engine holds the containers. Its services are the types Containers, Views,
-// Signals, Execs, Images, Archives, Networking and System.
+// Signals, Execs, Files, Images, Archives, Transfers, RegistryAccess, Networking and System.
 type Engine struct {
 	Deps
 	opts Options
@@ -54,6 +61,9 @@ type Engine struct {
 	containers map[moss.ContainerID]*container
 	names      map[string]moss.ContainerID
 	execs      map[moss.ExecID]*exec
+
+	// claims are the images' turns.
+	claims claims
 
 	// quiet says that the daemon is going: the restart policy starts nothing any more.
 	quiet atomic.Bool

@@ -68,7 +68,10 @@ func (s Execs) Create(_ context.Context, ref string, cfg moss.ExecConfig) (moss.
 func canExec(rec *moss.Container) error {
 	switch rec.State {
 	case moss.StateRunning:
-		return nil
+		if !rec.Run.Frozen {
+			return nil
+		}
+		return moss.Errorf(moss.Conflict, "container %s is paused for a commit, try again when that has ended", rec.ID)
 	case moss.StatePaused:
 		return moss.Errorf(moss.Conflict, "container %s is paused, unpause the container before exec", rec.ID)
 	default:

@@ -82,9 +82,7 @@ func (e *Engine) exited(ctx context.Context, c *container, st moss.UnitStatus) {
 		e.scheduleRestart(c)
 	}
 	if remove {
-		if err := e.Containers().Remove(context.WithoutCancel(ctx), string(c.id), false); err != nil && moss.ClassOf(err) != moss.NotFound {
-			e.Log.Error("a container could not be removed after its end", "container", rec.Name, "error", err)
-		}
+		e.removeLater(ctx, c)
 	}
 }
 
@@ -119,7 +117,7 @@ func (c *container) kept() bool {
 func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus) (*moss.Container, bool) {
 	rec := c.record()
 	run := rec.Run
-	run.PID = 0
+	run.PID, run.Frozen = 0, false
 	run.FinishedAt, run.ExitCode, run.OOMKilled = st.ExitedAt, st.ExitCode, st.OOMKilled
 	if !st.Exited {
 		run.ExitCode, run.Error = lostExitCode, "its unit went away and nobody saw how the process ended"

@@ -2,8 +2,8 @@ package engine
 
 import (
 	"context"
-	"slices"
-	"strings"
+	"maps"
+	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -26,99 +26,58 @@ func (s Images) List(ctx context.Context) ([]moss.Image, error) {
 
 // Tag gives an image a further name.
 func (s Images) Tag(ctx context.Context, ref, name string) error {
-	image, err := s.Engine.Images.Resolve(ctx, ref)
+	image, release, err := s.claim(ctx, ref, false)
 	if err != nil {
 		return err
 	}
+	defer release()
 	normal, err := s.Engine.Images.Tag(ctx, image.ID, name)
 	if err != nil {
 		return err
 	}
-	s.imageEvent("tag", image.ID, normal)
+	s.imageEvent(ctx, "tag", image.ID, familiar(normal))
 	return nil
 }
 
-// Remove takes a name away, or with an id every name, and deletes an image that
-// has none left. Errors: Conflict while containers use it.
-func (s Images) Remove(ctx context.Context, ref string, force, _ bool) ([]moss.ImageRemoval, error) {
-	image, err := s.Engine.Images.Resolve(ctx, ref)
+// checkPlatform refuses an image of another platform than the one asked for, if any is.
+func checkPlatform(image moss.Image, ref, platform string) error {
+	if platform == "" || platform == image.OS {
+		return nil
+	}
+	have := image.OS + "/" + image.Architecture
+	if platform == have {
+		return nil
+	}
+	if image.Variant != "" {
+		if have += "/" + image.Variant; platform == have {
+			return nil
+		}
+	}
+	return moss.Errorf(moss.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, have, platform)
+}
+
+// imageEvent tells of an image's change, with docker's attributes.
+func (e *Engine) imageEvent(ctx context.Context, action string, id moss.ImageID, name string) {
+	e.publishImage(action, string(id), e.labelsOf(ctx, id), "name", name)
+}
+
+// labelsOf are the labels of an image; none of one that is gone.
+func (e *Engine) labelsOf(ctx context.Context, id moss.ImageID) map[string]string {
+	if id == "" {
+		return nil
+	}
+	image, err := e.Images.Resolve(context.WithoutCancel(ctx), string(id))
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	byID := isIDOf(image.ID, ref) && !hasName(image, ref)
-	last := byID || len(image.Names) <= 1
-	if last {
-		inUse, err := s.checkUnused(image, ref, byID, force)
-		if err != nil {
-			return nil, err
-		}
-		last = !inUse
-	}
-	if byID && len(image.Names) > 1 && !force {
-		return nil, moss.Errorf(moss.Conflict, "conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", image.ID.Short())
-	}
-	names := image.Names
-	if !byID {
-		names = []string{ref}
-	}
-	var done []moss.ImageRemoval
-	for _, name := range names {
-		if err := s.Engine.Images.Untag(ctx, name); err != nil {
-			return done, err
-		}
-		done = append(done, moss.ImageRemoval{Untagged: name})
-		s.imageEvent("untag", image.ID, name)
-	}
-	if !last {
-		return done, nil
-	}
-	deleted, err := s.Engine.Images.Delete(ctx, image.ID)
-	if err == nil {
-		s.imageEvent("delete", image.ID, string(image.ID))
-	}
-	return append(done, deleted...), err
+	return image.Config.Labels
 }
 
-// checkUnused refuses to delete an image that containers are made from: never
-// for a running one, and for the others only by force and by name, which takes
-// the name away and leaves the layers for as long as the container is there.
-func (s Images) checkUnused(image moss.Image, ref string, byID, force bool) (inUse bool, err error) {
-	for _, c := range s.all() {
-		rec := c.record()
-		if rec.Image != image.ID {
-			continue
-		}
-		inUse = true
-		live := rec.State.Alive() || rec.State == moss.StateRestarting
-		switch {
-		case live && byID:
-			return true, moss.Errorf(moss.Conflict, "conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", image.ID.Short(), rec.ID.Short())
-		case live:
-			return true, moss.Errorf(moss.Conflict, "conflict: unable to remove repository reference %q (cannot be forced) - container %s is using its referenced image %s", ref, rec.ID.Short(), image.ID.Short())
-		case force && byID:
-			return true, moss.Errorf(moss.Conflict, "conflict: unable to delete %s (cannot be forced) - stopped container %s is made of its layers: remove that container first", image.ID.Short(), rec.ID.Short())
-		case byID:
-			return true, moss.Errorf(moss.Conflict, "conflict: unable to delete %s (must be forced) - image is being used by stopped container %s", image.ID.Short(), rec.ID.Short())
-		case !force:
-			return true, moss.Errorf(moss.Conflict, "conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s", ref, rec.ID.Short(), image.ID.Short())
-		}
+func (e *Engine) publishImage(action, actor string, labels map[string]string, extra ...string) {
+	attrs := make(map[string]string, len(labels)+len(extra)/2)
+	maps.Copy(attrs, labels)
+	for i := 0; i+1 < len(extra); i += 2 {
+		attrs[extra[i]] = extra[i+1]
 	}
-	return inUse, nil
-}
-
-func isIDOf(id moss.ImageID, ref string) bool {
-	hex := strings.TrimPrefix(ref, "sha256:")
-	return hex != "" && strings.HasPrefix(strings.TrimPrefix(string(id), "sha256:"), hex)
-}
-
-// hasName says whether ref is one of an image's names: a short one may be made
-// of hex digits, and names are looked up before ids.
-func hasName(image moss.Image, ref string) bool {
-	return slices.ContainsFunc(image.Names, func(name string) bool {
-		return name == ref || strings.HasSuffix(name, "/"+ref) || strings.HasSuffix(name, "/"+ref+":latest")
-	})
-}
-
-func (e *Engine) imageEvent(action string, id moss.ImageID, name string) {
-	e.Events.Publish(moss.Event{Type: moss.ImageEvent, Action: action, ActorID: string(id), Attributes: map[string]string{"name": name}})
+	e.Events.Publish(moss.Event{Type: moss.ImageEvent, Action: action, ActorID: actor, Attributes: attrs, Time: time.Now()})
 }

@@ -42,10 +42,12 @@ func (s Signals) send(ctx context.Context, c *container, ref string, sig syscall
 	if !rec.State.Alive() {
 		return anyRun, moss.Errorf(moss.Conflict, "cannot kill container: %s: container %s is not running", ref, rec.ID)
 	}
+	run := c.snapshot().exits
 	if final {
 		s.noteFact(c, func(r *moss.Container) { r.Stopped = true })
+		return run, s.signalFinal(ctx, c, sig)
 	}
-	return c.snapshot().exits, s.signal(ctx, c, sig)
+	return run, s.signal(ctx, c, sig)
 }
 
 // killed waits for the end of a run that SIGKILL was sent to.

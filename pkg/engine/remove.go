@@ -33,6 +33,16 @@ func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
 		case c.isRemoved():
 			c.release()
 			return moss.Errorf(moss.NotFound, "No such container: %s", ref)
+		case !rec.State.Alive() && c.isRead() && force:
+			c.evict()
+			c.release()
+			if err := c.unread(ctx); err != nil {
+				return err
+			}
+			continue
+		case !rec.State.Alive() && c.isRead():
+			c.release()
+			return moss.Errorf(moss.Conflict, "cannot remove container %q: it is being committed or exported: try again when that has ended, or force remove", "/"+rec.Name)
 		case !rec.State.Alive():
 			err := s.remove(ctx, c)
 			c.release()
@@ -48,6 +58,36 @@ func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
 		ended = true
 	}
 }
+
+// removeLater removes a container that was to go at its end, when nobody reads
+// its files any more. An engine that is closed leaves that to the next.
+func (e *Engine) removeLater(ctx context.Context, c *container) {
+	ctx = context.WithoutCancel(ctx)
+	for {
+		if c.unread(e.ctx) != nil || c.acquire(ctx) != nil {
+			return
+		}
+		if !c.isRead() {
+			break
+		}
+		c.release()
+	}
+	defer c.release()
+	if c.isRemoved() || c.record().State.Alive() {
+		return
+	}
+	if err := e.remove(ctx, c); err != nil {
+		e.Log.Error("a container could not be removed after its end", "container", c.record().Name, "error", err)
+	}
+}
+
+// unread waits until nobody reads the container's files.
+func (c *container) unread(ctx context.Context) error {
+	_, err := c.await(ctx, func(s snapshot) bool { return s.removed || !s.read })
+	return err
+}
+
+func (c *container) isRead() bool { return c.snapshot().read }
 
 // remove deletes a container without a process; the caller holds the turn.
 func (e *Engine) remove(ctx context.Context, c *container) error {

@@ -135,7 +135,11 @@ func (e *Engine) startFailed(ctx context.Context, c *container, err, undoErr err
 		e.Log.Error("a failed start could not be cleaned up", "container", rec.Name, "error", undoErr)
 		c.update(func() { c.unclean = true })
 	}
-	if commitErr == nil && rec.Host.AutoRemove {
+	switch {
+	case commitErr != nil || !rec.Host.AutoRemove:
+	case c.isRead():
+		e.spawn(func(ctx context.Context) { e.removeLater(ctx, c) })
+	default:
 		commitErr = e.remove(context.WithoutCancel(ctx), c)
 	}
 	return errors.Join(err, commitErr)

@@ -105,7 +105,16 @@ func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall
 		return s.exits, false, nil
 	}
 	e.noteFact(c, func(r *moss.Container) { r.Stopped, r.Intent = true, moss.IntentStop })
-	return s.exits, true, e.signal(ctx, c, sig)
+	return s.exits, true, e.signalFinal(ctx, c, sig)
+}
+
+// signalFinal sends a signal that is to end the process, which it cannot heed
+// while it stands still. SIGKILL needs no such help.
+func (e *Engine) signalFinal(ctx context.Context, c *container, sig syscall.Signal) error {
+	if err := e.signal(ctx, c, sig); err != nil || sig == syscall.SIGKILL {
+		return err
+	}
+	return e.letGo(ctx, c)
 }
 
 // signal sends a signal to the container's process. One that has ended while

@@ -54,4 +54,5 @@ type Info struct {
 	Runtimes   map[string]string // name → path
 	Runtime    string
 	Labels     []string
+	Registry   RegistryInfo
 }
