@@ -42,6 +42,8 @@ type Config struct {
 	DNS            []netip.Addr      `json:"dns"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
+
+	Images
 }
 
 // Error is a setting that makes no sense, with the key that has it.
@@ -88,6 +90,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc,
 		LogLevel: "info", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
 		BIP: netip.MustParsePrefix("172.30.0.1/16"), NetworkDriver: "auto",
+		Images: defaultImages(),
 	}, nil
 }
 
@@ -157,7 +160,7 @@ func (c *Config) Validate() error {
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		return &Error{Key: "mtu", Err: fmt.Errorf("%d is not between 576 and 65535", c.MTU)}
 	}
-	return nil
+	return c.validate()
 }
 
 // Level returns the log level.
@@ -177,6 +180,9 @@ func (c *Config) Rootless() string { return filepath.Join(c.Run, "rootless") }
 
 // Containers holds a directory for each container.
 func (c *Config) Containers() string { return filepath.Join(c.Data, "containers") }
+
+// Certs has a directory for each registry with certificates of its own.
+func (c *Config) Certs() string { return filepath.Join(c.Etc, "certs.d") }
 
 // Records is the durable database, Volatile the one of this boot.
 func (c *Config) Records() string { return filepath.Join(c.Data, "moss.db") }

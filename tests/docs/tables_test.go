@@ -381,13 +381,13 @@ func TestSettings(t *testing.T) {
 		have[m[1]] = strings.Trim(m[2], "`")
 	}
 	v := reflect.ValueOf(defaults)
-	for i := range v.NumField() {
-		key := v.Type().Field(i).Tag.Get("json")
-		if key == "-" {
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		key := f.Tag.Get("json")
+		if key == "-" || f.Anonymous {
 			continue
 		}
-		want := fmt.Sprint(v.Field(i).Interface())
-		if v.Field(i).IsZero() {
+		want := fmt.Sprint(v.FieldByIndex(f.Index).Interface())
+		if v.FieldByIndex(f.Index).IsZero() {
 			want = "–"
 		}
 		if got, ok := have[key]; !ok {
