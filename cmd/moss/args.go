@@ -24,18 +24,34 @@ func normalize(root *cli.App, args []string) []string {
 	if len(rest) == 0 {
 		return out
 	}
-	i := slices.IndexFunc(root.Commands, func(c *cli.Command) bool { return c.HasName(rest[0]) })
+	return append(out, normalizeCommand(root.Commands, rest)...)
+}
+
+// normalizeCommand does it from the name of a command on.
+func normalizeCommand(known []*cli.Command, words []string) []string {
+	cmd := lookup(known, words[0])
+	if cmd == nil {
+		return words
+	}
+	group := len(cmd.Subcommands) > 0
+	flags, operands := split(cmd.Flags, words[1:], group || slices.Contains(programs, cmd.Name))
+	out := append([]string{words[0]}, flags...)
+	switch {
+	case len(operands) == 0:
+		return out
+	case group:
+		return append(out, normalizeCommand(cmd.Subcommands, operands)...)
+	default:
+		return append(append(out, "--"), operands...)
+	}
+}
+
+func lookup(known []*cli.Command, name string) *cli.Command {
+	i := slices.IndexFunc(known, func(c *cli.Command) bool { return c.HasName(name) })
 	if i < 0 {
-		return append(out, rest...)
+		return nil
 	}
-	cmd := root.Commands[i]
-	stop := slices.Contains(programs, cmd.Name)
-	flags, operands := split(cmd.Flags, rest[1:], stop)
-	out = append(append(out, rest[0]), flags...)
-	if len(operands) > 0 {
-		out = append(append(out, "--"), operands...)
-	}
-	return out
+	return known[i]
 }
 
 // split parts flags with their values from operands. With stop, the first

@@ -16,7 +16,7 @@ func (a *app) containerCommands() []*cli.Command {
 		&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Usage: "`SIGNAL` to stop it with"},
 		&cli.IntFlag{Name: "timeout", Aliases: []string{"time", "t"}, Usage: "`SECONDS` before it is killed, -1 for never"},
 	}
-	return []*cli.Command{
+	list := []*cli.Command{
 		command("run", "IMAGE [COMMAND] [ARG…]", "create a container and start it", 1, -1,
 			append(createFlags(), detach, proxy), a.runContainer),
 		command("create", "IMAGE [COMMAND] [ARG…]", "create a container", 1, -1, createFlags(), a.create),
@@ -61,10 +61,28 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "`USER[:GROUP]` to run as"},
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "working `DIRECTORY`"},
 		}, a.exec),
-		command("inspect", "NAME…", "print all that is known of containers or images", 1, -1, []cli.Flag{
-			formatFlag(), &cli.StringFlag{Name: "type", Usage: "`KIND` of thing: container or image"},
-		}, a.inspect),
+		command("commit", "CONTAINER [NAME[:TAG]]", "make an image of a container's files", 1, 2, []cli.Flag{
+			&cli.StringFlag{Name: "author", Aliases: []string{"a"}, Usage: "`AUTHOR` of the image"},
+			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: "apply a Dockerfile `INSTRUCTION`"},
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` for the history"},
+			&cli.BoolFlag{Name: "no-pause", Usage: "let its processes run on meanwhile"},
+			&cli.BoolFlag{Name: "pause", Aliases: []string{"p"}, Value: true, Usage: "pause its processes meanwhile"},
+		}, a.commit),
+		command("export", "CONTAINER", "write a container's files to an archive", 1, 1, []cli.Flag{
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE` instead of stdout"},
+		}, a.export),
 	}
+	inspect := command("inspect", "NAME…", "print all that is known of containers or images", 1, -1, []cli.Flag{
+		formatFlag(), &cli.StringFlag{Name: "type", Usage: "`KIND` of thing: container or image"},
+	}, a.inspect)
+	members := []*cli.Command{command("inspect", "CONTAINER…", "print all that is known of containers", 1, -1, []cli.Flag{formatFlag()}, a.inspectContainers)}
+	for _, c := range list {
+		if c.Name == "ps" {
+			c = named(c, "ls", "list", "ps")
+		}
+		members = append(members, c)
+	}
+	return append(list, inspect, group("container", "commands for containers", members...))
 }
 
 func (a *app) stop(c *cli.Context) error {

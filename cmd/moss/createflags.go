@@ -13,7 +13,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 )
 
@@ -60,11 +59,12 @@ func createFlags() []cli.Flag {
 		&cli.IntFlag{Name: "oom-score-adj", Usage: "`SCORE` from -1000 to 1000"},
 		str("PID namespace: host", "pid"),
 		&cli.Int64Flag{Name: "pids-limit", Usage: "most processes and threads, `NUMBER`"},
-		str("image for `OS/ARCH`", "platform"),
+		platformFlag("image for `OS/ARCH[/VARIANT]`"),
 		yes("all that the user namespace allows", "privileged"),
 		list("publish a port, `[[IP:]PORT:]PORT[/PROTOCOL]`", "publish", "p"),
 		yes("publish every exposed port", "publish-all", "P"),
 		str("fetch the image before: always, missing or never", "pull"),
+		yes("show no progress of fetching the image", "quiet", "q"),
 		yes("root file system without writing", "read-only"),
 		str("restart `POLICY`: no, always, unless-stopped, on-failure[:N]", "restart"),
 		yes("remove the container at its end", "rm"),
@@ -101,17 +101,8 @@ func createRequest(c *cli.Context) (client.ContainerCreateOptions, error) {
 	}
 	cfg.ExposedPorts, host.PortBindings = exposed, bindings
 	o = client.ContainerCreateOptions{Config: cfg, HostConfig: host, Name: c.String("name")}
-	if p := c.String("platform"); p != "" {
-		parts := strings.Split(p, "/")
-		if len(parts) < 2 || len(parts) > 3 {
-			return o, fmt.Errorf("cannot use --platform %q: it is not OS/ARCH[/VARIANT]", p)
-		}
-		o.Platform = &ocispec.Platform{OS: parts[0], Architecture: parts[1]}
-		if len(parts) == 3 {
-			o.Platform.Variant = parts[2]
-		}
-	}
-	return o, nil
+	o.Platform, err = platform(c)
+	return o, err
 }
 
 func containerConfig(c *cli.Context) (*container.Config, error) {

@@ -1,42 +1,19 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 )
 
-func (a *app) imageCommands() []*cli.Command {
-	return []*cli.Command{
-		command("images", "[NAME[:TAG]]", "list images", 0, 1, listFlags(
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also intermediate ones"},
-			&cli.BoolFlag{Name: "digests", Usage: "with their digests"},
-		), a.images),
-		command("load", "", "load images from an archive", 0, 0, []cli.Flag{
-			&cli.StringFlag{Name: "input", Aliases: []string{"i"}, Usage: "read `FILE` instead of stdin"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print no progress"},
-		}, a.load),
-		command("import", "FILE|- [NAME[:TAG]]", "make an image of a root file system's archive", 1, 2, []cli.Flag{
-			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: "apply a Dockerfile `INSTRUCTION`"},
-			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` for the history"},
-		}, a.imports),
-		command("rmi", "IMAGE…", "remove images", 1, -1, []cli.Flag{
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also where stopped containers use it"},
-			&cli.BoolFlag{Name: "no-prune", Usage: "keep untagged parents"},
-		}, a.rmi),
-		command("tag", "IMAGE NAME[:TAG]", "give an image a further name", 2, 2, nil, a.tag),
-	}
-}
+const none = "<none>"
 
 var imageColumns = []column{
 	{"ID", "IMAGE ID"},
@@ -46,7 +23,16 @@ var imageColumns = []column{
 	{"CreatedSince", "CREATED"},
 	{"CreatedAt", "CREATED AT"},
 	{"Size", "SIZE"},
+	{"SharedSize", "SHARED SIZE"},
+	{"UniqueSize", "UNIQUE SIZE"},
+	{"VirtualSize", "SIZE"},
+	{"Containers", "CONTAINERS"},
 }
+
+const (
+	imageTable       = `{{.Repository}}	{{.Tag}}	{{.ID}}	{{.CreatedSince}}	{{.Size}}`
+	imageDigestTable = `{{.Repository}}	{{.Tag}}	{{.Digest}}	{{.ID}}	{{.CreatedSince}}	{{.Size}}`
+)
 
 func (a *app) images(c *cli.Context) error {
 	api, err := a.api()
@@ -60,148 +46,127 @@ func (a *app) images(c *cli.Context) error {
 	if c.Args().Present() {
 		f.Add("reference", c.Args().First())
 	}
-	list, err := api.ImageList(c.Context, client.ImageListOptions{All: c.Bool("all"), Filters: f})
-	if err != nil {
-		return err
-	}
-	var rows []map[string]string
-	for _, i := range list.Items {
-		id := i.ID
-		if !c.Bool("no-trunc") {
-			id = strings.TrimPrefix(id, "sha256:")
-			id = id[:min(12, len(id))]
-		}
-		created := time.Unix(i.Created, 0)
-		digests := make(map[string]string)
-		for _, d := range i.RepoDigests {
-			name, digest, _ := strings.Cut(d, "@")
-			digests[name] = digest
-		}
-		tags := i.RepoTags
-		if len(tags) == 0 {
-			tags = []string{"<none>:<none>"}
-		}
-		for _, t := range tags {
-			at := strings.LastIndex(t, ":")
-			digest := "<none>"
-			if d, ok := digests[t[:at]]; ok {
-				digest = d
-			}
-			rows = append(rows, map[string]string{
-				"ID": id, "Repository": t[:at], "Tag": t[at+1:], "Digest": digest,
-				"CreatedSince": units.HumanDuration(time.Since(created)) + " ago", "CreatedAt": created.String(),
-				"Size": units.HumanSizeWithPrecision(float64(i.Size), 3),
-			})
-		}
-	}
-	format, plain := c.String("format"), `{{.Repository}}	{{.Tag}}	{{.ID}}	{{.CreatedSince}}	{{.Size}}`
+	format, plain := c.String("format"), imageTable
 	if c.Bool("digests") {
-		plain = `{{.Repository}}	{{.Tag}}	{{.Digest}}	{{.ID}}	{{.CreatedSince}}	{{.Size}}`
+		plain = imageDigestTable
 	}
 	if c.Bool("quiet") {
 		format = "{{.ID}}"
 	}
+	list, err := api.ImageList(c.Context, client.ImageListOptions{
+		All: c.Bool("all"), Filters: f,
+		SharedSize: format == "json" || strings.Contains(format, "SharedSize") || strings.Contains(format, "UniqueSize"),
+	})
+	if err != nil {
+		return err
+	}
+	digests := c.Bool("digests") || strings.Contains(format, ".Digest")
+	rows := imageRows(list.Items, digests, !c.Bool("no-trunc"), time.Now())
+	if c.Bool("quiet") {
+		// An image with many names is one id.
+		rows = slices.CompactFunc(rows, func(a, b map[string]string) bool { return a["ID"] == b["ID"] })
+	}
 	return printRows(a.out, format, plain, imageColumns, rows)
 }
 
-func (a *app) load(c *cli.Context) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
-	in := a.in
-	if path := c.String("input"); path != "" {
-		if in, err = os.Open(path); err != nil {
-			return err
+func imageRows(list []image.Summary, digests, cut bool, now time.Time) []map[string]string {
+	var rows []map[string]string
+	for _, i := range list {
+		for _, n := range rowNames(i, digests) {
+			row := imageSizes(i)
+			row["Repository"], row["Tag"], row["Digest"] = n.repository, n.tag, n.digest
+			row["ID"] = shortID(i.ID, cut)
+			row["CreatedSince"], row["CreatedAt"] = ago(i.Created, now), time.Unix(i.Created, 0).String()
+			rows = append(rows, row)
 		}
-		defer in.Close()
-	} else if term.IsTerminal(int(in.Fd())) {
-		return &status{1, "requested load from stdin, but stdin is a terminal: give an archive with -i FILE or <FILE"}
 	}
-	r, err := api.ImageLoad(c.Context, in)
-	if err != nil {
-		return err
-	}
-	return a.progress(r, a.out)
+	return rows
 }
 
-func (a *app) imports(c *cli.Context) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
-	in := a.in
-	if path := c.Args().First(); path != "-" {
-		if in, err = os.Open(path); err != nil {
-			return err
+func imageSizes(i image.Summary) map[string]string {
+	known := func(n int64, text string) string {
+		if n < 0 {
+			return "N/A"
 		}
-		defer in.Close()
+		return text
 	}
-	r, err := api.ImageImport(c.Context, client.ImageImportSource{Source: in, SourceName: "-"}, c.Args().Get(1),
-		client.ImageImportOptions{Message: c.String("message"), Changes: c.StringSlice("change")})
-	if err != nil {
-		return err
-	}
-	return a.progress(r, a.out)
-}
-
-// progress prints the daemon's messages; the error among them is returned.
-func (a *app) progress(r io.ReadCloser, w io.Writer) error {
-	defer r.Close()
-	d := json.NewDecoder(r)
-	for {
-		var m jsonstream.Message
-		if err := d.Decode(&m); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("cannot read the engine's progress: %w", err)
-		}
-		switch {
-		case m.Error != nil:
-			return errors.New(m.Error.Message)
-		case m.Stream != "":
-			fmt.Fprint(w, m.Stream)
-		case m.ID != "" && m.Status != "":
-			fmt.Fprintf(w, "%s: %s\n", m.ID, m.Status)
-		case m.Status != "":
-			fmt.Fprintln(w, m.Status)
-		}
+	size := units.HumanSizeWithPrecision(float64(i.Size), 3)
+	return map[string]string{
+		"Size": size, "VirtualSize": size,
+		"SharedSize": known(i.SharedSize, units.HumanSize(float64(i.SharedSize))),
+		"UniqueSize": known(i.SharedSize, units.HumanSize(float64(i.Size-i.SharedSize))),
+		"Containers": known(i.Containers, strconv.FormatInt(i.Containers, 10)),
 	}
 }
 
-func (a *app) rmi(c *cli.Context) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
-	failed := 0
-	for _, ref := range c.Args().Slice() {
-		done, err := api.ImageRemove(c.Context, ref, client.ImageRemoveOptions{Force: c.Bool("force"), PruneChildren: !c.Bool("no-prune")})
-		if err != nil {
-			fmt.Fprintln(a.err, message(err))
-			failed = 1
+// rowName is what one row calls an image.
+type rowName struct{ repository, tag, digest string }
+
+// rowNames are an image's names, a row each: its tags, with each digest of
+// their repository where digests are shown, then digests of repositories
+// without a tag.
+func rowNames(i image.Summary, digests bool) []rowName {
+	of := make(map[string][]string)
+	var untagged []string
+	for _, d := range i.RepoDigests {
+		name, digest, _ := strings.Cut(d, "@")
+		if name = familiar(name); name == none {
 			continue
 		}
-		for _, d := range done.Items {
-			if d.Untagged != "" {
-				fmt.Fprintln(a.out, "Untagged: "+d.Untagged)
-			}
-			if d.Deleted != "" {
-				fmt.Fprintln(a.out, "Deleted: "+d.Deleted)
-			}
+		if of[name] == nil {
+			untagged = append(untagged, name)
+		}
+		of[name] = append(of[name], digest)
+	}
+	var rows []rowName
+	add := func(repository, tag string) {
+		if !digests || len(of[repository]) == 0 {
+			rows = append(rows, rowName{repository, tag, none})
+			return
+		}
+		for _, d := range of[repository] {
+			rows = append(rows, rowName{repository, tag, d})
 		}
 	}
-	if failed != 0 {
-		return &status{code: failed}
+	for _, t := range i.RepoTags {
+		at := strings.LastIndex(t, ":")
+		if at < 0 || t == none+":"+none {
+			continue
+		}
+		name := familiar(t[:at])
+		add(name, t[at+1:])
+		untagged = slices.DeleteFunc(untagged, func(u string) bool { return u == name })
 	}
-	return nil
+	for _, name := range untagged {
+		add(name, none)
+	}
+	if len(rows) == 0 {
+		rows = append(rows, rowName{none, none, none})
+	}
+	return rows
 }
 
-func (a *app) tag(c *cli.Context) error {
-	api, err := a.api()
+// familiar is a repository's short name: busybox, not docker.io/library/busybox.
+func familiar(name string) string {
+	n, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return err
+		return name
 	}
-	_, err = api.ImageTag(c.Context, client.ImageTagOptions{Source: c.Args().Get(0), Target: c.Args().Get(1)})
-	return err
+	return reference.FamiliarName(n)
+}
+
+func shortID(id string, cut bool) string {
+	if !cut {
+		return id
+	}
+	id = strings.TrimPrefix(id, "sha256:")
+	return id[:min(12, len(id))]
+}
+
+// ago tells how long ago a Unix time was, N/A where it was never.
+func ago(created int64, now time.Time) string {
+	if created <= 0 {
+		return "N/A"
+	}
+	return units.HumanDuration(now.Sub(time.Unix(created, 0))) + " ago"
 }

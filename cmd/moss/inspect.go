@@ -14,9 +14,15 @@ func (a *app) inspect(c *cli.Context) error {
 	kind := c.String("type")
 	switch kind {
 	case "", "container", "image":
-	default:
-		return &status{1, fmt.Sprintf("cannot use --type %q: it is neither container nor image", kind)}
+		return a.inspectKind(c, kind)
 	}
+	return &status{1, fmt.Sprintf("cannot use --type %q: it is neither container nor image", kind)}
+}
+
+func (a *app) inspectImages(c *cli.Context) error     { return a.inspectKind(c, "image") }
+func (a *app) inspectContainers(c *cli.Context) error { return a.inspectKind(c, "container") }
+
+func (a *app) inspectKind(c *cli.Context, kind string) error {
 	failed := 0
 	found := make([]any, 0, c.NArg())
 	for _, ref := range c.Args().Slice() {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,14 +40,16 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 		return "", nil, fmt.Errorf("cannot use --pull %q: it is none of always, missing, never", policy)
 	}
 	if policy == "always" {
-		if err := a.pull(c.Context, o.Config.Image); err != nil {
+		if err := a.fetchMissing(c, o.Config.Image, o.Platform); err != nil {
 			return "", nil, err
 		}
 	}
 	made, err := api.ContainerCreate(c.Context, o)
 	if errdefs.IsNotFound(err) && policy != "never" && policy != "always" && strings.Contains(err.Error(), "No such image") {
-		fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", o.Config.Image)
-		if err := a.pull(c.Context, o.Config.Image); err != nil {
+		if !c.Bool("quiet") {
+			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", o.Config.Image)
+		}
+		if err := a.fetchMissing(c, o.Config.Image, o.Platform); err != nil {
 			return "", nil, err
 		}
 		made, err = api.ContainerCreate(c.Context, o)
@@ -65,19 +66,6 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 		}
 	}
 	return made.ID, o.Config, nil
-}
-
-// pull asks the engine for an image and shows how it goes.
-func (a *app) pull(ctx context.Context, ref string) error {
-	api, err := a.api()
-	if err != nil {
-		return err
-	}
-	r, err := api.ImagePull(ctx, ref, client.ImagePullOptions{})
-	if err != nil {
-		return err
-	}
-	return a.progress(r, a.err)
 }
 
 func (a *app) create(c *cli.Context) error {

@@ -16,14 +16,24 @@ import (
 )
 
 func (a *app) systemCommands() []*cli.Command {
+	events := command("events", "", "print what happens", 0, 0, []cli.Flag{
+		&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "only those for which `KEY=VALUE` holds"},
+		&cli.StringFlag{Name: "format", Usage: "Go `TEMPLATE` or \"json\""},
+		&cli.StringFlag{Name: "since", Usage: "from a `TIME` on, or as long ago"},
+		&cli.StringFlag{Name: "until", Usage: "up to a `TIME`"},
+	}, a.events)
+	info := command("info", "", "tell of the engine", 0, 0, []cli.Flag{formatFlag()}, a.info)
 	return append([]*cli.Command{
-		command("events", "", "print what happens", 0, 0, []cli.Flag{
-			&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "only those for which `KEY=VALUE` holds"},
-			&cli.StringFlag{Name: "format", Usage: "Go `TEMPLATE` or \"json\""},
-			&cli.StringFlag{Name: "since", Usage: "from a `TIME` on, or as long ago"},
-			&cli.StringFlag{Name: "until", Usage: "up to a `TIME`"},
-		}, a.events),
-		command("info", "", "tell of the engine", 0, 0, []cli.Flag{formatFlag()}, a.info),
+		events, info,
+		group("system", "commands for the engine as a whole",
+			command("df", "", "tell what takes space on the disk", 0, 0, []cli.Flag{
+				&cli.StringFlag{Name: "format", Usage: "Go `TEMPLATE`, \"json\", or \"table TEMPLATE\""},
+				&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "each image and container"},
+			}, a.df),
+			events, info,
+			command("prune", "", "remove what is not used", 0, 0, pruneFlags("all images that no container uses, not only those without a name",
+				&cli.BoolFlag{Name: "volumes", Usage: "also anonymous volumes"},
+			), a.pruneSystem)),
 		command("version", "", "tell the versions", 0, 0, []cli.Flag{formatFlag()}, a.version),
 	}, a.setupCommands()...)
 }
