@@ -48,6 +48,7 @@ func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, e
 	}
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	s.sizes.drop(id)
 	path, err := s.store.Mount(string(id), "")
 	if err != nil {
 		return moss.Mount{}, classified(err, op, id)
@@ -61,6 +62,13 @@ func (s *Storage) Unmount(_ context.Context, id moss.ContainerID) error {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	return s.unmountLocked(id)
+}
+
+// mounted says how often a root file system is mounted.
+func (s *Storage) mounted(id moss.ContainerID) (int, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	return s.store.Mounted(string(id))
 }
 
 func (s *Storage) unmountLocked(id moss.ContainerID) error {
@@ -82,6 +90,7 @@ func (s *Storage) Remove(_ context.Context, id moss.ContainerID) error {
 	if err := s.unmountLocked(id); err != nil {
 		return err
 	}
+	s.sizes.forget(id)
 	err := s.store.DeleteContainer(string(id))
 	if gone(err) {
 		return nil
@@ -113,7 +122,7 @@ func classified(err error, op string, id moss.ContainerID) error {
 	if err == nil {
 		return nil
 	}
-	class := moss.Internal
+	class := moss.ClassOf(err)
 	switch {
 	case errors.Is(err, storage.ErrImageUnknown), gone(err):
 		class = moss.NotFound

@@ -43,6 +43,7 @@ type Storage struct {
 	// other all the same, but its readers write a flag at the same time.
 	turn   sync.Mutex
 	choice choice
+	sizes  sizes
 	log    *slog.Logger
 }
 

@@ -75,6 +75,15 @@ func TestRootfs(t *testing.T) {
 	})
 }
 
+func TestRootfsFiles(t *testing.T) {
+	eachDriver(t, func(t *testing.T, driver string) {
+		porttest.RootfsFiles(t, func(t *testing.T) porttest.RootfsFixture {
+			s := open(t, t.TempDir(), driver)
+			return porttest.RootfsFixture{Rootfs: s, Image: image(t, s, hello)}
+		})
+	})
+}
+
 // A volatile layer is a layer like another, but for the loss of power.
 type volatile struct{ *Storage }
 

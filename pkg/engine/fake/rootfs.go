@@ -22,12 +22,13 @@ type Rootfs struct {
 	images  map[moss.ImageID]map[string]string
 	layers  map[moss.ContainerID]string // the directory while it is not mounted
 	mounted map[moss.ContainerID]bool
+	bases   map[moss.ContainerID]map[string]string // the images' files, by container
 	fail    map[string]error
 }
 
 // NewRootfs keeps its directories in dir, which is the caller's to remove.
 func NewRootfs(dir string) *Rootfs {
-	return &Rootfs{dir: dir, images: map[moss.ImageID]map[string]string{}, layers: map[moss.ContainerID]string{}, mounted: map[moss.ContainerID]bool{}, fail: map[string]error{}}
+	return &Rootfs{dir: dir, images: map[moss.ImageID]map[string]string{}, layers: map[moss.ContainerID]string{}, mounted: map[moss.ContainerID]bool{}, bases: map[moss.ContainerID]map[string]string{}, fail: map[string]error{}}
 }
 
 // AddImage makes an image known, with the text of its files by name.
@@ -37,7 +38,7 @@ func (r *Rootfs) AddImage(id moss.ImageID, files map[string]string) {
 	r.images[id] = maps.Clone(files)
 }
 
-// Fail makes a method ("Create", "Mount", "Unmount", "Remove") return err until
+// Fail makes a method ("Create", "Mount", "Unmount", "Remove", "Diff", "Export", "Written") return err until
 // it is called with nil.
 func (r *Rootfs) Fail(method string, err error) {
 	r.mu.Lock()
@@ -75,7 +76,7 @@ func (r *Rootfs) Create(ctx context.Context, id moss.ContainerID, image moss.Ima
 			return err
 		}
 	}
-	r.layers[id] = layer
+	r.layers[id], r.bases[id] = layer, files
 	return nil
 }
 
@@ -137,6 +138,7 @@ func (r *Rootfs) Remove(_ context.Context, id moss.ContainerID) error {
 		return err
 	}
 	delete(r.layers, id)
+	delete(r.bases, id)
 	return os.RemoveAll(layer)
 }
 

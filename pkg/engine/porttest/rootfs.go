@@ -3,7 +3,11 @@
 package porttest
 
 import (
+	"archive/tar"
+	"context"
 	"errors"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -109,6 +113,120 @@ func rootfsParallel(t *testing.T, f RootfsFixture) {
 	}
 	wg.Wait()
 	wantIDs(t, f.Rootfs)
+}
+
+// RootfsFiles tests an engine.RootfsFiles, which the fixture's Rootfs must be too.
+func RootfsFiles(t *testing.T, open func(t *testing.T) RootfsFixture) {
+	t.Run("changes", func(t *testing.T) { filesChanges(t, open(t)) })
+	t.Run("never started", func(t *testing.T) { filesNeverStarted(t, open(t)) })
+	t.Run("absent", func(t *testing.T) { filesAbsent(t, open(t)) })
+	t.Run("ends", func(t *testing.T) { filesEnds(t, open(t)) })
+}
+
+func filesChanges(t *testing.T, f RootfsFixture) {
+	ctx, id := t.Context(), newID()
+	files := f.Rootfs.(engine.RootfsFiles)
+	must(t, f.Rootfs.Create(ctx, id, f.Image))
+	m, err := f.Rootfs.Mount(ctx, id)
+	must(t, err)
+	must(t, os.Remove(filepath.Join(m.Path, "hello")))
+	must(t, os.WriteFile(filepath.Join(m.Path, "new"), []byte("new\n"), 0o600))
+	for _, mounted := range []bool{true, false} {
+		wantTar(t, "Diff", mounted, files.Diff, id, map[string]string{".wh.hello": "", "new": "new\n"})
+		wantTar(t, "Export", mounted, files.Export, id, map[string]string{"new": "new\n"})
+		for range 2 { // the second may be remembered
+			wantWritten(t, files, id, 4)
+		}
+		must(t, f.Rootfs.Unmount(ctx, id))
+	}
+	// What was measured does not outlive a mount.
+	m, err = f.Rootfs.Mount(ctx, id)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(m.Path, "more"), []byte("more\n"), 0o600))
+	wantWritten(t, files, id, 9)
+	must(t, f.Rootfs.Unmount(ctx, id))
+	wantWritten(t, files, id, 9)
+	must(t, f.Rootfs.Remove(ctx, id))
+}
+
+func filesNeverStarted(t *testing.T, f RootfsFixture) {
+	ctx, id := t.Context(), newID()
+	files := f.Rootfs.(engine.RootfsFiles)
+	must(t, f.Rootfs.Create(ctx, id, f.Image))
+	wantTar(t, "Diff", false, files.Diff, id, map[string]string{})
+	wantTar(t, "Export", false, files.Export, id, map[string]string{"hello": "hello\n"})
+	wantWritten(t, files, id, 0)
+	must(t, f.Rootfs.Remove(ctx, id))
+}
+
+func filesAbsent(t *testing.T, f RootfsFixture) {
+	files := f.Rootfs.(engine.RootfsFiles)
+	for _, open := range []func(context.Context, moss.ContainerID) (io.ReadCloser, error){files.Diff, files.Export} {
+		if r, err := open(t.Context(), newID()); moss.ClassOf(err) != moss.NotFound {
+			t.Errorf("reading what is not there gives %v, %v, want not found", r, err)
+		}
+	}
+	if _, err := files.Written(t.Context(), newID()); moss.ClassOf(err) != moss.NotFound {
+		t.Errorf("Written of nothing gives %v, want not found", err)
+	}
+}
+
+// filesEnds has readers that do not read, and other work going on meanwhile.
+func filesEnds(t *testing.T, f RootfsFixture) {
+	id := newID()
+	files := f.Rootfs.(engine.RootfsFiles)
+	must(t, f.Rootfs.Create(t.Context(), id, f.Image))
+	ctx, cancel := context.WithCancel(t.Context())
+	slow, err := files.Export(ctx, id)
+	must(t, err)
+	left, err := files.Diff(t.Context(), id)
+	must(t, err)
+	other := newID()
+	must(t, f.Rootfs.Create(t.Context(), other, f.Image))
+	_, err = f.Rootfs.Mount(t.Context(), other)
+	must(t, err)
+	must(t, f.Rootfs.Remove(t.Context(), other))
+	cancel()
+	if _, err := io.Copy(io.Discard, slow); !errors.Is(err, context.Canceled) {
+		t.Errorf("reading after the end of the context gives %v", err)
+	}
+	must(t, slow.Close())
+	must(t, left.Close())
+	if r, err := files.Export(ctx, id); err == nil {
+		_, err = io.Copy(io.Discard, r)
+		if err == nil {
+			t.Error("an Export whose context had ended was read to the end")
+		}
+	}
+	must(t, f.Rootfs.Remove(t.Context(), id))
+}
+
+func wantTar(t *testing.T, what string, mounted bool, open func(context.Context, moss.ContainerID) (io.ReadCloser, error), id moss.ContainerID, want map[string]string) {
+	t.Helper()
+	r, err := open(t.Context(), id)
+	must(t, err)
+	got := map[string]string{}
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		must(t, err)
+		text, err := io.ReadAll(tr)
+		must(t, err)
+		got[h.Name] = string(text)
+	}
+	must(t, r.Close())
+	if !maps.Equal(got, want) {
+		t.Errorf("%s (mounted %v) gives %q, want %q", what, mounted, got, want)
+	}
+}
+
+func wantWritten(t *testing.T, files engine.RootfsFiles, id moss.ContainerID, want int64) {
+	t.Helper()
+	if n, err := files.Written(t.Context(), id); n != want || err != nil {
+		t.Errorf("Written is %d, %v, want %d", n, err, want)
+	}
 }
 
 func newID() moss.ContainerID { return moss.ContainerID(moss.NewHexID()) }
