@@ -59,7 +59,7 @@ func merge(dirs []*os.File, marks bool) (list []*entry, opaque bool, err error) 
 		for _, name := range hidden {
 			if e := all[name]; e != nil {
 				e.done = true
-			} else if name != strings.TrimPrefix(whiteoutOpaque, whiteoutPrefix) {
+			} else if !shut { // else it hides nothing that shows
 				all[name] = &entry{name: name, in: []int{i}, gone: true, done: true}
 			}
 		}

@@ -187,8 +187,8 @@ func (p *packer) stub(rel string, e *entry, dirs []*os.File) bool {
 		return vanished(err)
 	}
 	defer func() { _ = d.Close() }() // only read
-	_, err = d.Readdirnames(1)
-	return errors.Is(err, io.EOF)
+	list, _, err := merge([]*os.File{d}, p.marks)
+	return err == nil && len(list) == 0
 }
 
 // file writes anything but a directory. Its size stays as it was first seen,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/reexec"
+	"github.com/containers/storage/pkg/unshare"
 	"github.com/containers/storage/types"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -26,7 +27,14 @@ import (
 // Init must be the first call of main, and of a TestMain: the store unpacks
 // layers in a fresh process of the same program, chrooted. When it returns
 // true, this was such a process, and main must return.
-func Init() bool { return reexec.Init() }
+func Init() bool {
+	// Such a process sees no /proc and takes itself for the machine's root, whose
+	// attributes it may not set: it is told.
+	if unshare.IsRootless() && os.Getenv(unshare.UsernsEnvName) == "" {
+		_ = os.Setenv(unshare.UsernsEnvName, "done") // never fails for such a name
+	}
+	return reexec.Init()
+}
 
 // Options say where the store is.
 type Options struct {
