@@ -1,0 +1,221 @@
+package registry
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Fault is what the proxy does to a request, in place of or on top of passing it on.
+type Fault struct {
+	Path   string // in the request's path; "" for all
+	Method string // "" for all
+	Times  int    // how often; 0 for always
+	After  int    // spared that many times first
+
+	Status     int           // answers so
+	RetryAfter string        // with it
+	DropAfter  int64         // of the answer's body so many bytes, then a reset; -1 for none of it
+	Truncate   int64         // of the answer's body so many bytes, then its end, as if it were all
+	Corrupt    int64         // changes the byte of the answer's body at that place, counted from 1
+	Delay      time.Duration // before anything
+	Stall      bool          // with DropAfter: no reset but silence until the client leaves
+}
+
+// Proxy stands in front of a registry.
+type Proxy struct {
+	Host string
+
+	to     string
+	client *http.Client
+	server *http.Server
+
+	mu     sync.Mutex
+	faults []*Fault
+	seen   []Request
+}
+
+// Request is one that the proxy saw.
+type Request struct {
+	Method, Path, Range string
+	Host                string
+	Authorization       string
+}
+
+// NewProxy starts one for a test.
+func NewProxy(t testing.TB, r *Registry) *Proxy {
+	t.Helper()
+	p, err := StartProxy(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// StartProxy starts one that is to be stopped. It talks plain HTTP to its clients.
+func StartProxy(r *Registry) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	m := r.Remote()
+	tr := &http.Transport{DisableCompression: true}
+	if r.TLS {
+		tr = m.Client.Transport.(*http.Transport).Clone()
+	}
+	p := &Proxy{Host: l.Addr().String(), to: m.URL, client: &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	p.server = &http.Server{Handler: http.HandlerFunc(p.serve)}
+	go p.server.Serve(l)
+	return p, nil
+}
+
+// Stop ends it and all its connections.
+func (p *Proxy) Stop() {
+	p.server.Close()
+	p.client.CloseIdleConnections()
+}
+
+// Fault adds one; the first that fits a request is what happens to it.
+func (p *Proxy) Fault(f Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = append(p.faults, &f)
+}
+
+// Heal forgets the faults and what was seen.
+func (p *Proxy) Heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults, p.seen = nil, nil
+}
+
+// Seen lists the requests whose path has a part, with that method or any for "".
+func (p *Proxy) Seen(method, part string) (list []Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.seen {
+		if strings.Contains(r.Path, part) && (method == "" || r.Method == method) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// Count is how many they are.
+func (p *Proxy) Count(method, part string) int { return len(p.Seen(method, part)) }
+
+// next notes a request and finds what is to be done to it.
+func (p *Proxy) next(r *http.Request) Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = append(p.seen, Request{r.Method, r.URL.Path, r.Header.Get("Range"), r.Host, r.Header.Get("Authorization")})
+	for i, f := range p.faults {
+		if !strings.Contains(r.URL.Path, f.Path) || (f.Method != "" && f.Method != r.Method) {
+			continue
+		}
+		if f.After > 0 {
+			f.After--
+			continue
+		}
+		hit := *f
+		if f.Times == 1 {
+			p.faults = slices.Delete(p.faults, i, i+1)
+		} else if f.Times > 1 {
+			f.Times--
+		}
+		return hit
+	}
+	return Fault{}
+}
+
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
+	f := p.next(r)
+	if f.Delay > 0 {
+		select {
+		case <-time.After(f.Delay):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	if f.Status != 0 {
+		if f.RetryAfter != "" {
+			w.Header().Set("Retry-After", f.RetryAfter)
+		}
+		w.WriteHeader(f.Status)
+		return
+	}
+	if f.DropAfter < 0 {
+		reset(w)
+		return
+	}
+	resp, err := p.pass(r.Context(), r)
+	if err != nil {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	defer resp.Body.Close()
+	for k, v := range resp.Header {
+		w.Header()[k] = v
+	}
+	if f.Truncate > 0 {
+		w.Header().Del("Content-Length") // or the client would notice at once
+	}
+	w.WriteHeader(resp.StatusCode)
+	f.body(r.Context(), w, resp.Body)
+}
+
+// body copies the answer as the fault has it.
+func (f Fault) body(ctx context.Context, w http.ResponseWriter, body io.Reader) {
+	switch {
+	case f.DropAfter > 0:
+		_, _ = io.CopyN(w, body, f.DropAfter)
+		_ = http.NewResponseController(w).Flush()
+		if f.Stall {
+			<-ctx.Done()
+		}
+		reset(w)
+	case f.Truncate > 0:
+		_, _ = io.CopyN(w, body, f.Truncate)
+	case f.Corrupt > 0:
+		_, _ = io.CopyN(w, body, f.Corrupt-1)
+		b := make([]byte, 1)
+		if n, _ := io.ReadFull(body, b); n == 1 {
+			_, _ = w.Write([]byte{b[0] ^ 0x55})
+		}
+		_, _ = io.Copy(w, body)
+	default:
+		_, _ = io.Copy(w, body)
+	}
+}
+
+// reset breaks the client's connection the hard way.
+func reset(w http.ResponseWriter) {
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	c.Close()
+}
+
+func (p *Proxy) pass(ctx context.Context, r *http.Request) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, r.Method, p.to+r.URL.RequestURI(), r.Body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header, req.ContentLength = r.Header.Clone(), r.ContentLength
+	if r.ContentLength == 0 {
+		req.Body = http.NoBody
+	}
+	req.Host = r.Host
+	return p.client.Do(req)
+}
