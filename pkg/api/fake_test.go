@@ -28,7 +28,8 @@ type world struct {
 	last   moss.CreateRequest
 	events chan moss.Event
 	noLogs error
-	left   chan struct{} // gets a value for each attachment whose context ended
+	left   chan struct{} // gets a value for each attachment, and transfer of "slow", whose context ended
+	asked  any           // what the image side was last asked
 }
 
 // proc is a container whose process echoes its input, or says a word on each
@@ -74,8 +75,6 @@ type (
 	fakeViews      struct{ *world }
 	fakeSignals    struct{ *world }
 	fakeExecs      struct{ *world }
-	fakeImages     struct{ *world }
-	fakeArchives   struct{ *world }
 	fakeNetworks   struct{}
 	fakeSystem     struct{ *world }
 )
@@ -306,53 +305,6 @@ func (f fakeExecs) Get(id string) (moss.Exec, error) {
 	return e.e, nil
 }
 
-var busybox = moss.Image{
-	ID:    "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-	Names: []string{"docker.io/library/busybox:latest", "docker.io/me/tools:1"}, Created: time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC),
-	Size: 4321, Architecture: "amd64", OS: "linux", DiffIDs: []string{"sha256:aa"}, Digest: "sha256:bb",
-	Config:  moss.ContainerConfig{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}, Labels: map[string]string{"kind": "tools"}, ExposedPorts: []moss.Port{{Number: 80, Proto: moss.TCP}}},
-	History: []moss.HistoryEntry{{Created: time.Unix(1, 0), CreatedBy: "ADD file"}, {Created: time.Unix(2, 0), CreatedBy: `CMD ["sh"]`, EmptyLayer: true}},
-}
-
-func (f fakeImages) Get(_ context.Context, ref string) (moss.Image, error) {
-	if ref != "busybox" && ref != "me/tools:1" {
-		return moss.Image{}, moss.Errorf(moss.NotFound, "No such image: %s", ref)
-	}
-	return busybox, nil
-}
-
-func (f fakeImages) List(context.Context) ([]moss.Image, error) {
-	dangling := moss.Image{ID: "sha256:dd", Created: time.Date(2023, 1, 2, 3, 4, 5, 0, time.UTC), Size: 1}
-	return []moss.Image{dangling, busybox}, nil
-}
-func (f fakeImages) Tag(context.Context, string, string) error { return nil }
-func (f fakeImages) Remove(context.Context, string, bool, bool) ([]moss.ImageRemoval, error) {
-	return []moss.ImageRemoval{{Untagged: "docker.io/library/busybox:latest"}, {Deleted: busybox.ID}}, nil
-}
-
-func (f fakeArchives) Load(_ context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error) {
-	head := make([]byte, 4)
-	if _, err := io.ReadFull(r, head); err != nil || string(head) != "good" {
-		return nil, moss.Errorf(moss.Invalid, "not an image archive")
-	}
-	progress(moss.Progress{Status: "layer 1"})
-	n, err := io.Copy(io.Discard, r)
-	progress(moss.Progress{Status: strconv.FormatInt(n, 10) + " bytes more"})
-	return []moss.LoadedImage{{ID: busybox.ID, Name: "busybox:latest"}, {ID: "sha256:dd"}}, err
-}
-
-func (f fakeArchives) Import(_ context.Context, r io.Reader, o moss.ImportOptions) (moss.LoadedImage, error) {
-	_, err := io.Copy(io.Discard, r)
-	return moss.LoadedImage{ID: "sha256:imported", Name: o.Reference}, err
-}
-
-func (f fakeArchives) Pull(_ context.Context, ref string) (moss.Image, error) {
-	if ref != "docker.io/library/busybox:latest" {
-		return moss.Image{}, moss.Errorf(moss.NotImplemented, "moss does not pull yet: use docker load")
-	}
-	return busybox, nil
-}
-
 func (fakeNetworks) List(context.Context) ([]moss.Network, error) {
 	return []moss.Network{
 		{ID: "aaa1", Name: "bridge", Driver: "bridge", Subnet: netip.MustParsePrefix("10.88.0.0/16"), Gateway: netip.MustParseAddr("10.88.0.1"), Link: "moss0"},
@@ -370,6 +322,7 @@ var fakeInfo = moss.Info{
 	},
 	Storage: moss.StorageInfo{Driver: "overlay", Status: [][2]string{{"Native", "true"}}}, DataRoot: "/home/u/.local/share/moss",
 	Runtimes: map[string]string{"moss-runtime": "/usr/bin/moss-runtime"}, Runtime: "moss-runtime",
+	Registry: moss.RegistryInfo{Mirrors: []string{"https://mirror.example.com/"}, Insecure: []string{"registry.example.com:5000", "10.1.2.3/8"}},
 }
 
 func (f fakeSystem) Info(context.Context) (moss.Info, error) { return fakeInfo, nil }
@@ -394,7 +347,8 @@ func newFake() (*Server, *world) {
 	w := &world{byRef: map[string]*proc{}, execs: map[string]*fakeExec{}, events: make(chan moss.Event, 16), left: make(chan struct{}, 16)}
 	s := New(Options{
 		Containers: fakeContainers{w}, Views: fakeViews{w}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
-		Images: fakeImages{w}, Archives: fakeArchives{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
+		Images: fakeImages{w}, Archives: fakeArchives{w}, Transfers: fakeTransfers{w}, Registries: fakeRegistries{w},
+		Files: fakeFiles{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",
 	})
 	s.relabel = func() bool { return false }

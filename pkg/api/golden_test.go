@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/system"
+
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -87,7 +89,14 @@ func TestGolden(t *testing.T) {
 	golden(t, "list-1.41", []any{encodeSummary(web, v1(41), noon)})
 	golden(t, "image", encodeImage(&busybox, "overlay", newest))
 	golden(t, "image-1.43", encodeImage(&busybox, "overlay", v1(43)))
+	golden(t, "image-1.49", encodeImage(&busybox, "overlay", v1(49)))
+	golden(t, "image-1.51", encodeImage(&moss.Image{ID: "sha256:dd"}, "overlay", v1(51)))
 	golden(t, "images", encodeImageSummary(&busybox, 2, newest))
+	golden(t, "manifests", encodeManifests(&busybox, []string{"c1"}, true))
+	golden(t, "df", encodeUsage(fakeDiskUsage, usageTypes, false, newest, noon))
+	golden(t, "df-verbose", encodeUsage(fakeDiskUsage, usageTypes, true, newest, noon))
+	golden(t, "df-1.52", encodeUsage(fakeDiskUsage, []system.DiskUsageObject{system.ImageObject}, false, v1(52), noon))
+	golden(t, "df-1.41", encodeUsage(fakeDiskUsage, usageTypes, false, v1(41), noon))
 	golden(t, "exec", encodeExec(moss.Exec{ID: "e", Container: "c", Running: true, PID: 7, Config: moss.ExecConfig{Cmd: []string{"sh", "-c", "x"}, TTY: true, AttachStdin: true, User: "u"}}))
 	info := encodeInfo(Options{Version: "0.1.0"}, fakeInfo, noon)
 	info.NGoroutines = 0

@@ -1,13 +1,15 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
-	"time"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
+	digest "github.com/opencontainers/go-digest"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -20,9 +22,6 @@ func (s *Server) listImages(w *response, r *request) error {
 	if old := r.str("filter"); old != "" && r.version.before(v1(41)) {
 		f["reference"] = append(f["reference"], old)
 	}
-	if r.flag("shared-size") {
-		return notYet("shared sizes of images (shared-size=1)", "leave it out")
-	}
 	keep, err := s.imageFilter(r, f)
 	if err != nil {
 		return err
@@ -31,34 +30,71 @@ func (s *Server) listImages(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	used := map[moss.ImageID]int64{}
-	if !r.version.before(v1(51)) {
-		all, err := s.o.Views.List(moss.ContainerFilter{All: true})
-		if err != nil {
-			return err
-		}
-		for i := range all {
-			used[all[i].Image]++
-		}
+	users, err := s.imageUsers(r)
+	if err != nil {
+		return err
+	}
+	shared, err := s.sharedSizes(r)
+	if err != nil {
+		return err
 	}
 	out := []map[string]any{}
 	list = slices.Clone(list) // it is the service's
 	slices.SortStableFunc(list, func(a, b moss.Image) int { return b.Created.Compare(a.Created) })
 	for i := range list {
-		if !keep(&list[i]) {
+		img := &list[i]
+		if !keep(img) {
 			continue
 		}
-		sum := encodeImageSummary(&list[i], used[list[i].ID], r.version)
-		out = append(out, imageMembers(sum, &list[i], r.version))
+		sum := encodeImageSummary(img, int64(len(users[img.ID])), r.version)
+		if size, ok := shared[img.ID]; ok {
+			sum.SharedSize = size
+		}
+		if r.flag("manifests") || r.flag("identity") {
+			sum.Manifests = encodeManifests(img, users[img.ID], r.flag("identity"))
+		}
+		out = append(out, imageMembers(sum, img.Size, r.version))
 	}
 	return writeJSON(w, http.StatusOK, out)
 }
 
+// imageUsers are the containers of each image, where the answer tells of them.
+func (s *Server) imageUsers(r *request) (map[moss.ImageID][]string, error) {
+	if r.version.before(v1(51)) && !r.flag("manifests") {
+		return nil, nil //nolint:nilnil // nobody asks
+	}
+	all, err := s.o.Views.List(moss.ContainerFilter{All: true})
+	if err != nil {
+		return nil, err
+	}
+	out := map[moss.ImageID][]string{}
+	for i := range all {
+		out[all[i].Image] = append(out[all[i].Image], string(all[i].ID))
+	}
+	return out, nil
+}
+
+// sharedSizes is how much of each image others have too, where that is asked for.
+func (s *Server) sharedSizes(r *request) (map[moss.ImageID]int64, error) {
+	if !r.flag("shared-size") {
+		return nil, nil //nolint:nilnil // nobody asks
+	}
+	u, err := s.o.Usage.Usage(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	out := map[moss.ImageID]int64{}
+	for i := range u.Images {
+		out[u.Images[i].Image.ID] = u.Images[i].SharedSize
+	}
+	return out, nil
+}
+
 // imageMembers adds the members that only old versions have.
-func imageMembers(v any, img *moss.Image, ver version) map[string]any {
+func imageMembers(v any, size int64, ver version) map[string]any {
 	m := members(v)
 	if ver.before(v1(44)) {
-		m["VirtualSize"] = img.Size
+		m["VirtualSize"] = size
 	}
 	return m
 }
@@ -78,115 +114,24 @@ func members(v any) map[string]any {
 	return out
 }
 
-// imageFilter makes one test of the filters. It takes the names away from an
-// image that a reference filter does not fit.
-func (s *Server) imageFilter(r *request, f filters) (func(*moss.Image) bool, error) {
-	dangling, asked, err := f.boolean("dangling")
+// imageOf finds the image of a request and sees to its platform.
+func (s *Server) imageOf(ctx context.Context, ref, platform string) (moss.Image, error) {
+	img, err := s.o.Images.Get(ctx, ref)
 	if err != nil {
-		return nil, err
+		return img, err
 	}
-	var before, since time.Time
-	for key, to := range map[string]*time.Time{"before": &before, "since": &since} {
-		ref, err := f.one(key)
-		if err != nil {
-			return nil, err
-		}
-		if ref == "" {
-			continue
-		}
-		img, err := s.o.Images.Get(r.Context(), ref)
-		if err != nil {
-			return nil, err
-		}
-		*to = img.Created
-	}
-	until, err := f.one("until")
-	if err != nil {
-		return nil, err
-	}
-	end, err := untilTime(until, s.now())
-	if err != nil {
-		return nil, err
-	}
-	for _, pattern := range f["reference"] {
-		if _, err := reference.FamiliarMatch(pattern, reference.TrimNamed(anyName)); err != nil {
-			return nil, badFilter("reference", pattern)
-		}
-	}
-	return func(img *moss.Image) bool {
-		switch {
-		case asked && dangling != (len(img.Names) == 0),
-			!before.IsZero() && !img.Created.Before(before),
-			!since.IsZero() && !img.Created.After(since),
-			!end.IsZero() && img.Created.After(end),
-			!f.pairs("label", img.Config.Labels):
-			return false
-		}
-		if !f.has("reference") {
-			return true
-		}
-		// As docker has it, only the names that fit are shown.
-		img.Names, img.Digests = f.matching(img.Names), f.matching(img.Digests)
-		return len(img.Names)+len(img.Digests) > 0
-	}, nil
-}
-
-// anyName is for trying a pattern out.
-var anyName = func() reference.Named {
-	n, err := reference.WithName("a")
-	if err != nil {
-		panic(err)
-	}
-	return n
-}()
-
-// untilTime reads a time in seconds since 1970, RFC 3339, or a duration back from now.
-func untilTime(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t, nil
-		}
-	}
-	t, err := parseMoment("until", s)
-	if err != nil {
-		return t, badFilter("until", s)
-	}
-	return t, nil
-}
-
-// matching are the names that fit the reference filter; all without one.
-func (f filters) matching(names []string) []string {
-	if !f.has("reference") {
-		return names
-	}
-	var out []string
-	for _, name := range names {
-		ref, err := reference.ParseNormalizedNamed(name)
-		if err != nil {
-			continue
-		}
-		if slices.ContainsFunc(f["reference"], func(pattern string) bool {
-			whole, err1 := reference.FamiliarMatch(pattern, ref)
-			bare, err2 := reference.FamiliarMatch(pattern, reference.TrimNamed(ref))
-			return err1 == nil && whole || err2 == nil && bare
-		}) {
-			out = append(out, name)
-		}
-	}
-	return out
+	return img, hasPlatform(&img, ref, platform)
 }
 
 func (s *Server) inspectImage(w *response, r *request) error {
-	if r.str("platform") != "" {
-		return notYet("images of several platforms (platform)", "leave it out; each image has one platform")
+	platform, err := ociPlatform(r.str("platform"))
+	if err != nil {
+		return err
 	}
-	img, err := s.o.Images.Get(r.Context(), r.name)
+	if r.flag("manifests") && platform != "" {
+		return invalid("conflicting options: manifests and platform options cannot both be set")
+	}
+	img, err := s.imageOf(r.Context(), r.name, platform)
 	if err != nil {
 		return err
 	}
@@ -194,14 +139,23 @@ func (s *Server) inspectImage(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, encodeImage(&img, driver, r.version))
+	m := encodeImage(&img, driver, r.version)
+	if r.flag("manifests") {
+		users, err := s.imageUsers(r)
+		if err != nil {
+			return err
+		}
+		m["Manifests"] = encodeManifests(&img, users[img.ID], !r.version.before(v1(53)))
+	}
+	return writeJSON(w, http.StatusOK, m)
 }
 
 func (s *Server) imageHistory(w *response, r *request) error {
-	if r.str("platform") != "" {
-		return notYet("images of several platforms (platform)", "leave it out; each image has one platform")
+	platform, err := ociPlatform(r.str("platform"))
+	if err != nil {
+		return err
 	}
-	img, err := s.o.Images.Get(r.Context(), r.name)
+	img, err := s.imageOf(r.Context(), r.name, platform)
 	if err != nil {
 		return err
 	}
@@ -236,6 +190,9 @@ func tagName(repo, tag string) (string, error) {
 	if _, ok := ref.(reference.Digested); ok {
 		return "", moss.Errorf(moss.Invalid, "refusing to create a tag with a digest reference")
 	}
+	if reference.FamiliarName(ref) == string(digest.Canonical) {
+		return "", moss.Errorf(moss.Invalid, "refusing to create an ambiguous tag using digest algorithm as name")
+	}
 	if tag != "" {
 		if ref, err = reference.WithTag(reference.TrimNamed(ref), tag); err != nil {
 			return "", moss.Errorf(moss.Invalid, "%w", err)
@@ -245,14 +202,40 @@ func tagName(repo, tag string) (string, error) {
 }
 
 func (s *Server) removeImage(w *response, r *request) error {
-	if len(r.strs("platforms")) > 0 {
-		return notYet("images of several platforms (platforms)", "leave it out; each image has one platform")
+	if strings.TrimSpace(r.name) == "" {
+		return invalid("image name cannot be blank")
+	}
+	platform, err := onePlatform(r.strs("platforms"))
+	if err != nil {
+		return err
+	}
+	if platform != "" {
+		if _, err := s.imageOf(r.Context(), r.name, platform); err != nil {
+			return err
+		}
 	}
 	done, err := s.o.Images.Remove(r.Context(), r.name, r.flag("force"), !r.flag("noprune"))
 	if err != nil {
 		return err
 	}
-	out := []image.DeleteResponse{}
+	return writeJSON(w, http.StatusOK, append([]image.DeleteResponse{}, encodeRemovals(done)...))
+}
+
+func (s *Server) pruneImages(w *response, r *request) error {
+	f, err := pruneFilter(r, s.now())
+	if err != nil {
+		return err
+	}
+	done, err := s.o.Images.Prune(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, image.PruneReport{ImagesDeleted: encodeRemovals(done.Removed), SpaceReclaimed: uint64(max(done.Reclaimed, 0))})
+}
+
+// encodeRemovals is nil for none, as docker's prune has it.
+func encodeRemovals(done []moss.ImageRemoval) []image.DeleteResponse {
+	var out []image.DeleteResponse
 	for _, d := range done {
 		if d.Untagged != "" {
 			out = append(out, image.DeleteResponse{Untagged: familiar(d.Untagged)})
@@ -261,7 +244,7 @@ func (s *Server) removeImage(w *response, r *request) error {
 			out = append(out, image.DeleteResponse{Deleted: string(d.Deleted)})
 		}
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return out
 }
 
 // familiar is a reference as users write it: busybox:latest.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 
@@ -77,8 +76,8 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		LoggingDriver: "json-file", CgroupDriver: "systemd", CgroupVersion: "2",
 		KernelVersion: in.Host.KernelVersion, OperatingSystem: in.Host.OperatingSystem, OSVersion: in.Host.OSVersion,
 		OSType: "linux", Architecture: in.Host.Architecture, NCPU: in.Host.CPUs, MemTotal: in.Host.Memory,
-		RegistryConfig: &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
-		DockerRootDir:  in.DataRoot, Name: in.Host.Hostname, Labels: nonNilList(in.Labels), ServerVersion: o.Version,
+		IndexServerAddress: indexServer, RegistryConfig: encodeRegistries(in.Registry),
+		DockerRootDir: in.DataRoot, Name: in.Host.Hostname, Labels: nonNilList(in.Labels), ServerVersion: o.Version,
 		Runtimes: map[string]system.RuntimeWithStatus{}, DefaultRuntime: in.Runtime,
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		Isolation:       container.IsolationEmpty,

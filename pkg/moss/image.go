@@ -8,6 +8,8 @@ type Image struct {
 	Names        []string // normalised references with a tag: docker.io/library/busybox:latest
 	Digests      []string // normalised references with a digest
 	Digest       string   // of the manifest
+	MediaType    string   // of the manifest; "" when not known
+	ManifestSize int64    // bytes; 0 when not known
 	Created      time.Time
 	Size         int64 // bytes of all layers, unpacked
 	Author       string
