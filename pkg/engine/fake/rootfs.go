@@ -23,12 +23,13 @@ type Rootfs struct {
 	layers  map[moss.ContainerID]string // the directory while it is not mounted
 	mounted map[moss.ContainerID]bool
 	bases   map[moss.ContainerID]map[string]string // the images' files, by container
+	of      map[moss.ContainerID]moss.ImageID
 	fail    map[string]error
 }
 
 // NewRootfs keeps its directories in dir, which is the caller's to remove.
 func NewRootfs(dir string) *Rootfs {
-	return &Rootfs{dir: dir, images: map[moss.ImageID]map[string]string{}, layers: map[moss.ContainerID]string{}, mounted: map[moss.ContainerID]bool{}, bases: map[moss.ContainerID]map[string]string{}, fail: map[string]error{}}
+	return &Rootfs{dir: dir, images: map[moss.ImageID]map[string]string{}, layers: map[moss.ContainerID]string{}, mounted: map[moss.ContainerID]bool{}, bases: map[moss.ContainerID]map[string]string{}, of: map[moss.ContainerID]moss.ImageID{}, fail: map[string]error{}}
 }
 
 // AddImage makes an image known, with the text of its files by name.
@@ -36,6 +37,19 @@ func (r *Rootfs) AddImage(id moss.ImageID, files map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.images[id] = maps.Clone(files)
+}
+
+// DropImage makes an image unknown. Errors: Conflict while a container stands on it.
+func (r *Rootfs) DropImage(id moss.ImageID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c, image := range r.of {
+		if image == id {
+			return moss.Errorf(moss.Conflict, "image %s is in use by container %s", id.Short(), c.Short())
+		}
+	}
+	delete(r.images, id)
+	return nil
 }
 
 // Fail makes a method ("Create", "Mount", "Unmount", "Remove", "Diff", "Export", "Written") return err until
@@ -76,7 +90,7 @@ func (r *Rootfs) Create(ctx context.Context, id moss.ContainerID, image moss.Ima
 			return err
 		}
 	}
-	r.layers[id], r.bases[id] = layer, files
+	r.layers[id], r.bases[id], r.of[id] = layer, files, image
 	return nil
 }
 
@@ -139,6 +153,7 @@ func (r *Rootfs) Remove(_ context.Context, id moss.ContainerID) error {
 	}
 	delete(r.layers, id)
 	delete(r.bases, id)
+	delete(r.of, id)
 	return os.RemoveAll(layer)
 }
 

@@ -28,6 +28,7 @@ type Units struct {
 	mu       sync.Mutex
 	units    map[string]*moss.UnitStatus
 	specs    map[string]moss.UnitSpec
+	pending  map[string]syscall.Signal // the first deadly one that came while it was frozen
 	watchers map[*unitsWatcher]struct{}
 	pid      int
 }
@@ -40,7 +41,7 @@ type unitsWatcher struct {
 // NewUnits returns a manager without units.
 func NewUnits() *Units {
 	return &Units{
-		units: map[string]*moss.UnitStatus{}, specs: map[string]moss.UnitSpec{},
+		units: map[string]*moss.UnitStatus{}, specs: map[string]moss.UnitSpec{}, pending: map[string]syscall.Signal{},
 		watchers: map[*unitsWatcher]struct{}{}, pid: 1000,
 	}
 }
@@ -86,7 +87,13 @@ func (u *Units) Kill(_ context.Context, id moss.ContainerID, sig syscall.Signal)
 	if st == nil || (st.PID == 0 || st.Exited) {
 		return moss.Wrap(moss.Errorf(moss.Conflict, "it has no main process"), "signal unit", id.Short())
 	}
-	if u.dies(id, sig) && (!st.Frozen || sig == syscall.SIGKILL) {
+	switch {
+	case !u.dies(id, sig):
+	case st.Frozen && sig != syscall.SIGKILL:
+		if u.pending[id.Short()] == 0 {
+			u.pending[id.Short()] = sig
+		}
+	default:
 		u.exitLocked(id.Short(), 128+int(sig), "signal")
 	}
 	return nil
@@ -131,6 +138,9 @@ func (u *Units) freeze(ctx context.Context, id moss.ContainerID, op string, froz
 	if st.Frozen != frozen {
 		st.Frozen = frozen
 		u.tellLocked(*st)
+	}
+	if sig := u.pending[id.Short()]; sig != 0 && !frozen {
+		u.exitLocked(id.Short(), 128+int(sig), "signal")
 	}
 	return nil
 }
@@ -270,6 +280,7 @@ func (u *Units) exitLocked(short string, code int, result string) {
 }
 
 func (u *Units) endLocked(st *moss.UnitStatus, code int, result string) {
+	delete(u.pending, st.Short)
 	st.Exited, st.ExitCode, st.ExitedAt, st.Result = true, code, time.Now(), result
 	st.Frozen = false
 }

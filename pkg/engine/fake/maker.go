@@ -1,0 +1,93 @@
+package fake
+
+import (
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// Make implements engine.ImageMaker. Errors: Invalid for any Changes, which only
+// the real adapter reads.
+func (s *Images) Make(ctx context.Context, n moss.NewImage, diff io.Reader) (moss.ImageID, error) {
+	if err := s.failure(ctx, "Make"); err != nil {
+		return "", err
+	}
+	if len(n.Changes) > 0 {
+		return "", moss.Errorf(moss.Invalid, "the fake does not read changes")
+	}
+	layer, err := readLayer(diff)
+	if err != nil {
+		return "", err
+	}
+	if err := s.failure(ctx, "Make"); err != nil {
+		return "", err
+	}
+	im := moss.Image{OS: "linux", Architecture: "amd64"}
+	var layers [][]byte
+	if n.Base != "" {
+		s.mu.Lock()
+		base, ok := s.images[n.Base]
+		for _, d := range base.DiffIDs {
+			layers = append(layers, s.blobs[d])
+		}
+		s.mu.Unlock()
+		if !ok {
+			return "", moss.Errorf(moss.NotFound, "No such image: %s", n.Base)
+		}
+		im = base
+	}
+	im.Created, im.Author, im.Config = time.Now(), n.Author, n.Config
+	im.DiffIDs = append(slices.Clip(im.DiffIDs), "sha256:"+sum(layer))
+	im.History = append(slices.Clip(im.History), moss.HistoryEntry{Created: im.Created, CreatedBy: n.CreatedBy, Author: n.Author, Comment: n.Message})
+	made, err := s.keep(im, append(layers, layer), n.Reference)
+	return made.ID, err
+}
+
+// Attestations implements engine.ImageMaker: there are none.
+func (s *Images) Attestations(ctx context.Context, id moss.ImageID, _ []string) ([]moss.Attestation, error) {
+	if err := s.failure(ctx, "Attestations"); err != nil {
+		return nil, err
+	}
+	_, err := s.Resolve(ctx, string(id))
+	return nil, err
+}
+
+// Strand leaves a layer as a pull does that was cut short.
+func (s *Images) Strand(chain string, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stranded[chain] = size
+}
+
+// Unused implements engine.ImageSpace.
+func (s *Images) Unused(ctx context.Context) (int64, error) {
+	if err := s.failure(ctx, "Unused"); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var bytes int64
+	for size := range maps.Values(s.stranded) {
+		bytes += size
+	}
+	return bytes, nil
+}
+
+// Collect implements engine.ImageSpace.
+func (s *Images) Collect(ctx context.Context) (int64, error) {
+	bytes, err := s.Unused(ctx)
+	if err == nil {
+		err = s.failure(ctx, "Collect")
+	}
+	if err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.stranded)
+	return bytes, nil
+}
