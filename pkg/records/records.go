@@ -21,9 +21,6 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// schema is the number of the records' layout.
-const schema = 1
-
 var (
 	bucketContainers = []byte("containers")
 	bucketMeta       = []byte("meta")
@@ -36,19 +33,22 @@ type Store struct {
 	durable, volatile *bbolt.DB
 }
 
-// Open opens, or makes, the databases at the two paths. A volatile one that
+// Open opens, or makes, the databases at the two paths, and brings them to this
+// moss's layout; see layout. A volatile one that
 // cannot be read is begun anew: it says nothing that the units do not.
 // Errors: Unavailable when another daemon has them open, or when the durable
 // one is damaged or from a newer moss.
-func Open(durable, volatile string) (*Store, error) {
-	d, err := open(durable, false)
+func Open(durable, volatile string) (*Store, error) { return openLayout(durable, volatile, current) }
+
+func openLayout(durable, volatile string, l layout) (*Store, error) {
+	d, err := open(durable, false, l)
 	if err != nil {
 		return nil, err
 	}
-	v, err := open(volatile, true)
+	v, err := open(volatile, true, l)
 	if err != nil && !errors.Is(err, bbolterrors.ErrTimeout) {
 		if rmErr := os.Remove(volatile); rmErr == nil {
-			v, err = open(volatile, true)
+			v, err = open(volatile, true, l)
 		}
 	}
 	if err != nil {
@@ -57,7 +57,7 @@ func Open(durable, volatile string) (*Store, error) {
 	return &Store{durable: d, volatile: v}, nil
 }
 
-func open(path string, noSync bool) (_ *bbolt.DB, err error) {
+func open(path string, noSync bool, l layout) (_ *bbolt.DB, err error) {
 	fail := func(err error) (*bbolt.DB, error) {
 		if errors.Is(err, bbolterrors.ErrTimeout) {
 			err = fmt.Errorf("another mossd has it open: %w", err)
@@ -81,23 +81,7 @@ func open(path string, noSync bool) (_ *bbolt.DB, err error) {
 		return fail(err)
 	}
 	db.MaxBatchDelay = 100 * time.Microsecond // long enough to share a sync, too short to be felt
-	err = db.Update(func(tx *bbolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(bucketContainers); err != nil {
-			return err
-		}
-		meta, err := tx.CreateBucketIfNotExists(bucketMeta)
-		if err != nil {
-			return err
-		}
-		have := meta.Get(keySchema)
-		if have == nil {
-			return meta.Put(keySchema, fmt.Append(nil, schema))
-		}
-		if string(have) != fmt.Sprint(schema) {
-			return fmt.Errorf("it has schema %s and this moss knows %d: install the moss that wrote it", have, schema)
-		}
-		return nil
-	})
+	err = settle(db, l, !noSync)
 	if err != nil {
 		return fail(errors.Join(err, db.Close()))
 	}
