@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/containers/image/v5/pkg/compression"
 	"github.com/containers/storage"
+	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/moss-containers/moss/pkg/engine/porttest"
 	"github.com/moss-containers/moss/pkg/moss"
@@ -205,13 +207,16 @@ func TestNewAfterCrash(t *testing.T) {
 	if !bytes.Equal(a, b) {
 		t.Errorf("image is\n%s\nwas\n%s", a, b)
 	}
+	must(t, s.reaper.wait(t.Context()))
 	all, err := s.store.MultiList(storage.MultiListOptions{Layers: true})
 	must(t, err)
 	if len(all.Layers) != 3 { // two of the image and the container's
 		t.Errorf("there are %d layers", len(all.Layers))
 	}
-	if files, err := os.ReadDir(s.tmp); err != nil || len(files) > 0 {
-		t.Errorf("temporary files: %v, %v", files, err)
+	for dir, want := range map[string]int{s.tmp: 1, s.reaper.dir: 0} {
+		if files, err := os.ReadDir(dir); err != nil || len(files) != want {
+			t.Errorf("files in %s: %v, %v", dir, files, err)
+		}
 	}
 	// An image that a container stands on cannot go.
 	must(t, s.Untag(t.Context(), "busybox"))
@@ -288,16 +293,21 @@ func FuzzArchive(f *testing.F) {
 	f.Add(porttest.DockerArchive(f, porttest.Busybox()))
 	f.Add(porttest.OCIArchive(f, porttest.Busybox()))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		x, err := scan(bytes.NewReader(b))
+		a, err := scan(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
-		if x.docker != nil {
-			_, _ = dockerImages(x.docker)
-			return
-		}
-		if images, err := ociImages(x.oci); err == nil && len(images) == 0 {
+		images, err := a.images(imgspec.Platform{})
+		if err == nil && len(images) == 0 {
 			t.Error("neither images nor an error")
+		}
+		for _, im := range images {
+			if len(im.layers) != len(im.diffIDs) || len(im.config) == 0 {
+				t.Errorf("image %+v", im)
+			}
+			for _, l := range im.layers {
+				_, _ = io.Copy(io.Discard, l.at)
+			}
 		}
 	})
 }

@@ -31,7 +31,7 @@ func (s *Store) EnsureBuiltin(ctx context.Context, ref string) (bool, error) {
 	}
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(hello.WriteLayer(pw)) }()
-	_, err = s.build(ctx, pr, im, name)
+	_, err = s.build(ctx, pr, building{image: im}, name)
 	_ = pr.Close() // ends the writer
 	return true, moss.Wrap(err, "make the image", hello.Name)
 }

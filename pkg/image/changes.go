@@ -15,8 +15,14 @@ import (
 // applyChanges makes a configuration of Dockerfile instructions, as
 // docker import --change has them. Each string may hold several lines.
 // Errors: Invalid, naming the line.
-func applyChanges(changes []string) (moss.ContainerConfig, error) {
-	var c moss.ContainerConfig
+func applyChanges(changes []string) (c moss.ContainerConfig, err error) {
+	err = change(&c, changes)
+	return c, err
+}
+
+// change does the same to a configuration that there is.
+func change(c *moss.ContainerConfig, changes []string) error {
+	command := false // one was given
 	for _, line := range logicalLines(changes) {
 		word, rest, _ := strings.Cut(line, " ")
 		if i := strings.IndexByte(line, '\t'); i >= 0 && i < len(word) {
@@ -25,21 +31,29 @@ func applyChanges(changes []string) (moss.ContainerConfig, error) {
 		rest = strings.TrimSpace(rest)
 		apply, ok := instructions[strings.ToUpper(word)]
 		if !ok {
-			return c, moss.Errorf(moss.Invalid, "change %q: %s is not a valid change command; there are %s", line, strings.ToUpper(word), strings.Join(slices.Sorted(maps.Keys(instructions)), ", "))
+			return moss.Errorf(moss.Invalid, "change %q: %s is not a valid change command; there are %s", line, strings.ToUpper(word), strings.Join(slices.Sorted(maps.Keys(instructions)), ", "))
 		}
 		err := errors.New("it has no arguments")
 		if rest != "" {
-			err = apply(&c, rest)
+			err = apply(c, rest)
 		}
 		if err != nil {
-			return c, moss.Errorf(moss.Invalid, "change %q: %w", line, err)
+			return moss.Errorf(moss.Invalid, "change %q: %w", line, err)
+		}
+		switch strings.ToUpper(word) {
+		case "CMD":
+			command = true
+		case "ENTRYPOINT":
+			if !command { // the old one's arguments make no sense with it
+				c.Cmd = nil
+			}
 		}
 	}
 	sortPorts(c.ExposedPorts)
 	c.ExposedPorts = slices.Compact(c.ExposedPorts)
 	slices.Sort(c.Volumes)
 	c.Volumes = slices.Compact(c.Volumes)
-	return c, nil
+	return nil
 }
 
 // logicalLines joins lines that a backslash continues, and leaves out comments.

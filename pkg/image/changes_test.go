@@ -108,7 +108,7 @@ func FuzzChanges(f *testing.F) {
 		}
 		// What can be imported can be written and read.
 		im := moss.Image{Config: c}
-		b, err := encodeConfig(im)
+		b, err := encodeBuilt(building{image: im})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ type document struct {
 	Config       *runConfig  `json:"config,omitempty"`
 	RootFS       rootFS      `json:"rootfs"`
 	History      []histEntry `json:"history,omitempty"`
+	Container    string      `json:"container,omitempty"` // that it was made of
 }
 
 type rootFS struct {
@@ -108,16 +109,21 @@ func decodeConfig(b []byte) (moss.Image, error) {
 	return im, nil
 }
 
-// encodeConfig is the inverse for an image of ours.
-func encodeConfig(im moss.Image) ([]byte, error) {
-	c := im.Config
+// encodeBuilt is the inverse for an image of ours.
+func encodeBuilt(b building) ([]byte, error) {
+	im, c := b.image, b.image.Config
 	d := document{
 		Created: &im.Created, Author: im.Author, Comment: im.Comment, Architecture: im.Architecture, Variant: im.Variant, OS: im.OS,
 		Config: &runConfig{
+			Hostname: c.Hostname, Domainname: c.Domainname,
 			User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, WorkingDir: c.WorkingDir, Labels: c.Labels,
-			StopSignal: c.StopSignal, OnBuild: c.OnBuild,
+			StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, OnBuild: c.OnBuild, Shell: c.Shell,
 		},
-		RootFS: rootFS{Type: "layers"},
+		RootFS:    rootFS{Type: "layers"},
+		Container: string(b.container),
+	}
+	if h := c.Healthcheck; h != nil {
+		d.Config.Healthcheck = &healthcheck{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries}
 	}
 	for _, id := range im.DiffIDs {
 		d.RootFS.DiffIDs = append(d.RootFS.DiffIDs, digest.Digest(id))

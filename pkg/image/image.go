@@ -9,7 +9,6 @@ package image
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,6 +20,9 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/containers/storage"
 
+	"github.com/moss-containers/moss/pkg/image/layer"
+	"github.com/moss-containers/moss/pkg/image/registry"
+	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -28,6 +30,9 @@ import (
 type Options struct {
 	TempDir string // for what is being unpacked; emptied at the start; on a disk
 	Log     *slog.Logger
+
+	Registry *registry.Client // nil: nothing can be pulled or pushed
+	Limits   transfer.Limits  // of pulls and pushes
 }
 
 // Store keeps images. It is safe for concurrent use; the values it returns
@@ -38,17 +43,23 @@ type Store struct {
 	log   *slog.Logger
 	sys   *types.SystemContext
 
+	unpacker *layer.Store
+	holds    *holds
+	reaper   *reaper
+
+	registries puller // nil without a registry
+	stager     stager
+	transfers  *transfer.Manager
+
 	naming sync.Mutex // one change of names at a time, in the store and in the index
 
-	mu       sync.RWMutex
-	images   map[moss.ImageID]moss.Image
-	names    map[string]moss.ImageID // with tag or with digest
-	arriving int                     // images being made: their layers have no image yet
-	dirty    bool                    // one of them failed and may have left layers
+	mu     sync.RWMutex
+	images map[moss.ImageID]moss.Image
+	names  map[string]moss.ImageID // with tag or with digest
 }
 
-// New reads what images there are, and removes what a load that was killed
-// left behind.
+// New reads what images there are, and removes what a process that was killed
+// left behind, but for layers that the next pull will ask for again.
 func New(store storage.Store, o Options) (*Store, error) {
 	s := &Store{store: store, tmp: o.TempDir, log: o.Log, images: map[moss.ImageID]moss.Image{}, names: map[string]moss.ImageID{}}
 	if s.log == nil {
@@ -59,15 +70,19 @@ func New(store storage.Store, o Options) (*Store, error) {
 		// A cache of blobs serves registries only. Where its directory cannot be made it is kept in memory.
 		BlobInfoCacheDir: filepath.Join(os.DevNull, "none"),
 	}
-	// Loads of an earlier process ended with it.
-	if err := os.RemoveAll(s.tmp); err != nil {
+	s.unpacker = layer.New(store, layer.Options{TempDir: s.tmp, Log: s.log})
+	s.stager = realStager{s.unpacker}
+	s.transfers = transfer.New(o.Limits, s.log)
+	if o.Registry != nil {
+		s.registries = realPuller{o.Registry}
+	}
+	s.holds = newHolds()
+	s.reaper = newReaper(store, s.holds, filepath.Join(s.tmp, doomedDir), s.log)
+	if err := s.recover(); err != nil {
 		return nil, moss.Wrap(err, "open images", "")
 	}
-	if err := os.MkdirAll(s.tmp, 0o700); err != nil {
-		return nil, moss.Wrap(err, "open images", "")
-	}
-	if err := s.sweep(); err != nil {
-		s.log.Warn("layers of an unfinished image stay", "error", err)
+	if err := s.dropUnfinished(); err != nil {
+		s.log.Warn("an unfinished image stays", "error", err)
 	}
 	all, err := store.MultiList(storage.MultiListOptions{Images: true, Layers: true})
 	if err != nil {
@@ -157,19 +172,24 @@ func (s *Store) read(raw *storage.Image, layer func(string) (storage.Layer, erro
 	return im, err
 }
 
-// fetch reads one image from the store into the index.
-func (s *Store) fetch(id moss.ImageID) (moss.Image, error) {
+// look reads one image from the store.
+func (s *Store) look(id moss.ImageID) (moss.Image, error) {
 	raw, err := s.store.Image(hexOf(id))
 	if err != nil {
 		return moss.Image{}, err
 	}
-	im, err := s.read(raw, func(id string) (storage.Layer, error) {
+	return s.read(raw, func(id string) (storage.Layer, error) {
 		l, err := s.store.Layer(id)
 		if err != nil {
 			return storage.Layer{}, err
 		}
 		return *l, nil
 	})
+}
+
+// fetch reads one image from the store into the index.
+func (s *Store) fetch(id moss.ImageID) (moss.Image, error) {
+	im, err := s.look(id)
 	if err != nil {
 		return im, err
 	}
@@ -192,67 +212,6 @@ func (s *Store) get(id moss.ImageID) (moss.Image, bool) {
 	defer s.mu.RUnlock()
 	im, ok := s.images[id]
 	return im, ok
-}
-
-// arrive is called before layers come in, depart after their image is there or
-// will not be: layers without an image are removed when nobody is about to use them.
-func (s *Store) arrive() {
-	s.mu.Lock()
-	s.arriving++
-	s.mu.Unlock()
-}
-
-func (s *Store) depart(failed bool) error {
-	s.mu.Lock()
-	s.arriving--
-	s.dirty = s.dirty || failed
-	now := s.dirty && s.arriving == 0
-	if now {
-		s.dirty = false
-	}
-	s.mu.Unlock()
-	if !now {
-		return nil
-	}
-	return s.sweep()
-}
-
-// sweep deletes the layers that neither an image nor a container stands on.
-// One that comes into use meanwhile is refused by the store.
-func (s *Store) sweep() error {
-	all, err := s.store.MultiList(storage.MultiListOptions{Images: true, Layers: true, Containers: true})
-	if err != nil {
-		return err
-	}
-	parent := make(map[string]string, len(all.Layers))
-	for _, l := range all.Layers {
-		parent[l.ID] = l.Parent
-	}
-	used := map[string]bool{"": true}
-	mark := func(id string) {
-		for ; !used[id]; id = parent[id] {
-			used[id] = true
-		}
-	}
-	for _, im := range all.Images {
-		mark(im.TopLayer)
-		for _, l := range im.MappedTopLayers {
-			mark(l)
-		}
-	}
-	for _, c := range all.Containers {
-		mark(c.LayerID)
-	}
-	// Children come after their parents.
-	for _, l := range slices.Backward(all.Layers) {
-		if used[l.ID] {
-			continue
-		}
-		if err := s.store.DeleteLayer(l.ID); err != nil {
-			return fmt.Errorf("layer %.12s: %w", l.ID, err)
-		}
-	}
-	return nil
 }
 
 func hexOf(id moss.ImageID) string { return strings.TrimPrefix(string(id), "sha256:") }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,6 +41,7 @@ func open(t testing.TB, dir string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = s.reaper.wait(context.Background()) })
 	return s
 }
 
@@ -52,8 +54,9 @@ func fixture(t *testing.T) porttest.ImagesFixture {
 // layers without record, and images that List does not have.
 func leftovers(t *testing.T, s *Store) (left []string) {
 	t.Helper()
+	must(t, s.reaper.wait(t.Context()))
 	err := filepath.WalkDir(s.tmp, func(path string, _ fs.DirEntry, err error) error {
-		if path != s.tmp {
+		if path != s.tmp && path != s.reaper.dir {
 			left = append(left, path)
 		}
 		return err

@@ -4,42 +4,85 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
+	"sync"
 
-	"github.com/containers/image/v5/copy"
-	"github.com/containers/image/v5/signature"
-	is "github.com/containers/image/v5/storage"
-	"github.com/containers/image/v5/types"
+	digest "github.com/opencontainers/go-digest"
+	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/moss-containers/moss/pkg/image/layer"
 	"github.com/moss-containers/moss/pkg/moss"
 )
+
+// archived is one image of an archive: everything but the contents of its layers.
+type archived struct {
+	names        []string // normalised
+	config       []byte
+	manifest     []byte // nil where the archive has none
+	diffIDs      []digest.Digest
+	platform     imgspec.Platform
+	layers       []archivedLayer
+	attestations []moss.Attestation
+}
+
+// archivedLayer is where a layer is, and what it must be.
+type archivedLayer struct {
+	at   *io.SectionReader
+	want layer.Expect
+}
+
+// complete fills in what the configuration says and checks that it suits the layers.
+func (a *archived) complete() error {
+	im, diffs, err := decodePulled(a.config, make([]imgspec.Descriptor, len(a.layers)))
+	if err != nil {
+		return err
+	}
+	a.platform, a.diffIDs = platformOf(im), diffs
+	for i, d := range diffs {
+		a.layers[i].want.DiffID = d
+	}
+	return nil
+}
 
 // Load reads a docker- or OCI-archive of one or more images, compressed or
 // not. It brings in all of them or none: they get their names when every one is
 // there. The lines for progress have no newline.
-func (s *Store) Load(ctx context.Context, r io.Reader, _ moss.LoadOptions, progress func(moss.Progress)) (_ []moss.LoadedImage, err error) {
+func (s *Store) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) (_ []moss.LoadedImage, err error) {
 	defer func() { err = moss.Wrap(err, "load the archive", "") }()
+	want, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
 	f, err := s.spool(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, discard(f)) }()
-	list, cleanup, err := s.items(f)
-	defer func() { err = errors.Join(err, cleanup()) }()
+	a, err := scan(f)
 	if err != nil {
 		return nil, broken(err)
 	}
-	ids, err := s.copyAll(ctx, list)
+	images, err := a.images(want)
+	if err != nil {
+		return nil, broken(err)
+	}
+	ids, err := s.bring(ctx, images, progress)
 	if err != nil {
 		return nil, err
 	}
-	var loaded []moss.LoadedImage
-	for i, it := range list {
-		if len(it.names) == 0 {
+	return s.nameLoaded(images, ids, progress)
+}
+
+func (s *Store) nameLoaded(images []archived, ids []moss.ImageID, progress func(moss.Progress)) (loaded []moss.LoadedImage, err error) {
+	for i, im := range images {
+		if len(im.names) == 0 {
+			if err := s.confirm(ids[i]); err != nil {
+				return loaded, err
+			}
 			loaded = append(loaded, moss.LoadedImage{ID: ids[i]})
 			progress(moss.Progress{Status: "Loaded image ID: " + string(ids[i])})
 		}
-		for _, name := range it.names {
+		for _, name := range im.names {
 			had, err := s.name(ids[i], name)
 			if err != nil {
 				return loaded, err
@@ -54,79 +97,146 @@ func (s *Store) Load(ctx context.Context, r io.Reader, _ moss.LoadOptions, progr
 	return loaded, nil
 }
 
-// copyAll brings the images in without names. On an error those that are new
-// are deleted again.
-func (s *Store) copyAll(ctx context.Context, list []item) (ids []moss.ImageID, err error) {
-	s.arrive()
+// bring puts images in without names. On an error none of those that are new stays.
+func (s *Store) bring(ctx context.Context, images []archived, progress func(moss.Progress)) (ids []moss.ImageID, err error) {
+	steps, chains := s.steps(images)
+	release, err := s.hold(ctx, chains...)
+	if err != nil {
+		return nil, err
+	}
+	var made []string // layers
 	var fresh []moss.ImageID
 	defer func() {
+		release() // before layers can go
 		if err != nil {
-			ids = nil
-			for _, id := range slices.Backward(fresh) {
-				_, rm := s.Delete(context.WithoutCancel(ctx), id)
-				err = errors.Join(err, rm)
-			}
+			err = errors.Join(err, s.undoLoad(ctx, fresh, made))
 		}
-		err = errors.Join(err, s.depart(err != nil))
 	}()
-	for _, it := range list {
-		id, isNew, err := s.copyIn(ctx, it.ref)
+	steps = s.missing(steps)
+	defer func() { err = errors.Join(err, discardSteps(steps)) }()
+	if err := s.stage(ctx, steps, progress); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // whatever else it broke
+		}
+		return nil, broken(err)
+	}
+	for _, st := range steps {
+		id, err := st.staged.Commit(st.parent)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, id)
+	}
+	for _, im := range images {
+		id, isNew, err := s.record(newRecord{config: im.config, manifest: im.manifest, top: layer.ChainID(im.diffIDs), attestations: im.attestations, unnamed: true})
 		if isNew {
 			fresh = append(fresh, id)
 		}
 		if err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err() // whatever else it broke
-			}
-			return nil, broken(err)
+			return nil, err
 		}
 		ids = append(ids, id)
 	}
 	return ids, nil
 }
 
-// copyIn brings one image in, unless it is there; isNew says that it was not
-// and is now, even with an error.
-func (s *Store) copyIn(ctx context.Context, src types.ImageReference) (id moss.ImageID, isNew bool, err error) {
-	digest, err := s.configDigest(ctx, src)
-	if err != nil {
-		return "", false, err
+func (s *Store) undoLoad(ctx context.Context, images []moss.ImageID, layers []string) error {
+	var errs []error
+	for _, id := range images {
+		_, err := s.Delete(context.WithoutCancel(ctx), id)
+		errs = append(errs, err)
 	}
-	id = moss.ImageID(digest)
-	if _, ok := s.get(id); ok {
-		return id, false, nil
-	}
-	dest, err := is.Transport.NewStoreReference(s.store, nil, hexOf(id))
-	if err != nil {
-		return "", false, err
-	}
-	// Who may open an archive may use what is in it; a registry's images are another matter.
-	policy, err := signature.NewPolicyContext(&signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}})
-	if err != nil {
-		return "", false, err
-	}
-	_, err = copy.Image(ctx, policy, dest, src, &copy.Options{RemoveSignatures: true, SourceCtx: s.sys, DestinationCtx: s.sys, MaxParallelDownloads: 2})
-	if err = errors.Join(err, policy.Destroy()); err != nil {
-		return "", false, err
-	}
-	im, err := s.fetch(id)
-	if err != nil { // a configuration that nobody can read: it must not stay
-		s.mu.Lock()
-		s.images[id] = im
-		s.mu.Unlock()
-	}
-	return id, true, err
+	return errors.Join(append(errs, s.abandon(layers))...)
 }
 
-func (s *Store) configDigest(ctx context.Context, src types.ImageReference) (_ string, err error) {
-	img, err := src.NewImage(ctx, s.sys)
-	if err != nil {
-		return "", err
+// archivedStep is one layer to bring in.
+type archivedStep struct {
+	chain, parent string
+	from          archivedLayer
+	staged        *layer.Staged
+}
+
+// steps lists the layers of images, each once and after its parent.
+func (s *Store) steps(images []archived) (steps []*archivedStep, chains []string) {
+	seen := map[string]bool{}
+	for _, im := range images {
+		parent := ""
+		for i, d := range im.diffIDs {
+			id := chainOf(parent, d)
+			if !seen[id] {
+				seen[id] = true
+				steps = append(steps, &archivedStep{chain: id, parent: parent, from: im.layers[i]})
+				chains = append(chains, id)
+			}
+			parent = id
+		}
 	}
-	defer func() { err = errors.Join(err, img.Close()) }()
-	info := img.ConfigInfo()
-	if err := info.Digest.Validate(); err != nil {
-		return "", errors.New("the image has no configuration")
+	return steps, chains
+}
+
+// missing leaves out what is in the store.
+func (s *Store) missing(steps []*archivedStep) (left []*archivedStep) {
+	for _, st := range steps {
+		if _, ok := s.unpacker.Has(st.chain); !ok {
+			left = append(left, st)
+		}
 	}
-	return info.Digest.String(), nil
+	return left
+}
+
+// parallelLayers are unpacked at a time. More gain nothing: two keep a disk busy.
+const parallelLayers = 3
+
+// stage unpacks layers beside each other.
+func (s *Store) stage(ctx context.Context, steps []*archivedStep, progress func(moss.Progress)) error {
+	var one sync.Mutex // at a time reports
+	report := func(p moss.Progress) {
+		one.Lock()
+		defer one.Unlock()
+		progress(p)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelLayers)
+	for _, st := range steps {
+		g.Go(func() (err error) {
+			r := &loadMeter{r: st.from.at, p: moss.Progress{ID: st.from.want.DiffID.Encoded()[:12], Status: "Loading layer", Total: st.from.at.Size()}, report: report}
+			if st.staged, err = s.unpacker.Stage(ctx, r, st.from.want); err == nil {
+				r.tell()
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+func discardSteps(steps []*archivedStep) error {
+	var errs []error
+	for _, st := range steps {
+		if st.staged != nil {
+			errs = append(errs, st.staged.Discard())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// loadMeter reports how much of a layer was read, in steps that a person can see.
+type loadMeter struct {
+	r      io.Reader
+	p      moss.Progress
+	told   int64
+	report func(moss.Progress)
+}
+
+func (m *loadMeter) Read(b []byte) (int, error) {
+	n, err := m.r.Read(b)
+	m.p.Current += int64(n)
+	if m.p.Current-m.told >= max(m.p.Total/50, 512<<10) && m.p.Current < m.p.Total {
+		m.tell()
+	}
+	return n, err
+}
+
+func (m *loadMeter) tell() {
+	m.told = m.p.Current
+	m.report(m.p)
 }
