@@ -61,7 +61,10 @@ func encodeImage(img *moss.Image, driver string, v version) map[string]any {
 		out.Identity = encodeIdentity(img)
 	}
 	out.Config = encodeImageConfig(img.Config)
-	m := imageMembers(out, img.Size, v)
+	m := members(out)
+	if v.before(v1(44)) {
+		m["VirtualSize"] = img.Size
+	}
 	if v.before(v1(52)) {
 		// Members without a value were there.
 		m["Config"], m["Author"], m["Comment"], m["Parent"], m["DockerVersion"] = oldImageConfig(img.Config, v), img.Author, out.Comment, "", ""

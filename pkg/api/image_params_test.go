@@ -30,8 +30,6 @@ type paramCase struct {
 	text                     string
 }
 
-func p[T any](v T) *T { return &v }
-
 // TestImageParameters walks the parameters of every route of the image side:
 // each reaches the service or is refused.
 func TestImageParameters(t *testing.T) {
@@ -138,7 +136,7 @@ func pushCases() []paramCase {
 
 		{get, "/images/search?term=busy", "", "", moss.SearchQuery{Term: "busy"}, 200, `[{"star_count":3,"is_official":true,"name":"busybox","is_automated":false,"description":"small"}]`},
 		{get, `/images/search?term=busy&limit=7&filters={"stars":["2","5"],"is-official":["true"],"is-automated":["false"]}`, authMe, "", moss.SearchQuery{
-			Term: "busy", Limit: 7, Stars: 5, Official: p(true), Automated: p(false), Credentials: me,
+			Term: "busy", Limit: 7, Stars: 5, Official: new(true), Automated: new(false), Credentials: me,
 		}, 200, ""},
 		{get, "/images/search", "", "", nil, 400, "no term"},
 		{get, "/images/search?term=http://x", "", "", nil, 400, "should not have a scheme"},
@@ -213,7 +211,7 @@ func localCases() []paramCase {
 		{del, "/images/busybox?platforms=" + armJSON + "&platforms=" + amd, "", "", nil, 501, "several platforms at once"},
 		{del, "/images/%20", "", "", nil, 400, "image name cannot be blank"},
 
-		{post, "/images/prune", "", "", moss.ImageFilter{Dangling: p(true)}, 200, `{"ImagesDeleted":null,"SpaceReclaimed":0}`},
+		{post, "/images/prune", "", "", moss.ImageFilter{Dangling: new(true)}, 200, `{"ImagesDeleted":null,"SpaceReclaimed":0}`},
 		{post, `/images/prune?filters={"dangling":["false"],"label":["a","b=c"],"label!":["d"],"until":["1h"]}`, "", "", moss.ImageFilter{
 			Labels: []string{"a", "b=c"}, NotLabel: []string{"d"}, Until: noon.Add(-time.Hour),
 		}, 200, `"SpaceReclaimed":4321`},

@@ -38,7 +38,7 @@ func (s *Server) listImages(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	out := []map[string]any{}
+	out := []any{}
 	list = slices.Clone(list) // it is the service's
 	slices.SortStableFunc(list, func(a, b moss.Image) int { return b.Created.Compare(a.Created) })
 	for i := range list {
@@ -53,7 +53,7 @@ func (s *Server) listImages(w *response, r *request) error {
 		if r.flag("manifests") || r.flag("identity") {
 			sum.Manifests = encodeManifests(img, users[img.ID], r.flag("identity"))
 		}
-		out = append(out, imageMembers(sum, img.Size, r.version))
+		out = append(out, oldSummary(sum, r.version))
 	}
 	return writeJSON(w, http.StatusOK, out)
 }
@@ -90,12 +90,13 @@ func (s *Server) sharedSizes(r *request) (map[moss.ImageID]int64, error) {
 	return out, nil
 }
 
-// imageMembers adds the members that only old versions have.
-func imageMembers(v any, size int64, ver version) map[string]any {
-	m := members(v)
-	if ver.before(v1(44)) {
-		m["VirtualSize"] = size
+// oldSummary adds the member that only old versions have.
+func oldSummary(sum image.Summary, v version) any {
+	if !v.before(v1(44)) {
+		return sum
 	}
+	m := members(sum)
+	m["VirtualSize"] = sum.Size
 	return m
 }
 

@@ -95,6 +95,7 @@ func (p *progress) report(n moss.Progress) {
 }
 
 func (p *progress) status(text string) { p.send(message{Message: jsonstream.Message{Status: text}}) }
+
 func (p *progress) stream(text string) { p.send(message{Message: jsonstream.Message{Stream: text}}) }
 
 // aux sends what is for the client's program, not for its user.

@@ -51,9 +51,8 @@ func (s *Server) searchImages(w *response, r *request) error {
 	}
 	out := []registry.SearchResult{}
 	for _, f := range found {
-		out = append(out, registry.SearchResult{
-			Name: f.Name, Description: f.Description, StarCount: f.Stars, IsOfficial: f.Official, IsAutomated: f.Automated,
-		})
+		// Since 1.44 no result is said to be automated: registries do not know any more.
+		out = append(out, registry.SearchResult{Name: f.Name, Description: f.Description, StarCount: f.Stars, IsOfficial: f.Official})
 	}
 	return writeJSON(w, http.StatusOK, out)
 }

@@ -73,9 +73,9 @@ func oldUsage(out map[string]any, images image.DiskUsage, containers container.D
 	for _, t := range want {
 		switch t {
 		case system.ImageObject:
-			list := []map[string]any{}
+			list := []any{}
 			for i := range images.Items {
-				list = append(list, imageMembers(images.Items[i], images.Items[i].Size, v))
+				list = append(list, oldSummary(images.Items[i], v))
 			}
 			out["LayersSize"], out["Images"] = images.TotalSize, list
 		case system.ContainerObject:
