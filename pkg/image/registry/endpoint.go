@@ -67,8 +67,8 @@ func (c *Client) isInsecure(ctx context.Context, host string) bool {
 }
 
 // ask sends one question, with the authorization header unless it is "".
-func (e endpoint) ask(ctx context.Context, at, authorization string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
+func (e endpoint) ask(ctx context.Context, method, at, authorization string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, at, http.NoBody)
 	if err != nil {
 		return nil, err
 	}

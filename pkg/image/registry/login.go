@@ -47,7 +47,7 @@ func (c *Client) Login(ctx context.Context, cred moss.Credentials) (moss.Login, 
 // login asks the registry how it wants to be shown credentials, and shows them so.
 func (e endpoint) login(ctx context.Context, cred moss.Credentials) (identity string, err error) {
 	at := e.url.String() + "/v2/"
-	resp, err := e.ask(ctx, at, "")
+	resp, err := e.ask(ctx, http.MethodGet, at, "")
 	if err != nil {
 		return "", err
 	}
@@ -57,7 +57,7 @@ func (e endpoint) login(ctx context.Context, cred moss.Credentials) (identity st
 		if authorization, identity, err = e.authorize(ctx, challenge.ResponseChallenges(resp), cred); err != nil {
 			return "", err
 		}
-		if resp, err = e.ask(ctx, at, authorization); err != nil {
+		if resp, err = e.ask(ctx, http.MethodGet, at, authorization); err != nil {
 			return "", err
 		}
 		resp.Body.Close()

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"io"
+	"sync"
 
 	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/pkg/blobinfocache/none"
@@ -17,8 +18,13 @@ import (
 // several goroutines at once. Errors have the registry's words: Unauthorized,
 // Forbidden, Unavailable.
 type Target struct {
+	c    *Client
+	cred moss.Credentials
 	ref  reference.Named
 	dest types.ImageDestination
+
+	mu  sync.Mutex
+	way *way // nil until the first mount
 }
 
 // Create prepares writing ref, a normalised name with a tag. Mirrors have no
@@ -43,19 +49,12 @@ func (c *Client) Create(ctx context.Context, ref string, cred moss.Credentials) 
 	if err != nil {
 		return nil, broken(ctx, err, reference.Domain(named))
 	}
-	return &Target{ref: named, dest: dest}, nil
+	return &Target{c: c, cred: cred, ref: named, dest: dest}, nil
 }
 
 // Has says whether the repository has a blob, and its size.
 func (t *Target) Has(ctx context.Context, d digest.Digest) (size int64, ok bool, err error) {
 	ok, info, err := t.dest.TryReusingBlob(ctx, types.BlobInfo{Digest: d, Size: -1}, none.NoCache, false)
-	return info.Size, ok, broken(ctx, err, reference.Domain(t.ref))
-}
-
-// Mount takes a blob over from another repository of the same registry, if
-// that has it and the registry lets us.
-func (t *Target) Mount(ctx context.Context, d digest.Digest, repo string) (size int64, ok bool, err error) {
-	ok, info, err := t.dest.TryReusingBlob(ctx, types.BlobInfo{Digest: d, Size: -1}, one{d, repo}, false)
 	return info.Size, ok, broken(ctx, err, reference.Domain(t.ref))
 }
 
@@ -72,22 +71,3 @@ func (t *Target) PutManifest(ctx context.Context, b []byte) error {
 
 // Close ends the connections.
 func (t *Target) Close() error { return t.dest.Close() }
-
-// one is what the library calls a cache of blobs, with a single repository in
-// it: so it is known from where a blob was mounted.
-type one struct {
-	digest digest.Digest
-	repo   string
-}
-
-func (one) UncompressedDigest(digest.Digest) digest.Digest            { return "" }
-func (one) RecordDigestUncompressedPair(digest.Digest, digest.Digest) {}
-func (one) RecordKnownLocation(types.ImageTransport, types.BICTransportScope, digest.Digest, types.BICLocationReference) {
-}
-
-func (o one) CandidateLocations(_ types.ImageTransport, _ types.BICTransportScope, d digest.Digest, _ bool) []types.BICReplacementCandidate {
-	if d != o.digest {
-		return nil
-	}
-	return []types.BICReplacementCandidate{{Digest: d, Location: types.BICLocationReference{Opaque: o.repo}}}
-}

@@ -20,7 +20,7 @@ const maxToken = 1 << 20
 
 // authorize makes the header that answers one of the challenges. With it comes
 // the identity token, if a token server gave one.
-func (e endpoint) authorize(ctx context.Context, asked []challenge.Challenge, cred moss.Credentials) (header, identity string, err error) {
+func (e endpoint) authorize(ctx context.Context, asked []challenge.Challenge, cred moss.Credentials, scopes ...string) (header, identity string, err error) {
 	for _, c := range asked {
 		switch strings.ToLower(c.Scheme) {
 		case "basic":
@@ -29,7 +29,7 @@ func (e endpoint) authorize(ctx context.Context, asked []challenge.Challenge, cr
 			if cred.RegistryToken != "" {
 				return "Bearer " + cred.RegistryToken, "", nil
 			}
-			token, identity, err := e.token(ctx, c.Parameters, cred)
+			token, identity, err := e.token(ctx, c.Parameters, cred, scopes)
 			return "Bearer " + token, identity, err
 		}
 	}
@@ -38,8 +38,8 @@ func (e endpoint) authorize(ctx context.Context, asked []challenge.Challenge, cr
 
 // token asks a token server (docker's Token Authentication Specification and
 // its OAuth2 variant). An identity token is asked for to be kept in the place of the password.
-func (e endpoint) token(ctx context.Context, p map[string]string, cred moss.Credentials) (token, identity string, err error) {
-	req, err := tokenRequest(ctx, p, cred)
+func (e endpoint) token(ctx context.Context, p map[string]string, cred moss.Credentials, scopes []string) (token, identity string, err error) {
+	req, err := tokenRequest(ctx, p, cred, scopes)
 	if err != nil {
 		return "", "", err
 	}
@@ -75,7 +75,7 @@ func (e endpoint) token(ctx context.Context, p map[string]string, cred moss.Cred
 	return got.Token, got.Refresh, nil
 }
 
-func tokenRequest(ctx context.Context, p map[string]string, cred moss.Credentials) (*http.Request, error) {
+func tokenRequest(ctx context.Context, p map[string]string, cred moss.Credentials, scopes []string) (*http.Request, error) {
 	realm, err := url.Parse(p["realm"])
 	if err != nil || (realm.Scheme != "https" && realm.Scheme != "http") {
 		return nil, moss.Errorf(moss.Unavailable, "the registry names no token server but %q", p["realm"])
@@ -84,6 +84,7 @@ func tokenRequest(ctx context.Context, p map[string]string, cred moss.Credential
 	q.Set("service", p["service"])
 	q.Set("client_id", "docker")
 	if cred.IdentityToken != "" {
+		q.Set("scope", strings.Join(scopes, " "))
 		q.Set("grant_type", "refresh_token")
 		q.Set("refresh_token", cred.IdentityToken)
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(q.Encode()))
@@ -92,7 +93,10 @@ func tokenRequest(ctx context.Context, p map[string]string, cred moss.Credential
 		}
 		return req, err
 	}
-	q.Set("offline_token", "true")
+	q["scope"] = scopes
+	if len(scopes) == 0 { // to log in
+		q.Set("offline_token", "true")
+	}
 	if cred.Username != "" {
 		q.Set("account", cred.Username)
 	}
