@@ -8,7 +8,6 @@ import (
 
 	"github.com/containers/storage"
 	graphdriver "github.com/containers/storage/drivers"
-	digest "github.com/opencontainers/go-digest"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -29,7 +28,11 @@ type Staged struct {
 // What is wrong with the stream itself is moss.Invalid; an error of r comes back
 // as it is.
 func (s *Store) Stage(ctx context.Context, r io.Reader, want Expect) (*Staged, error) {
-	return s.stageSpooled(ctx, r, want)
+	staged, err := s.stageUnpacked(ctx, r, want)
+	if errors.Is(err, storage.ErrNotSupported) { // vfs; nothing was read
+		return s.stageSpooled(ctx, r, want)
+	}
+	return staged, err
 }
 
 // Info tells what the layer turned out to be.
@@ -49,13 +52,19 @@ func (g *Staged) Commit(parent string) (id string, err error) {
 	if s.store.Exists(id) {
 		return id, g.Discard()
 	}
-	return id, g.commitSpooled(id, parent)
+	if g.spool != nil {
+		return id, g.commitSpooled(id, parent)
+	}
+	return id, g.commitUnpacked(id, parent)
 }
 
 // Discard removes what is staged. After Commit it does nothing.
 func (g *Staged) Discard() error {
 	if g.done {
 		return nil
+	}
+	if g.spool == nil {
+		return g.discardUnpacked()
 	}
 	g.done = true
 	return g.spool.Close()
@@ -73,8 +82,11 @@ func (s *Store) stageSpooled(ctx context.Context, r io.Reader, want Expect) (_ *
 		}
 	}()
 	in := openStream(ctx, r, want)
-	_, err = io.Copy(f, in)
-	info, err := in.finish(err)
+	defer in.close()
+	if _, err := io.Copy(f, in); err != nil {
+		return nil, err
+	}
+	info, err := in.check()
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +106,4 @@ func (g *Staged) commitSpooled(id, parent string) error {
 		return nil
 	}
 	return err
-}
-
-// sameDigest says whether got is the wanted one, where one is wanted.
-func sameDigest(what string, got, want digest.Digest) error {
-	if want == "" || got == want {
-		return nil
-	}
-	return moss.Errorf(moss.Invalid, "the layer's %s is %s where %s is expected", what, got, want)
 }

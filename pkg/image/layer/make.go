@@ -1,0 +1,367 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// maxSparse bounds the size of a file with holes: they are read as zeros.
+const maxSparse = 64 << 30
+
+// root prepares the directory itself. What is in a layer's "./" is not used, as
+// in docker.
+func (u *unpacker) root() error {
+	umask, err := umask()
+	if err != nil {
+		return err
+	}
+	u.tree.umask = umask
+	return unix.Fchmod(u.tree.root.fd, rootMode)
+}
+
+const rootMode = 0o755
+
+// mkdir makes a directory that the tar has not told of.
+func (u *unpacker) mkdir(d *dir, base string, mode uint32) (*dir, error) {
+	return u.makeDir(d, base, &meta{mode: mode})
+}
+
+// makeDir makes a directory. What making files in it would change waits for the
+// end.
+func (u *unpacker) makeDir(d *dir, base string, m *meta) (*dir, error) {
+	full := d.join(base)
+	if len(u.tree.dirs) >= maxDirs {
+		return nil, moss.Errorf(moss.Invalid, "the layer has more than %d directories", maxDirs)
+	}
+	if len(full) >= unix.PathMax {
+		return nil, moss.Errorf(moss.Invalid, "the layer has a name of more than %d bytes", unix.PathMax-1)
+	}
+	fd, err := u.tree.use(d)
+	if err != nil {
+		return nil, err
+	}
+	defer u.tree.release(d)
+	if err := unix.Mkdirat(fd, base, m.mode&0o777); err != nil {
+		return nil, failed(full, err)
+	}
+	u.tree.set(full, isDir)
+	sub := &dir{up: d, path: strings.Clone(full), fd: -1}
+	u.tree.dirs[sub.path] = sub
+	if err := u.own(fd, sub, base, m, d.setgid); err != nil {
+		return nil, err
+	}
+	return sub, nil
+}
+
+// own gives a directory its owner and mode.
+func (u *unpacker) own(fd int, sub *dir, base string, m *meta, force bool) error {
+	if force || m.uid != 0 || m.gid != 0 {
+		if err := unix.Fchownat(fd, base, int(m.uid), int(m.gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return u.ids.refused(sub.path, m, err)
+		}
+	}
+	if force || m.mode&0o7000 != 0 || m.mode&u.tree.umask != 0 {
+		if err := unix.Fchmodat(fd, base, m.mode, 0); err != nil {
+			return failed(sub.path, err)
+		}
+	}
+	sub.setgid = m.mode&unix.S_ISGID != 0
+	if !m.mtime.IsZero() {
+		sub.meta = m
+	}
+	return nil
+}
+
+// merge gives a directory that is there already what a later entry says.
+func (u *unpacker) merge(sub *dir, m *meta) error {
+	fd, err := u.tree.use(sub.up)
+	if err != nil {
+		return err
+	}
+	defer u.tree.release(sub.up)
+	return u.own(fd, sub, path.Base(sub.path), m, true)
+}
+
+// finishDirs sets the times and attributes of directories, which making files
+// in them would have changed, or which would have changed the files.
+func (u *unpacker) finishDirs() error {
+	for _, d := range u.tree.dirs {
+		if d.meta == nil {
+			continue
+		}
+		for _, x := range d.meta.xattrs {
+			fd, err := u.tree.use(d)
+			if err != nil {
+				return err
+			}
+			err = unix.Fsetxattr(fd, x.name, []byte(x.value), 0)
+			u.tree.release(d)
+			if err := u.xattrError(d.path, x, err); err != nil {
+				return err
+			}
+		}
+		ts := times(d.meta)
+		if err := unix.UtimesNanoAt(u.tree.root.fd, d.path, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return failed(d.path, err)
+		}
+	}
+	return nil
+}
+
+// xattrError forgives what a user namespace or a file system does not do.
+func (u *unpacker) xattrError(name string, x xattr, err error) error {
+	switch err {
+	case nil:
+	case unix.ENOTSUP, unix.EPERM:
+		u.skip(name + ": the attribute " + x.name + ": " + err.Error())
+	case unix.ERANGE, unix.EINVAL, unix.E2BIG, unix.ENODATA:
+		return moss.Errorf(moss.Invalid, "the layer has an attribute that cannot be: %s of %q: %w", x.name, name, err)
+	default:
+		return failed(name+": attribute "+x.name, err)
+	}
+	return nil
+}
+
+func (u *unpacker) symlink(d *dir, base, target string, m *meta) error {
+	fd, err := u.tree.use(d)
+	if err != nil {
+		return err
+	}
+	defer u.tree.release(d)
+	full := d.join(base)
+	if err := unix.Symlinkat(target, fd, base); err != nil {
+		return failed(full, err)
+	}
+	return u.dressAt(fd, d, base, m)
+}
+
+func (u *unpacker) fifo(d *dir, base string, m *meta) error {
+	fd, err := u.tree.use(d)
+	if err != nil {
+		return err
+	}
+	defer u.tree.release(d)
+	if err := unix.Mknodat(fd, base, unix.S_IFIFO|m.mode&0o777, 0); err != nil {
+		return failed(d.join(base), err)
+	}
+	if err := u.dressAt(fd, d, base, m); err != nil {
+		return err
+	}
+	// Mode after owner, which takes the special bits away; times stay.
+	if err := unix.Fchmodat(fd, base, m.mode, 0); err != nil {
+		return failed(d.join(base), err)
+	}
+	return nil
+}
+
+// dressAt sets owner, attributes and times of what cannot be opened.
+func (u *unpacker) dressAt(fd int, d *dir, base string, m *meta) error {
+	full := d.join(base)
+	if d.setgid || m.uid != 0 || m.gid != 0 {
+		if err := unix.Fchownat(fd, base, int(m.uid), int(m.gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return u.ids.refused(full, m, err)
+		}
+	}
+	for _, x := range m.xattrs {
+		err := unix.Lsetxattr(procFD(fd)+"/"+base, x.name, []byte(x.value), 0)
+		if err := u.xattrError(full, x, err); err != nil {
+			return err
+		}
+	}
+	ts := times(m)
+	if err := unix.UtimesNanoAt(fd, base, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return failed(full, err)
+	}
+	return nil
+}
+
+// file makes a regular file: a small one by the crew.
+func (u *unpacker) file(h *tar.Header, d *dir, base string, m *meta) error {
+	if isSparse(h) {
+		return u.sparse(h, d, base, m)
+	}
+	if h.Size > bufferSize {
+		return u.large(h, d, base, m)
+	}
+	j := job{dir: d, base: base, meta: m}
+	if h.Size > 0 {
+		j.buf = u.crew.buffer()
+		j.n = int(h.Size)
+		if _, err := io.ReadFull(u.tar, j.buf[:j.n]); err != nil {
+			u.crew.giveBack(j.buf)
+			return u.cut(err)
+		}
+		u.crc.Reset()
+		_, _ = u.crc.Write(j.buf[:j.n]) // never fails
+		if err := u.split.file(d.join(base), h.Size, u.crc.Sum(nil)); err != nil {
+			return err
+		}
+	}
+	return u.crew.give(j)
+}
+
+func (u *unpacker) cut(err error) error {
+	if err == io.EOF { //nolint:errorlint // the end, and nothing that wraps it
+		err = io.ErrUnexpectedEOF
+	}
+	return u.damage(err)
+}
+
+// large makes a file as it is read.
+func (u *unpacker) large(h *tar.Header, d *dir, base string, m *meta) error {
+	u.crc.Reset()
+	err := u.stream(d, base, m, func(f *os.File, buf []byte) error {
+		for {
+			n, err := u.tar.Read(buf)
+			_, _ = u.crc.Write(buf[:n]) // never fails
+			if _, err := f.Write(buf[:n]); err != nil {
+				return failed(d.join(base), err)
+			}
+			if err == io.EOF { //nolint:errorlint // the end, and nothing that wraps it
+				return nil
+			}
+			if err != nil {
+				return u.damage(err)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return u.split.file(d.join(base), h.Size, u.crc.Sum(nil))
+}
+
+// sparse makes a file with holes. What the tar has of it is kept as it is: a
+// file does not tell how its holes were written down.
+func (u *unpacker) sparse(h *tar.Header, d *dir, base string, m *meta) error {
+	if h.Size > maxSparse {
+		return moss.Errorf(moss.Invalid, "%q would have %d bytes, mostly holes: %d are the limit", h.Name, h.Size, int64(maxSparse))
+	}
+	u.tree.set(d.join(base), isOther)
+	return u.stream(d, base, m, func(f *os.File, _ []byte) error {
+		size, err := u.recorded(func(b []byte, at int64) error {
+			if allZero(b) {
+				return nil
+			}
+			_, err := f.WriteAt(b, at)
+			return err
+		})
+		if err == nil {
+			err = f.Truncate(size)
+		}
+		if _, disk := errors.AsType[*fs.PathError](err); disk {
+			err = failed(d.join(base), err)
+		}
+		return err
+	})
+}
+
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+var zeros [bufferSize]byte
+
+func allZero(b []byte) bool { return bytes.Equal(b, zeros[:len(b)]) }
+
+// recorded reads contents to sink; the bytes that the tar has for them are kept
+// as they are.
+func (u *unpacker) recorded(sink func(b []byte, at int64) error) (size int64, err error) {
+	buf := u.crew.buffer()
+	defer u.crew.giveBack(buf)
+	u.tape.on, u.tape.raw = true, u.tape.raw[:0]
+	defer func() { u.tape.on = false }()
+	for {
+		n, err := u.tar.Read(buf[:])
+		if err != nil && err != io.EOF { //nolint:errorlint // the end, and nothing that wraps it
+			return size, u.damage(err)
+		}
+		if e := sink(buf[:n], size); e != nil {
+			return size, e
+		}
+		size += int64(n)
+		if len(u.tape.raw) > segmentLimit || err != nil {
+			if e := u.split.segment(u.tape.raw); e != nil {
+				return size, e
+			}
+			u.tape.raw = u.tape.raw[:0]
+		}
+		if err != nil {
+			return size, nil
+		}
+	}
+}
+
+// stream makes a file whose contents write gives.
+func (u *unpacker) stream(d *dir, base string, m *meta, write func(f *os.File, buf []byte) error) error {
+	dfd, err := u.tree.use(d)
+	if err != nil {
+		return err
+	}
+	fd, err := create(dfd, base, m)
+	u.tree.release(d)
+	if err != nil {
+		return failed(d.join(base), err)
+	}
+	f := os.NewFile(uintptr(fd), base)
+	buf := u.crew.buffer()
+	defer u.crew.giveBack(buf)
+	err = write(f, buf[:])
+	if err == nil {
+		err = u.crew.dress(fd, d, base, m)
+	}
+	if e := f.Close(); err == nil && e != nil {
+		err = failed(d.join(base), e)
+	}
+	return err
+}
+
+func create(dirfd int, base string, m *meta) (int, error) {
+	for {
+		fd, err := unix.Openat(dirfd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, m.mode&0o777)
+		if err != unix.EINTR { //nolint:errorlint // an errno
+			return fd, err
+		}
+	}
+}
+
+func times(m *meta) [2]unix.Timespec {
+	return [2]unix.Timespec{timespec(m.atime), timespec(m.mtime)}
+}
+
+func timespec(t time.Time) unix.Timespec {
+	if t.IsZero() {
+		return unix.Timespec{}
+	}
+	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
+}
+
+// setTimes sets the times of an open file: the package has no such call.
+func setTimes(fd int, m *meta) error {
+	ts := times(m)
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
