@@ -320,7 +320,7 @@ func TestDockerCLI(t *testing.T) {
 		{"commit -a me -m why -c LABEL=1 quiet_moss a/b:c", "", "sha256:committed\n", 0},
 		{"import --message m - x:y", "tar", "sha256:imported\n", 0},
 		{"image prune -f -a", "", "Deleted Images:\nuntagged: busybox:latest\ndeleted: " + string(busybox.ID) + "\n\nTotal reclaimed space: 4.321kB\n", 0},
-		{"system df --format {{.Type}}={{.TotalCount}}/{{.Active}}={{.Size}}", "", "Images=2/1=6kB\nContainers=2/1=17B\nLocal*", 0},
+		{"system df --format {{.Type}}={{.TotalCount}}/{{.Active}}={{.Size}}", "", "Images=2/1=6.05kB\nContainers=2/1=17B\nLocal*", 0},
 		{"login -u me -p wrong registry.example.com", "", "*", 1},
 		{"ps -s", "", "Error response from daemon: moss does not do sizes of containers (size=1) yet: leave out -s\n", 1},
 		{"rename quiet_moss x", "", "Error response from daemon: moss does not rename containers yet: remove the container and create it with the new --name\n*", 1},

@@ -85,7 +85,7 @@ func (f fakeImages) Remove(_ context.Context, ref string, force, prune bool) ([]
 
 func (f fakeImages) Prune(_ context.Context, q moss.ImageFilter) (moss.ImagePruned, error) {
 	f.ask(q)
-	if q.Dangling != nil {
+	if *q.Dangling {
 		return moss.ImagePruned{}, nil
 	}
 	return moss.ImagePruned{Removed: []moss.ImageRemoval{{Untagged: "docker.io/library/busybox:latest"}, {Deleted: busybox.ID}}, Reclaimed: 4321}, nil

@@ -291,7 +291,7 @@ func TestClientDiskUsage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i := u.Images; i.TotalCount != 2 || i.ActiveCount != 1 || i.TotalSize != 6000 || len(i.Items) != 2 || i.Items[0].SharedSize != 21 || i.Reclaimable < 900 {
+		if i := u.Images; i.TotalCount != 2 || i.ActiveCount != 1 || i.TotalSize != 6050 || len(i.Items) != 2 || i.Items[0].SharedSize != 21 || i.Reclaimable < 900 {
 			t.Errorf("%s: images %+v", v, i)
 		}
 		if i := u.Containers; i.TotalCount != 2 || i.ActiveCount != 1 || i.TotalSize != 17 || i.Reclaimable != 7 || len(i.Items) != 2 || i.Items[0].SizeRootFs != 4331 {

@@ -114,7 +114,7 @@ func (f filters) matching(names []string) []string {
 }
 
 // pruneFilter reads which images a prune is for. Without a wish those alone that
-// have no name; dangling=false means every unused one.
+// have no name; dangling=false means every one that no container uses.
 func pruneFilter(r *request, now time.Time) (moss.ImageFilter, error) {
 	f, err := parseFilters(r.str("filters"), "dangling", "label", "label!", "until")
 	if err != nil {
@@ -125,10 +125,8 @@ func pruneFilter(r *request, now time.Time) (moss.ImageFilter, error) {
 	if err != nil {
 		return out, err
 	}
-	if !asked || dangling {
-		yes := true
-		out.Dangling = &yes
-	}
+	dangling = dangling || !asked
+	out.Dangling = &dangling
 	until, err := f.one("until")
 	if err != nil {
 		return out, err

@@ -213,7 +213,7 @@ func localCases() []paramCase {
 
 		{post, "/images/prune", "", "", moss.ImageFilter{Dangling: new(true)}, 200, `{"ImagesDeleted":null,"SpaceReclaimed":0}`},
 		{post, `/images/prune?filters={"dangling":["false"],"label":["a","b=c"],"label!":["d"],"until":["1h"]}`, "", "", moss.ImageFilter{
-			Labels: []string{"a", "b=c"}, NotLabel: []string{"d"}, Until: noon.Add(-time.Hour),
+			Dangling: new(false), Labels: []string{"a", "b=c"}, NotLabel: []string{"d"}, Until: noon.Add(-time.Hour),
 		}, 200, `"SpaceReclaimed":4321`},
 		{post, `/images/prune?filters={"dangling":["x"]}`, "", "", nil, 400, "invalid filter 'dangling=x'"},
 		{post, `/images/prune?filters={"until":["1h","2h"]}`, "", "", nil, 400, "invalid filter 'until=1h 2h'"},
@@ -241,7 +241,7 @@ func localCases() []paramCase {
 		{post, "/commit?container=c", "", `{"Env":["=x"]}`, nil, 400, "invalid environment variable"},
 
 		{get, "/system/df", "", "", "usage", 200, `"VolumeUsage":{}`},
-		{get, "/system/df?type=image", "", "", "usage", 200, `{"ImageUsage":{"ActiveCount":1,"Reclaimable":950,"TotalCount":2,"TotalSize":6000}}`},
+		{get, "/system/df?type=image", "", "", "usage", 200, `{"ImageUsage":{"ActiveCount":1,"Reclaimable":950,"TotalCount":2,"TotalSize":6050}}`},
 		{get, "/system/df?type=volume&type=build-cache", "", "", nil, 200, `{"BuildCacheUsage":{},"VolumeUsage":{}}`},
 		{get, "/system/df?type=image&verbose=1", "", "", "usage", 200, `"Items":[{"Containers":1`},
 		{get, "/v1.51/system/df?type=volume", "", "", nil, 200, `{"BuildCache":null,"Containers":null,"Images":null,"LayersSize":0,"Volumes":[]}`},

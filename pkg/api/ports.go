@@ -62,7 +62,8 @@ type Images interface {
 	List(ctx context.Context) ([]moss.Image, error)
 	Tag(ctx context.Context, ref, name string) error
 	Remove(ctx context.Context, ref string, force, prune bool) ([]moss.ImageRemoval, error)
-	// Prune removes the images that the filter chooses and no container uses.
+	// Prune removes the images that the filter chooses and no container uses, those with names
+	// only where Dangling is false, and layers that no image needs.
 	Prune(ctx context.Context, f moss.ImageFilter) (moss.ImagePruned, error)
 }
 

@@ -92,7 +92,7 @@ func oldUsage(out map[string]any, images image.DiskUsage, containers container.D
 }
 
 func encodeImageUsage(u moss.DiskUsage, v version) image.DiskUsage {
-	out := image.DiskUsage{TotalCount: int64(len(u.Images)), TotalSize: u.LayersSize, Reclaimable: u.Unused, Items: []image.Summary{}}
+	out := image.DiskUsage{TotalCount: int64(len(u.Images)), TotalSize: u.LayersSize + u.Unused, Reclaimable: u.Unused, Items: []image.Summary{}}
 	for i := range u.Images {
 		one := &u.Images[i]
 		sum := encodeImageSummary(&one.Image, int64(one.Containers), v)

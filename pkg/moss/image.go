@@ -115,7 +115,7 @@ type ImagePruned struct {
 // DiskUsage tells what the engine's things take on the disk, from sizes that are kept.
 type DiskUsage struct {
 	Images     []ImageUsage
-	LayersSize int64 // bytes of all layers, each counted once
+	LayersSize int64 // bytes of the images' layers, each counted once
 	Unused     int64 // bytes of layers that no image needs: of pulls that were cut short
 	Containers []ContainerUsage
 }
