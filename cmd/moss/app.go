@@ -41,6 +41,10 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	a := &app{streams: s, getenv: getenv}
 	defer a.close()
 	root := a.root()
+	if n := len(args) - 1; n > 0 && args[n] == completeFlag {
+		a.complete(ctx, root, args[1:n])
+		return 0
+	}
 	// -h is docker's short form of --hostname; a help flag may not take it.
 	cli.HelpFlag = &cli.BoolFlag{Name: "help", Usage: "show help"}
 	err := root.RunContext(ctx, normalize(root, args))
@@ -70,13 +74,12 @@ func (a *app) root() *cli.App {
 		ErrWriter:                 a.err,
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           true,
-		EnableBashCompletion:      true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              usage,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "host", Aliases: []string{"H"}, Usage: "socket of the engine, unix://PATH or tcp://ADDRESS (default: $MOSS_HOST, $DOCKER_HOST, the user's own)", Destination: &a.host},
 		},
-		Commands: slices.Concat(a.containerCommands(), a.imageCommands(), a.systemCommands()),
+		Commands: slices.Concat(a.containerCommands(), a.imageCommands(), a.systemCommands(), []*cli.Command{a.completionCommand()}),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &status{1, fmt.Sprintf("unknown command %q; 'moss --help' lists them", c.Args().First())}

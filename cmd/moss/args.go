@@ -59,11 +59,8 @@ func lookup(known []*cli.Command, name string) *cli.Command {
 func split(known []cli.Flag, args []string, stop bool) (flags, operands []string) {
 	takesValue := make(map[string]bool)
 	for _, f := range known {
-		_, plain := f.(*cli.BoolFlag)
-		_, quick := f.(*boolFlag)
-		boolean := plain || quick
 		for _, n := range f.Names() {
-			takesValue[n] = !boolean
+			takesValue[n] = !isBool(f)
 		}
 	}
 	for i := 0; i < len(args); i++ {
@@ -93,6 +90,14 @@ func split(known []cli.Flag, args []string, stop bool) (flags, operands []string
 		}
 	}
 	return flags, operands
+}
+
+func isBool(f cli.Flag) bool {
+	switch f.(type) {
+	case *cli.BoolFlag, *boolFlag:
+		return true
+	}
+	return false
 }
 
 // shorts spreads out a cluster of one-letter flags; the last may bring its

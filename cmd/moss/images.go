@@ -62,10 +62,6 @@ func (a *app) images(c *cli.Context) error {
 	}
 	digests := c.Bool("digests") || strings.Contains(format, ".Digest")
 	rows := imageRows(list.Items, digests, !c.Bool("no-trunc"), time.Now())
-	if c.Bool("quiet") {
-		// An image with many names is one id.
-		rows = slices.CompactFunc(rows, func(a, b map[string]string) bool { return a["ID"] == b["ID"] })
-	}
 	return printRows(a.out, format, plain, imageColumns, rows)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/moss-containers/moss/cmd/moss/dockerconfig"
@@ -117,8 +118,7 @@ func (a *app) askFor(c *cli.Context, auth *registry.AuthConfig) error {
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt)
 	defer stop()
 	if auth.Username == "" {
-		fmt.Fprint(a.out, "Username: ")
-		name, err := a.answer(ctx, false)
+		name, err := a.ask(ctx, "Username: ", false)
 		if err != nil {
 			return err
 		}
@@ -127,9 +127,7 @@ func (a *app) askFor(c *cli.Context, auth *registry.AuthConfig) error {
 		}
 	}
 	if auth.Password == "" {
-		fmt.Fprint(a.out, "Password: ")
-		password, err := a.answer(ctx, true)
-		fmt.Fprintln(a.out)
+		password, err := a.ask(ctx, "Password: ", true)
 		if err != nil {
 			return err
 		}
@@ -140,25 +138,29 @@ func (a *app) askFor(c *cli.Context, auth *registry.AuthConfig) error {
 	return nil
 }
 
-// answer reads a line from the terminal. Secret ones are not shown; the
-// terminal shows typing again even after an interrupt.
-func (a *app) answer(ctx context.Context, secret bool) (string, error) {
+// ask asks for a line. What is typed to answer for a secret is not shown, not
+// even before the reading begins, and the terminal shows typing again even
+// after an interrupt.
+func (a *app) ask(ctx context.Context, question string, secret bool) (string, error) {
 	fd := int(a.in.Fd())
-	before, err := term.GetState(fd)
-	if err != nil {
-		before = nil // a pipe: answers of a test or of yes
+	if secret {
+		before, err := term.GetState(fd)
+		if err != nil {
+			return "", fmt.Errorf("cannot ask for a secret: %w", err)
+		}
+		defer func() { _ = term.Restore(fd, before) }()
+		if err := hideTyping(fd); err != nil {
+			return "", fmt.Errorf("cannot ask for a secret: %w", err)
+		}
+		defer fmt.Fprintln(a.out) // the one that was typed is not shown either
 	}
+	fmt.Fprint(a.out, question)
 	type line struct {
 		text string
 		err  error
 	}
 	read := make(chan line, 1)
 	go func() {
-		if secret {
-			text, err := term.ReadPassword(fd)
-			read <- line{string(text), err}
-			return
-		}
 		text, err := oneLine(a.in)
 		read <- line{text, err}
 	}()
@@ -166,11 +168,18 @@ func (a *app) answer(ctx context.Context, secret bool) (string, error) {
 	case l := <-read:
 		return l.text, l.err
 	case <-ctx.Done():
-		if before != nil {
-			_ = term.Restore(fd, before)
-		}
 		return "", context.Canceled
 	}
+}
+
+func hideTyping(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Lflag &^= unix.ECHO
+	t.Lflag |= unix.ICANON | unix.ISIG
+	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }
 
 // oneLine reads no further than the line's end: the next question's answer

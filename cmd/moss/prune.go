@@ -51,8 +51,7 @@ func (a *app) confirm(c *cli.Context, what string) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt)
 	defer stop()
-	fmt.Fprintf(a.out, "WARNING! %s\nAre you sure you want to continue? [y/N] ", what)
-	text, err := a.answer(ctx, false)
+	text, err := a.ask(ctx, fmt.Sprintf("WARNING! %s\nAre you sure you want to continue? [y/N] ", what), false)
 	if err != nil {
 		return err
 	}
