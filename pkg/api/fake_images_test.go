@@ -131,7 +131,8 @@ func (f fakeArchives) Attestations(_ context.Context, ref, platform string, type
 	return []moss.Attestation{{PredicateType: "https://slsa.dev/provenance/v1", MediaType: "application/vnd.in-toto+json", Digest: "sha256:" + ones, Statement: []byte(`{"_type":"s"}`)}}, nil
 }
 
-// Pull knows busybox; of "late" it loses the network half-way, and "slow" lasts until its client leaves.
+// Pull knows busybox; of "late" it loses the network half-way, "slow" lasts
+// until its client leaves, and "flood" tells more than fits into a socket.
 func (f fakeTransfers) Pull(ctx context.Context, r moss.PullRequest, progress func(moss.Progress)) ([]moss.PulledImage, error) {
 	f.ask(r)
 	name, tag, _ := strings.Cut(strings.TrimPrefix(r.Ref, "docker.io/library/"), ":")
@@ -150,6 +151,12 @@ func (f fakeTransfers) Pull(ctx context.Context, r moss.PullRequest, progress fu
 		}
 		f.left <- struct{}{}
 		return nil, ctx.Err()
+	case "flood":
+		for n := range 20000 {
+			progress(moss.Progress{ID: strconv.Itoa(n), Status: "Waiting"})
+		}
+		f.left <- struct{}{}
+		return nil, nil
 	case "late":
 		return nil, moss.Errorf(moss.Unavailable, "the network is down")
 	}

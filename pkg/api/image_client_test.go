@@ -1,10 +1,12 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -197,6 +199,31 @@ func TestClientLeavesPull(t *testing.T) {
 	case <-w.left:
 	case <-time.After(10 * time.Second):
 		t.Error("the pull goes on without its client")
+	}
+}
+
+// TestSlowClient: a client that does not read holds up nothing but its own answer.
+func TestSlowClient(t *testing.T) {
+	socket, w := serve(t)
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "POST /images/create?fromImage=flood&tag=1 HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+	select {
+	case <-w.left:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the work waits for its client")
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(res.Body)
+	if n := strings.Count(string(out), `"Waiting"`); err != nil || n != 20000 {
+		t.Errorf("%d lines, %v", n, err)
 	}
 }
 

@@ -63,6 +63,9 @@ func (s *Server) tell(w *response, r *request, work func(ctx context.Context, p 
 
 	err := work(ctx, p)
 	if err != nil && p.hasBegun() {
+		if moss.ClassOf(err) == moss.Internal {
+			s.log.Error("a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		}
 		p.send(message{Message: jsonstream.Message{Error: &jsonstream.Error{Code: statusOf(err), Message: err.Error()}}, Error: err.Error()})
 		err = nil
 	}
