@@ -62,9 +62,10 @@ func unpack(r io.Reader, dest string, aufs bool) (u *unpacker, err error) {
 	if u.split, err = newSplit(filepath.Dir(dest)); err != nil {
 		return nil, err
 	}
+	made := u // u is nil where an error is returned
 	defer func() {
 		if err != nil {
-			err = errors.Join(u.explain(err), u.split.f.Close())
+			err = errors.Join(made.explain(err), made.split.f.Close())
 		}
 	}()
 	u.saved = &saved{dir: filepath.Dir(dest)}
