@@ -19,9 +19,9 @@ const (
 	maxLinks   = 8       // from one member to the next
 )
 
-// archive is a tar of images in a file. What is in it is found by its headers;
+// imageArchive is a tar of images in a file. What is in it is found by its headers;
 // the names in it are looked up in memory and never become names of ours.
-type archive struct {
+type imageArchive struct {
 	r       io.ReaderAt
 	members map[string]member // by clean name
 }
@@ -41,8 +41,8 @@ type seekable interface {
 
 // scan reads the headers of a whole tar, so that one cut short is found before
 // anything is made of it.
-func scan(f seekable) (*archive, error) {
-	a := &archive{r: f, members: map[string]member{}}
+func scan(f seekable) (*imageArchive, error) {
+	a := &imageArchive{r: f, members: map[string]member{}}
 	tr := tar.NewReader(f)
 	for n := 0; ; n++ {
 		h, err := tr.Next()
@@ -69,7 +69,7 @@ func scan(f seekable) (*archive, error) {
 }
 
 // add notes one member, whose contents begin at at.
-func (a *archive) add(h *tar.Header, at int64) error {
+func (a *imageArchive) add(h *tar.Header, at int64) error {
 	name, err := insideName(h.Name)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func outside(name string) error {
 }
 
 // open finds a member by name, through links.
-func (a *archive) open(name string) (*io.SectionReader, error) {
+func (a *imageArchive) open(name string) (*io.SectionReader, error) {
 	at, err := insideName(name)
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (a *archive) open(name string) (*io.SectionReader, error) {
 }
 
 // read returns the contents of a small member.
-func (a *archive) read(name string) ([]byte, error) {
+func (a *imageArchive) read(name string) ([]byte, error) {
 	r, err := a.open(name)
 	if err != nil {
 		return nil, err
@@ -147,16 +147,16 @@ func (a *archive) read(name string) ([]byte, error) {
 	return b, err
 }
 
-func (a *archive) has(name string) bool {
+func (a *imageArchive) has(name string) bool {
 	_, err := a.open(name)
 	return err == nil
 }
 
 // isLayout tells whether there is an OCI layout.
-func (a *archive) isLayout() bool { return a.has(imgspec.ImageLayoutFile) }
+func (a *imageArchive) isLayout() bool { return a.has(imgspec.ImageLayoutFile) }
 
 // openBlob finds a blob of an OCI layout, without reading it.
-func (a *archive) openBlob(d imgspec.Descriptor) (*io.SectionReader, error) {
+func (a *imageArchive) openBlob(d imgspec.Descriptor) (*io.SectionReader, error) {
 	name, err := blobName(d.Digest)
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (a *archive) openBlob(d imgspec.Descriptor) (*io.SectionReader, error) {
 }
 
 // blob returns a small blob, checked.
-func (a *archive) blob(d imgspec.Descriptor) ([]byte, error) {
+func (a *imageArchive) blob(d imgspec.Descriptor) ([]byte, error) {
 	if _, err := a.openBlob(d); err != nil {
 		return nil, err
 	}

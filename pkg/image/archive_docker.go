@@ -14,7 +14,7 @@ import (
 )
 
 // dockerImages returns the images of a manifest.json.
-func (a *archive) dockerImages() ([]archived, error) {
+func (a *imageArchive) dockerImages() ([]archived, error) {
 	b, err := a.read("manifest.json")
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ type dockerEntry struct {
 	Layers   []string
 }
 
-func (a *archive) dockerImage(e dockerEntry) (im archived, err error) {
+func (a *imageArchive) dockerImage(e dockerEntry) (im archived, err error) {
 	if e.Config == "" {
 		return im, errors.New("an image has no configuration")
 	}

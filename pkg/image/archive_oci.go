@@ -17,6 +17,9 @@ import (
 
 const maxNesting = 4 // of an index in an index
 
+// containerdName is the annotation that has an image's full name.
+const containerdName = "io.containerd.image.name"
+
 // ociEntry is one image of an index.json, perhaps an index itself, with its names.
 type ociEntry struct {
 	desc  imgspec.Descriptor
@@ -24,7 +27,7 @@ type ociEntry struct {
 }
 
 // ociImages returns the images of an OCI layout, one of each for the platform.
-func (a *archive) ociImages(want imgspec.Platform) ([]archived, error) {
+func (a *imageArchive) ociImages(want imgspec.Platform) ([]archived, error) {
 	b, err := a.read("index.json")
 	if err != nil {
 		return nil, err
@@ -97,7 +100,7 @@ func ociEntries(index imgspec.Index) (entries []ociEntry, about map[digest.Diges
 }
 
 func ociName(d imgspec.Descriptor) string {
-	if name := d.Annotations["io.containerd.image.name"]; name != "" {
+	if name := d.Annotations[containerdName]; name != "" {
 		return name
 	}
 	// The specification's annotation is often a tag alone, which names nothing.
@@ -141,7 +144,7 @@ func ociGroups(entries []ociEntry) [][]ociEntry {
 }
 
 // ociImage reads what a descriptor names: an image, or an index of images to pick from.
-func (a *archive) ociImage(d imgspec.Descriptor, about map[digest.Digest][]imgspec.Descriptor, want imgspec.Platform, depth int) (im archived, err error) {
+func (a *imageArchive) ociImage(d imgspec.Descriptor, about map[digest.Digest][]imgspec.Descriptor, want imgspec.Platform, depth int) (im archived, err error) {
 	b, err := a.blob(d)
 	if err != nil {
 		return im, err
@@ -171,7 +174,7 @@ func (a *archive) ociImage(d imgspec.Descriptor, about map[digest.Digest][]imgsp
 }
 
 // statements reads what attestation manifests say.
-func (a *archive) statements(manifests []imgspec.Descriptor) (list []moss.Attestation, err error) {
+func (a *imageArchive) statements(manifests []imgspec.Descriptor) (list []moss.Attestation, err error) {
 	for _, d := range manifests {
 		b, err := a.blob(d)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +193,7 @@ func (a *archive) statements(manifests []imgspec.Descriptor) (list []moss.Attest
 }
 
 // ociIndex picks one image of an index, of those that the archive has.
-func (a *archive) ociIndex(list []imgspec.Descriptor, want imgspec.Platform, depth int) (archived, error) {
+func (a *imageArchive) ociIndex(list []imgspec.Descriptor, want imgspec.Platform, depth int) (archived, error) {
 	if depth == maxNesting {
 		return archived{}, errors.New("the indexes do not end")
 	}
@@ -230,7 +233,7 @@ func nameless(list []imgspec.Descriptor) []imgspec.Descriptor {
 
 // images returns what an archive holds for a platform. An archive that is both
 // is read as OCI layout: it has the manifests, too.
-func (a *archive) images(want imgspec.Platform) (images []archived, err error) {
+func (a *imageArchive) images(want imgspec.Platform) (images []archived, err error) {
 	switch {
 	case a.isLayout() && a.has("index.json"):
 		images, err = a.ociImages(want)
