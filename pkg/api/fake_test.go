@@ -322,7 +322,7 @@ var fakeInfo = moss.Info{
 	},
 	Storage: moss.StorageInfo{Driver: "overlay", Status: [][2]string{{"Native", "true"}}}, DataRoot: "/home/u/.local/share/moss",
 	Runtimes: map[string]string{"moss-runtime": "/usr/bin/moss-runtime"}, Runtime: "moss-runtime",
-	Registry: moss.RegistryInfo{Mirrors: []string{"https://mirror.example.com/"}, Insecure: []string{"registry.example.com:5000", "10.1.2.3/8"}},
+	Registry: moss.RegistryInfo{Mirrors: []string{"https://near.example.com/"}, Insecure: []string{"registry.example.com:5000", "10.1.2.3/8"}},
 }
 
 func (f fakeSystem) Info(context.Context) (moss.Info, error) { return fakeInfo, nil }
