@@ -153,5 +153,19 @@ func (s *Storage) pack(ctx context.Context, op string, id moss.ContainerID, p pl
 		}
 		_ = w.CloseWithError(classified(err, op, id)) // never fails
 	}()
-	return r, nil
+	return &untilDone{PipeReader: r, ctx: ctx}, nil
+}
+
+// untilDone gives nothing more once its context has ended.
+type untilDone struct {
+	*io.PipeReader
+	ctx context.Context //nolint:containedctx // it lives as long as one call
+}
+
+func (u *untilDone) Read(b []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		_ = u.PipeReader.CloseWithError(io.ErrClosedPipe) // never fails
+		return 0, u.ctx.Err()
+	}
+	return u.PipeReader.Read(b)
 }

@@ -3,10 +3,13 @@ package storage
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -60,8 +63,12 @@ func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, e
 // or not there.
 func (s *Storage) Unmount(_ context.Context, id moss.ContainerID) error {
 	s.turn.Lock()
-	defer s.turn.Unlock()
-	return s.unmountLocked(id)
+	last, err := s.unmountLocked(id)
+	s.turn.Unlock()
+	if last != nil {
+		_ = last.Close() // nothing was written by it
+	}
+	return err
 }
 
 // mounted says how often a root file system is mounted.
@@ -71,31 +78,85 @@ func (s *Storage) mounted(id moss.ContainerID) (int, error) {
 	return s.store.Mounted(string(id))
 }
 
-func (s *Storage) unmountLocked(id moss.ContainerID) error {
+// unmountLocked gives the file that keeps the file system alive that is not
+// mounted any more: closing it syncs what the container wrote, which may take
+// long and is not done in the others' turn.
+func (s *Storage) unmountLocked(id moss.ContainerID) (last *os.File, err error) {
 	// Teardown goes on after the caller's context has ended.
 	n, err := s.store.Mounted(string(id))
 	if err == nil && n > 0 {
+		last = s.hold(id)
 		_, err = s.store.Unmount(string(id), true)
 	}
 	if gone(err) {
-		return nil
+		err = nil
 	}
-	return classified(err, "unmount rootfs of", id)
+	return last, classified(err, "unmount rootfs of", id)
 }
 
-// Remove unmounts and deletes the writable layer; nil when it is not there.
-func (s *Storage) Remove(_ context.Context, id moss.ContainerID) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if err := s.unmountLocked(id); err != nil {
-		return err
-	}
-	s.sizes.forget(id)
-	err := s.store.DeleteContainer(string(id))
-	if gone(err) {
+// hold opens the root of a mount of the kernel's; nil when there is none.
+func (s *Storage) hold(id moss.ContainerID) *os.File {
+	if s.choice.driver != driverOverlay || s.choice.mountProgram != "" {
 		return nil
 	}
+	c, err := s.store.Container(string(id))
+	if err != nil {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "merged"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// Remove unmounts and deletes the writable layer; nil when it is not there. Its
+// files are renamed away and deleted later, which also makes room for the
+// store's records of it on a disk that is full.
+func (s *Storage) Remove(ctx context.Context, id moss.ContainerID) error {
+	var last *os.File
+	var err error
+	for range 3 { // each gets further
+		if last, err = s.remove(id); !errors.Is(err, unix.ENOSPC) {
+			break
+		}
+		if last != nil { // it keeps what it had open on the disk
+			_ = last.Close() // nothing was written by it
+			last = nil
+		}
+		if s.scrap.wait(ctx) != nil {
+			break
+		}
+	}
+	s.scrap.wake(last)
 	return classified(err, "remove rootfs of", id)
+}
+
+func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	last, unmountErr := s.unmountLocked(id)
+	if unmountErr != nil && !errors.Is(unmountErr, unix.ENOSPC) {
+		return last, unmountErr
+	}
+	s.sizes.forget(id)
+	if c, err := s.store.Container(string(id)); err == nil {
+		dir := filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "diff")
+		if s.choice.driver == driverVFS {
+			dir = filepath.Join(s.store.GraphRoot(), driverVFS, "dir", c.LayerID)
+		}
+		if err := s.scrap.add(dir); err != nil {
+			s.log.Debug("a container's files are deleted by the store", "container", id.Short(), "error", err)
+		}
+	}
+	if unmountErr != nil {
+		return last, unmountErr
+	}
+	err := s.store.DeleteContainer(string(id))
+	if gone(err) {
+		err = nil
+	}
+	return last, err
 }
 
 // List names the containers that have a layer.

@@ -52,6 +52,7 @@ type Storage struct {
 	turn   sync.Mutex
 	choice choice
 	sizes  sizes
+	scrap  *scrap
 	log    *slog.Logger
 }
 
@@ -85,7 +86,12 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 		log.WarnContext(ctx, "storage keeps some remains of an earlier run", "error", err)
 	}
 	log.DebugContext(ctx, "storage is open", "driver", c.name(), "why", c.why, "root", o.GraphRoot)
-	return &Storage{store: store, choice: c, log: log}, nil
+	trash, err := openScrap(filepath.Join(o.GraphRoot, "scrap"), log)
+	if err != nil {
+		store.Free()
+		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
+	}
+	return &Storage{store: store, choice: c, scrap: trash, log: log}, nil
 }
 
 // ignoreConfigFiles keeps the library from the storage.conf of the user and of
@@ -122,6 +128,7 @@ func (s *Storage) MountProgram() string { return s.choice.mountProgram }
 
 // Close lets go of the store. Mounts stay: containers may run on them.
 func (s *Storage) Close() error {
+	s.scrap.close()
 	s.store.Free()
 	return nil
 }
