@@ -268,6 +268,7 @@ func TestSaveSlowClient(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("a slow client keeps others waiting")
 	}
+	must(t, s.reaper.wait(t.Context())) // it met a layer that is held
 	gone := errors.New("the client went away")
 	must(t, r.CloseWithError(gone))
 	if err := <-ended; !errors.Is(err, gone) {
