@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/image/registry"
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/pkg/network"
+	"github.com/moss-containers/moss/pkg/version"
 	"github.com/moss-containers/moss/rootless"
 )
 
@@ -71,4 +74,15 @@ func classified(err error) error {
 		}
 	}
 	return err
+}
+
+// registryOptions are the user's settings for registries, docker's and those
+// of the containers tools.
+func registryOptions(cfg config.Config, log *slog.Logger) registry.Options {
+	return registry.Options{
+		Mirrors: cfg.RegistryMirrors, Insecure: cfg.InsecureRegistries,
+		CertDirs: []string{filepath.Join(cfg.Etc, "certs.d")}, ConfigDir: filepath.Dir(cfg.Etc),
+		TempDir: filepath.Join(cfg.Run, "registries"), CacheDir: filepath.Join(cfg.Data, "blobs"),
+		UserAgent: "moss/" + version.Version, Log: log,
+	}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/events"
 	"github.com/moss-containers/moss/pkg/image"
+	"github.com/moss-containers/moss/pkg/image/registry"
+	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/logbridge"
 	"github.com/moss-containers/moss/pkg/logs"
 	"github.com/moss-containers/moss/pkg/moss"
@@ -90,7 +92,14 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 		return d, err
 	}
 	d.closer = append(d.closer, store.Close)
-	images, err := image.New(store.Store(), image.Options{TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image")})
+	registries, err := registry.New(registryOptions(cfg, part(log, "registry")))
+	if err != nil {
+		return d, err
+	}
+	images, err := image.New(store.Store(), image.Options{
+		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: registries,
+		Limits: transfer.Limits{Downloads: cfg.MaxDownloads, Uploads: cfg.MaxUploads, Attempts: cfg.MaxAttempts},
+	})
 	if err != nil {
 		return d, err
 	}
@@ -117,7 +126,8 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
 	bus := new(events.Bus)
 	d.engine = engine.New(engine.Deps{
-		Images: images, Archives: images, Rootfs: store, Networks: nets, Runtime: oci, Units: d.units,
+		Images: images, Archives: images, Saver: images, Transfers: images, Registries: registries, Maker: images, Space: images,
+		Rootfs: store, Files: store, Networks: nets, Runtime: oci, Units: d.units, Freezer: d.units,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}, engine.Options{
@@ -128,7 +138,8 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
 	d.api = api.New(api.Options{
 		Containers: d.engine.Containers(), Views: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
-		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Networks: d.engine.Networking(), System: d.engine.System(),
+		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
+		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Usage: d.engine.System(), Networks: d.engine.Networking(), System: d.engine.System(),
 		Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	return d, nil
