@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type choice struct {
 	driver       string // the store's name of it
 	mountProgram string // path of fuse-overlayfs; "" where the kernel mounts
 	why          string // one sentence for the user
+	mountOptions string // for each mount
 }
 
 func (c choice) name() string {
@@ -46,6 +48,9 @@ func (c choice) options() []string {
 	if c.mountProgram != "" {
 		o = append(o, "overlay.mount_program="+c.mountProgram)
 	}
+	if c.mountOptions != "" {
+		o = append(o, "overlay.mountopt="+c.mountOptions)
+	}
 	return o
 }
 
@@ -53,13 +58,22 @@ func (c choice) options() []string {
 type prober interface {
 	// native says why the kernel cannot mount overlays there; nil when it can.
 	native(dir string) error
-	// fuse gives the path of a fuse-overlayfs that works.
-	fuse(ctx context.Context, dir string) (string, error)
+	// fuse gives the path of a fuse-overlayfs that works: of that one, "" for the one that is found.
+	fuse(ctx context.Context, dir, program string) (string, error)
 }
 
 // choose settles on a driver. Layers of one driver are of no use to another,
 // so a store that has images stays with its own.
-func choose(ctx context.Context, root, want string, p prober) (choice, error) {
+func choose(ctx context.Context, root, want string, t tuning, p prober) (choice, error) {
+	c, err := chooseDriver(ctx, root, want, t, p)
+	if err == nil && c.driver == driverVFS && t != (tuning{}) {
+		return c, moss.Errorf(moss.Invalid, "driver vfs has no storage options")
+	}
+	c.mountOptions = t.mountOptions
+	return c, err
+}
+
+func chooseDriver(ctx context.Context, root, want string, t tuning, p prober) (choice, error) {
 	prior, err := priorDriver(root)
 	if err != nil {
 		return choice{}, err
@@ -73,6 +87,9 @@ func choose(ctx context.Context, root, want string, p prober) (choice, error) {
 		return choice{}, moss.Errorf(moss.Invalid, "storage driver %q is not one of overlay, fuse-overlayfs and vfs", want)
 	}
 	why := "it was asked for"
+	if t.mountProgram != "" && (want == "" || want == driverOverlay) {
+		want, why = fuseOverlayfs, "overlay.mount_program was given"
+	}
 	if want == "" && prior != "" {
 		want, why = prior, "the images that are there were made with it"
 	}
@@ -88,7 +105,7 @@ func choose(ctx context.Context, root, want string, p prober) (choice, error) {
 		}
 		return choice{driver: driverOverlay, why: why}, nil
 	case fuseOverlayfs:
-		path, err := p.fuse(ctx, root)
+		path, err := p.fuse(ctx, root, t.mountProgram)
 		if err != nil {
 			return choice{}, moss.Errorf(moss.Unavailable, "driver fuse-overlayfs is wanted because %s, but does not work here: %w", why, err)
 		}
@@ -98,7 +115,7 @@ func choose(ctx context.Context, root, want string, p prober) (choice, error) {
 	if native == nil {
 		return choice{driver: driverOverlay, why: "the kernel mounts overlays in this user namespace"}, nil
 	}
-	path, fuse := p.fuse(ctx, root)
+	path, fuse := p.fuse(ctx, root, t.mountProgram)
 	if fuse == nil {
 		return choice{driver: driverOverlay, mountProgram: path, why: fmt.Sprintf("the kernel does not mount overlays here (%v)", native)}, nil
 	}
@@ -141,10 +158,13 @@ func (machine) native(dir string) error {
 	})
 }
 
-func (machine) fuse(ctx context.Context, dir string) (string, error) {
-	path, err := exec.LookPath(fuseOverlayfs)
-	if err != nil {
+func (machine) fuse(ctx context.Context, dir, program string) (string, error) {
+	path, err := exec.LookPath(cmp.Or(program, fuseOverlayfs))
+	switch {
+	case err != nil && program == "":
 		return "", errors.New("it is not installed")
+	case err != nil:
+		return "", err
 	}
 	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
 		return "", fmt.Errorf("/dev/fuse: %w", err)

@@ -41,7 +41,9 @@ type Options struct {
 	GraphRoot string // layers and images, on disk
 	RunRoot   string // what a reboot may lose
 	Driver    string // "" chooses the best that works: overlay, fuse-overlayfs, vfs
-	Log       *slog.Logger
+	// DriverOptions are docker's storage-opts: overlay.mountopt and overlay.mount_program.
+	DriverOptions []string
+	Log           *slog.Logger
 }
 
 // Storage is an open store. It is safe for concurrent use.
@@ -68,7 +70,11 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 			return nil, moss.Wrap(err, "open storage at", dir)
 		}
 	}
-	c, err := choose(ctx, o.GraphRoot, o.Driver, machine{})
+	t, err := parseTuning(o.DriverOptions)
+	if err != nil {
+		return nil, err
+	}
+	c, err := choose(ctx, o.GraphRoot, o.Driver, t, machine{})
 	if err != nil {
 		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
 	}
@@ -142,6 +148,9 @@ func (s *Storage) Info() moss.StorageInfo {
 			mounter = s.choice.mountProgram
 		}
 		info.Status = append(info.Status, [2]string{"Mounted By", mounter})
+		if s.choice.mountOptions != "" {
+			info.Status = append(info.Status, [2]string{"Mount Options", s.choice.mountOptions})
+		}
 	}
 	status, err := s.store.Status()
 	if err != nil {

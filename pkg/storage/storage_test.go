@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -56,7 +57,7 @@ func eachDriver(t *testing.T, test func(t *testing.T, driver string)) {
 	for _, d := range []string{driverOverlay, fuseOverlayfs, driverVFS} {
 		t.Run(d, func(t *testing.T) {
 			if d == fuseOverlayfs {
-				if _, err := (machine{}).fuse(t.Context(), t.TempDir()); err != nil {
+				if _, err := (machine{}).fuse(t.Context(), t.TempDir(), ""); err != nil {
 					t.Skip("fuse-overlayfs does not work here:", err)
 				}
 			}
@@ -144,8 +145,8 @@ func TestDriverIsChosenByTrying(t *testing.T) {
 type fakeMachine struct{ nativeErr, fuseErr error }
 
 func (m fakeMachine) native(string) error { return m.nativeErr }
-func (m fakeMachine) fuse(context.Context, string) (string, error) {
-	return "/usr/bin/fuse-overlayfs", m.fuseErr
+func (m fakeMachine) fuse(_ context.Context, _, program string) (string, error) {
+	return cmp.Or(program, "/usr/bin/fuse-overlayfs"), m.fuseErr
 }
 
 func TestChoose(t *testing.T) {
@@ -153,6 +154,7 @@ func TestChoose(t *testing.T) {
 	for _, c := range []struct {
 		name, prior, want string
 		m                 fakeMachine
+		t                 tuning
 		driver, why       string // driver is an error's class where why is its text
 		fails             bool
 	}{
@@ -164,6 +166,10 @@ func TestChoose(t *testing.T) {
 		{name: "asked fuse", want: "fuse-overlayfs", driver: "fuse-overlayfs", why: "asked"},
 		{name: "asked, cannot", want: "overlay", m: fakeMachine{nativeErr: no}, fails: true, driver: "unavailable", why: "does not work"},
 		{name: "unknown", want: "zfs", fails: true, driver: "invalid", why: `"zfs"`},
+		{name: "program", t: tuning{mountProgram: "/opt/fuse"}, driver: "fuse-overlayfs", why: "mount_program was given"},
+		{name: "program that fails", t: tuning{mountProgram: "/opt/fuse"}, m: fakeMachine{fuseErr: no}, fails: true, driver: "unavailable", why: "mount_program was given"},
+		{name: "program for vfs", want: "vfs", t: tuning{mountProgram: "/opt/fuse"}, fails: true, driver: "invalid", why: "no storage options"},
+		{name: "options of vfs", m: fakeMachine{no, no}, t: tuning{mountOptions: "nodev"}, fails: true, driver: "invalid", why: "no storage options"},
 		{name: "prior vfs", prior: "vfs", driver: "vfs", why: "images that are there"},
 		{name: "prior fuse", prior: "fuse-overlayfs", driver: "fuse-overlayfs", why: "images that are there"},
 		{name: "prior fuse gone", prior: "fuse-overlayfs", m: fakeMachine{fuseErr: no}, fails: true, driver: "unavailable", why: "images that are there"},
@@ -186,7 +192,7 @@ func TestChoose(t *testing.T) {
 					}
 				}
 			}
-			got, err := choose(t.Context(), root, c.want, c.m)
+			got, err := choose(t.Context(), root, c.want, c.t, c.m)
 			if c.fails {
 				if err == nil || moss.ClassOf(err).String() != c.driver || !strings.Contains(err.Error(), c.why) {
 					t.Errorf("choose gives %+v, %v", got, err)
