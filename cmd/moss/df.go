@@ -110,7 +110,8 @@ func dfDetails(du client.DiskUsageResult, now time.Time) []detail {
 		},
 		{
 			"Local Volumes space usage:", "Volumes", `{{.Name}}	{{.Links}}	{{.Size}}`,
-			[]column{{"Name", "VOLUME NAME"}, {"Links", "LINKS"}, {"Size", "SIZE"}}, volumes,
+			[]column{{"Name", "VOLUME NAME"}, {"Links", "LINKS"}, {"Size", "SIZE"}},
+			volumes,
 		},
 	}
 }

@@ -17,7 +17,6 @@ import (
 type console struct {
 	tty  *os.File
 	user *os.File // the other side
-
 }
 
 func newConsole(t *testing.T, columns uint16) *console {
