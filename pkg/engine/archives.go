@@ -16,8 +16,12 @@ func (e *Engine) ArchiveService() Archives { return Archives{e} }
 // Load reads images from an archive.
 func (s Archives) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) ([]moss.LoadedImage, error) {
 	images, err := s.Engine.Archives.Load(ctx, r, o, progress)
+	told := make(map[moss.ImageID]bool, len(images))
 	for _, i := range images {
-		s.imageEvent(ctx, "load", i.ID, string(i.ID))
+		if !told[i.ID] { // it may have come with several names
+			s.imageEvent(ctx, "load", i.ID, string(i.ID))
+		}
+		told[i.ID] = true
 	}
 	return images, err
 }

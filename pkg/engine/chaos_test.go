@@ -1,7 +1,10 @@
 package engine_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"syscall"
 	"testing"
@@ -19,6 +22,7 @@ func TestEveryoneAtOnce(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T, r *rig) {
 				r.units.Ignore = func(_ moss.ContainerID, sig syscall.Signal) bool { return sig == syscall.SIGHUP }
+				r.lag = 200 * time.Millisecond
 				r.busy(seed, 8, 40)
 				settle()
 				r.check()
@@ -44,6 +48,7 @@ func TestKilledWhileEveryoneIsBusy(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T, r *rig) {
 				rnd := rand.New(rand.NewPCG(seed, 0))
+				r.lag = 200 * time.Millisecond
 				for range 3 {
 					r.faults.arm(-1, 50+rnd.IntN(300))
 					r.busy(seed, 8, 20)
@@ -91,7 +96,7 @@ func (r *rig) anything(rnd *rand.Rand) {
 	wait := time.Duration(rnd.IntN(3)) * time.Second
 	ctx := r.t.Context()
 	var err error
-	switch what := rnd.IntN(12); what {
+	switch what := rnd.IntN(18); what {
 	case 0, 1:
 		opts := []option{named(name), [...]option{autoRemove, policy(moss.RestartAlways, 0), policy(moss.RestartOnFailure, 2), published}[rnd.IntN(4)]}
 		_, err = r.tryCreate(opts...)
@@ -115,6 +120,10 @@ func (r *rig) anything(rnd *rand.Rand) {
 			execErr = r.Execs().Start(ctx, string(x), true, moss.TermSize{}, moss.AttachIO{}, func() {})
 		}
 		err = execErr
+	case 12, 13, 14, 15:
+		err = r.anythingWithFiles(rnd, what, name)
+	case 16, 17:
+		err = r.anythingWithImages(rnd)
 	}
 	switch moss.ClassOf(err) {
 	case moss.Conflict, moss.NotFound, moss.NotModified:
@@ -125,12 +134,55 @@ func (r *rig) anything(rnd *rand.Rand) {
 	}
 }
 
+func (r *rig) anythingWithFiles(rnd *rand.Rand, what int, name string) error {
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Duration(50+rnd.IntN(2000))*time.Millisecond)
+	defer cancel()
+	var err error
+	switch what {
+	case 12, 13:
+		_, err = r.FileService().Commit(ctx, moss.CommitRequest{Container: name, Reference: "made", Pause: rnd.IntN(4) > 0})
+	case 14:
+		var tree io.ReadCloser
+		if tree, err = r.FileService().Export(ctx, name); err == nil {
+			_, err = io.Copy(io.Discard, tree)
+			err = errors.Join(err, tree.Close())
+		}
+	case 15:
+		_, err = r.System().Usage(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (r *rig) anythingWithImages(rnd *rand.Rand) error {
+	ctx := r.t.Context()
+	ref := [...]string{"box", string(imageID), "made"}[rnd.IntN(3)]
+	var err error
+	switch rnd.IntN(4) {
+	case 0:
+		_, err = r.ImageService().Remove(ctx, ref, rnd.IntN(2) == 0, false)
+	case 1:
+		all := false
+		_, err = r.ImageService().Prune(ctx, moss.ImageFilter{Dangling: &all})
+	case 2:
+		err = r.ImageService().Tag(ctx, ref, "box")
+	case 3:
+		r.addImage()
+	}
+	return err
+}
+
 // checkStories wants every container's events to make sense: a run begins once
 // and ends once, and nothing comes after the end of all.
 func (r *rig) checkStories() {
 	r.t.Helper()
 	stories := map[string][]string{}
 	r.must(r.System().Events(r.t.Context(), time.Time{}, time.Time{}, func(e moss.Event) error {
+		if e.Type != moss.ContainerEvent {
+			return nil
+		}
 		stories[e.ActorID] = append(stories[e.ActorID], e.Action)
 		return nil
 	}))

@@ -57,7 +57,7 @@ func (s Files) makeImage(ctx context.Context, rec *moss.Container, n moss.NewIma
 	}
 	id, err := s.Maker.Make(ctx, n, &untilEnd{Reader: diff, end: func() {
 		if err := thaw(); err != nil {
-			s.Log.Error("a container's processes still stand still after a commit; a stop or the next start of the engine tries again", "container", rec.Name, "error", err)
+			s.Log.Error("a container still stands still after its commit; it is tried again to let it go", "container", rec.Name, "error", err)
 		}
 	}})
 	// The maker may have stopped before the end.

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"syscall"
 	"time"
@@ -288,4 +289,87 @@ func (r faultyRecords) Delete(id moss.ContainerID) error {
 		return err
 	}
 	return r.Records.Delete(id)
+}
+
+type faultyImages struct {
+	engine.ImageStore
+	f *faults
+}
+
+func (s faultyImages) Untag(ctx context.Context, name string) error {
+	if err := s.f.hit("Images.Untag"); err != nil {
+		return err
+	}
+	return s.ImageStore.Untag(ctx, name)
+}
+
+func (s faultyImages) Delete(ctx context.Context, id moss.ImageID) ([]moss.ImageRemoval, error) {
+	if err := s.f.hit("Images.Delete"); err != nil {
+		return nil, err
+	}
+	return s.ImageStore.Delete(ctx, id)
+}
+
+type faultyMaker struct {
+	engine.ImageMaker
+	f *faults
+}
+
+func (m faultyMaker) Make(ctx context.Context, n moss.NewImage, diff io.Reader) (moss.ImageID, error) {
+	if err := m.f.hit("Maker.Make"); err != nil {
+		return "", err
+	}
+	return m.ImageMaker.Make(ctx, n, diff)
+}
+
+// faultyFiles can be slow too.
+type faultyFiles struct {
+	engine.RootfsFiles
+	f   *faults
+	lag *time.Duration
+}
+
+type slowReader struct {
+	io.ReadCloser
+	lag time.Duration
+}
+
+func (r slowReader) Read(p []byte) (int, error) {
+	time.Sleep(r.lag)
+	return r.ReadCloser.Read(p)
+}
+
+func (r faultyFiles) Export(ctx context.Context, id moss.ContainerID) (io.ReadCloser, error) {
+	if err := r.f.hit("Files.Export"); err != nil {
+		return nil, err
+	}
+	tree, err := r.RootfsFiles.Export(ctx, id)
+	return slowReader{tree, *r.lag}, err
+}
+
+func (r faultyFiles) Diff(ctx context.Context, id moss.ContainerID) (io.ReadCloser, error) {
+	if err := r.f.hit("Files.Diff"); err != nil {
+		return nil, err
+	}
+	diff, err := r.RootfsFiles.Diff(ctx, id)
+	return slowReader{diff, *r.lag}, err
+}
+
+type faultyFreezer struct {
+	engine.Freezer
+	f *faults
+}
+
+func (u faultyFreezer) Freeze(ctx context.Context, id moss.ContainerID) error {
+	if err := u.f.hit("Freezer.Freeze"); err != nil {
+		return err
+	}
+	return u.Freezer.Freeze(ctx, id)
+}
+
+func (u faultyFreezer) Thaw(ctx context.Context, id moss.ContainerID) error {
+	if err := u.f.hit("Freezer.Thaw"); err != nil {
+		return err
+	}
+	return u.Freezer.Thaw(ctx, id)
 }

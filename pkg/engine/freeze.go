@@ -45,7 +45,7 @@ func (e *Engine) holdStill(ctx context.Context, c *container) error {
 	if err == nil {
 		return nil
 	}
-	thawErr := e.letGo(context.WithoutCancel(ctx), c) // some may have stopped
+	thawErr := e.letGoSurely(ctx, c) // some may have stopped
 	switch moss.ClassOf(err) {
 	case moss.Conflict: // it has just ended
 		return thawErr
@@ -65,11 +65,42 @@ func (e *Engine) unhold(ctx context.Context, c *container) error {
 	if c.holders > 0 {
 		return nil
 	}
-	return e.letGo(ctx, c)
+	return e.letGoSurely(ctx, c)
+}
+
+// letGoSurely is letGo, tried again in the background as long as it fails; the
+// caller holds the turn.
+func (e *Engine) letGoSurely(ctx context.Context, c *container) error {
+	err := e.letGo(context.WithoutCancel(ctx), c)
+	if err != nil {
+		e.spawn(func(ctx context.Context) { e.letGoLater(ctx, c) })
+	}
+	return err
+}
+
+func (e *Engine) letGoLater(ctx context.Context, c *container) {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return // the next daemon does it
+		}
+		if c.acquire(ctx) != nil {
+			return
+		}
+		var err error
+		if c.holders == 0 {
+			err = e.letGo(ctx, c)
+		}
+		c.release()
+		if err == nil {
+			return
+		}
+	}
 }
 
 // letGo thaws what was frozen for a commit; the caller holds the turn. Where that
-// fails the record still says so, and the next signal or daemon tries again.
+// fails the record still says so.
 func (e *Engine) letGo(ctx context.Context, c *container) error {
 	if !c.record().Run.Frozen {
 		return nil

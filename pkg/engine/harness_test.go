@@ -33,8 +33,10 @@ type rig struct {
 	records *fake.Records
 	events  *fake.Events
 	images  *fake.Images
+	reg     *fake.Registry
 	going   atomic.Bool   // what Host.GoingDown says
 	slow    time.Duration // how long a client takes to join
+	lag     time.Duration // of each read of a container's files
 	faults  *faults
 	halt    func()
 }
@@ -66,13 +68,22 @@ func newMachine(t *testing.T, pipes bool) *rig {
 	}
 	r.stdio.NoPipes = !pipes
 	r.images = fake.NewImages(r.rootfs)
-	r.images.Add(moss.Image{ID: imageID, Names: []string{"docker.io/library/box:latest"}, OS: "linux", Architecture: "amd64"})
+	r.reg = fake.NewRegistry("registry.example.com", r.images)
+	r.addImage()
 	t.Cleanup(func() {
 		if r.halt != nil {
 			r.halt()
 		}
 	})
 	return r
+}
+
+// addImage puts the image "box" in, as a load does.
+func (r *rig) addImage() {
+	r.images.Add(moss.Image{
+		ID: imageID, Names: []string{"docker.io/library/box:latest"}, OS: "linux", Architecture: "amd64",
+		Config: moss.ContainerConfig{Labels: map[string]string{"of": "box"}},
+	})
 }
 
 // boot starts a daemon, by mossd's order.
@@ -91,7 +102,8 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 	r.t.Helper()
 	r.faults = f
 	r.Engine = engine.New(engine.Deps{
-		Images: r.images, Archives: r.images, Rootfs: faultyRootfs{r.rootfs, f}, Networks: faultyNetworks{r.nets, f},
+		Images: faultyImages{r.images, f}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
+		Rootfs: faultyRootfs{r.rootfs, f}, Files: faultyFiles{r.rootfs, f, &r.lag}, Freezer: faultyFreezer{r.units, f}, Networks: faultyNetworks{r.nets, f},
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),
@@ -258,6 +270,9 @@ func (r *rig) wrongs() []string {
 			if st := have[rec.ID.Short()]; st.Phase != moss.UnitRunning || st.PID != rec.Run.PID {
 				say("%s is %s with pid %d, its unit %s with %d", rec.Name, rec.State, rec.Run.PID, st.Phase, st.PID)
 			}
+			if st := have[rec.ID.Short()]; st.Frozen != rec.Run.Frozen || st.Frozen {
+				say("%s stands still (%v, its unit %v)", rec.Name, rec.Run.Frozen, st.Frozen)
+			}
 			if rec.Network == nil {
 				say("%s runs without a network", rec.Name)
 			}
@@ -274,6 +289,11 @@ func (r *rig) wrongs() []string {
 	for _, id := range r.rootfs.Mounted() {
 		if !live[id] {
 			say("a mount of %s is left", id.Short())
+		}
+	}
+	for _, rec := range all {
+		if _, err := r.images.Resolve(r.t.Context(), string(rec.Image)); err != nil {
+			say("%s has lost its image: %v", rec.Name, err)
 		}
 	}
 	layers, err := r.rootfs.List(r.t.Context())

@@ -226,8 +226,8 @@ func (e *Engine) autoRemove(ctx context.Context, c *container, retry bool) error
 
 // reattach takes a running container over.
 func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container) error {
-	if err := e.letGo(ctx, c); err != nil {
-		e.Log.Error("the daemon ended during a commit, and the container still stands still", "container", rec.Name, "error", err)
+	if err := e.letGoSurely(ctx, c); err != nil {
+		e.Log.Error("a container stands still since a commit that the daemon did not survive; it is tried again to let it go", "container", rec.Name, "error", err)
 	}
 	if err := e.restoreStreams(ctx, rec); err != nil {
 		return err

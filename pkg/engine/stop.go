@@ -114,7 +114,7 @@ func (e *Engine) signalFinal(ctx context.Context, c *container, sig syscall.Sign
 	if err := e.signal(ctx, c, sig); err != nil || sig == syscall.SIGKILL {
 		return err
 	}
-	return e.letGo(ctx, c)
+	return e.letGoSurely(ctx, c)
 }
 
 // signal sends a signal to the container's process. One that has ended while
