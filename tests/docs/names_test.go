@@ -13,6 +13,7 @@ import (
 type help struct {
 	name, use, usage string
 	flags            []flagLine
+	commands         []string // of a group
 }
 
 // flagLine is one line of the options: its spellings with what they take, and its
@@ -44,6 +45,8 @@ func parseHelp(text string) help {
 			h.name, h.use, _ = strings.Cut(line, " - ")
 		case section == "USAGE":
 			h.usage = strings.Replace(line, " [command options]", " [FLAG…]", 1)
+		case section == "COMMANDS":
+			h.commands = append(h.commands, strings.TrimSuffix(strings.Fields(line)[0], ","))
 		case section == "OPTIONS" || section == "GLOBAL OPTIONS":
 			parts := spaces.Split(line, 2)
 			f := flagLine{spelling: parts[0]}
@@ -57,6 +60,15 @@ func parseHelp(text string) help {
 			h.flags = append(h.flags, f)
 		}
 	}
+	return h
+}
+
+// helpOf is what a command, or a group's member, tells of itself; --help goes
+// without saying.
+func helpOf(t *testing.T, words ...string) help {
+	t.Helper()
+	h := parseHelp(moss(t, append(words, "--help")...))
+	h.flags = slices.DeleteFunc(h.flags, func(f flagLine) bool { return f.spelling == "--help" })
 	return h
 }
 
@@ -83,7 +95,12 @@ func TestNames(t *testing.T) {
 	known := commandNames(t)
 	flags := make(map[string][]string)
 	for _, name := range known {
-		for _, f := range parseHelp(moss(t, name, "--help")).flags {
+		group := helpOf(t, name)
+		all := group.flags
+		for _, member := range group.commands {
+			all = append(all, helpOf(t, name, member).flags...)
+		}
+		for _, f := range all {
 			for _, n := range f.names() {
 				flags[name] = append(flags[name], strings.TrimSpace(n))
 			}

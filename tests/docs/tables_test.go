@@ -80,13 +80,15 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 func commandTables(t *testing.T) string {
 	var b strings.Builder
 	var run help
+	var told []help
 	for _, name := range commandNames(t) {
-		h := parseHelp(moss(t, name, "--help"))
-		h.flags = slices.DeleteFunc(h.flags, func(f flagLine) bool { return f.spelling == "--help" })
-		fmt.Fprintf(&b, "### %s\n\n`%s`: %s.\n\n", h.name, h.usage, h.use)
+		h := helpOf(t, name)
 		switch {
 		case name == "run":
 			run = h
+		case len(h.commands) > 0:
+			groupTables(t, &b, h, name, told)
+			continue
 		case len(h.flags) > 10 && subset(h.flags, run.flags):
 			var not []string
 			for _, f := range run.flags {
@@ -94,19 +96,49 @@ func commandTables(t *testing.T) string {
 					not = append(not, "`"+strings.TrimSpace(f.names()[0])+"`")
 				}
 			}
-			fmt.Fprintf(&b, "The flags of `moss run` without %s.\n\n", strings.Join(not, " and "))
+			fmt.Fprintf(&b, "### %s\n\n`%s`: %s.\n\nThe flags of `moss run` without %s.\n\n", h.name, h.usage, h.use, strings.Join(not, " and "))
+			told = append(told, h)
 			continue
 		}
-		if len(h.flags) == 0 {
-			continue
-		}
-		b.WriteString("| flag | |\n|---|---|\n")
-		for _, f := range h.flags {
-			fmt.Fprintf(&b, "| `%s` | %s |\n", cell(f.spelling), cell(f.text))
-		}
-		b.WriteString("\n")
+		told = append(told, h)
+		commandTable(&b, "###", h)
 	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+func commandTable(b *strings.Builder, level string, h help) {
+	fmt.Fprintf(b, "%s %s\n\n`%s`: %s.\n\n", level, h.name, h.usage, h.use)
+	if len(h.flags) == 0 {
+		return
+	}
+	b.WriteString("| flag | |\n|---|---|\n")
+	for _, f := range h.flags {
+		fmt.Fprintf(b, "| `%s` | %s |\n", cell(f.spelling), cell(f.text))
+	}
+	b.WriteString("\n")
+}
+
+// groupTables tells of a group: most of its members are commands that have
+// been told of under another name.
+func groupTables(t *testing.T, b *strings.Builder, group help, name string, told []help) {
+	t.Helper()
+	fmt.Fprintf(b, "### %s\n\n%s: %s.\n\n| command | |\n|---|---|\n", group.name, "`"+group.name+" COMMAND`", group.use)
+	var own []help
+	for _, member := range group.commands {
+		h := helpOf(t, name, member)
+		h.name = group.name + " " + member
+		i := slices.IndexFunc(told, func(o help) bool { return o.use == h.use && slices.Equal(o.flags, h.flags) })
+		if i >= 0 {
+			fmt.Fprintf(b, "| `%s` | the same as `%s` |\n", h.name, told[i].name)
+			continue
+		}
+		fmt.Fprintf(b, "| `%s` | see below |\n", h.name)
+		own = append(own, h)
+	}
+	b.WriteString("\n")
+	for _, h := range own {
+		commandTable(b, "####", h)
+	}
 }
 
 func subset(some, all []flagLine) bool {
