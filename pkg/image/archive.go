@@ -112,6 +112,12 @@ func outside(name string) error {
 	return fmt.Errorf("the archive names %q, which is outside of it", name)
 }
 
+// lacksError names a member that is not there.
+type lacksError string
+
+func (e lacksError) Error() string        { return "the archive lacks " + string(e) }
+func (e lacksError) Is(target error) bool { return target == fs.ErrNotExist }
+
 // open finds a member by name, through links.
 func (a *imageArchive) open(name string) (*io.SectionReader, error) {
 	at, err := insideName(name)
@@ -122,7 +128,7 @@ func (a *imageArchive) open(name string) (*io.SectionReader, error) {
 		m, ok := a.members[at]
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("the archive lacks %s: %w", name, fs.ErrNotExist)
+			return nil, lacksError(name)
 		case m.twice && !isBlob(at): // a blob's digest says which it is
 			return nil, fmt.Errorf("the archive has %s twice", at)
 		case m.link == "":

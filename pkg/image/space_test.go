@@ -1,0 +1,189 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/containers/storage"
+
+	"github.com/moss-containers/moss/pkg/engine/porttest"
+	"github.com/moss-containers/moss/pkg/image/layer"
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// orphan commits a layer as a pull that was cut short leaves it.
+func orphan(t *testing.T, s *Store, parent, name string) (id string, size int64) {
+	t.Helper()
+	g, err := s.unpacker.Stage(t.Context(), bytes.NewReader(porttest.Tar(t, porttest.File{Name: name, Text: name})), layer.Expect{})
+	must(t, err)
+	id, err = g.Commit(parent)
+	must(t, err)
+	return id, g.Info().Size
+}
+
+func TestCollect(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := load(t, s, porttest.DockerArchive(t, boxed))
+	must(t, err)
+	low, a := orphan(t, s, "", "low")
+	high, b := orphan(t, s, low, "high")
+	onImage, c := orphan(t, s, first(s.store.Image(hexOf(boxed.ID(t)))).TopLayer, "on image")
+	// They are still there after a start: the next pull will want them.
+	s.store.Free()
+	s = open(t, dir)
+	if n, err := s.Unused(t.Context()); err != nil || n != a+b+c {
+		t.Errorf("Unused is %d, %v; want %d", n, err, a+b+c)
+	}
+	// What a transfer holds stays, with what is below it.
+	release, err := s.hold(t.Context(), high, "of a layer that is not there yet")
+	must(t, err)
+	if n, err := s.Unused(t.Context()); err != nil || n != c {
+		t.Errorf("Unused while two are held is %d, %v; want %d", n, err, c)
+	}
+	if n, err := s.Collect(t.Context()); err != nil || n != c {
+		t.Errorf("Collect while two are held is %d, %v; want %d", n, err, c)
+	}
+	if s.store.Exists(onImage) || !s.store.Exists(high) || !s.store.Exists(low) {
+		t.Error("Collect removed what is held, or left what is not")
+	}
+	release()
+	release()
+	if n, err := s.Collect(t.Context()); err != nil || n != a+b {
+		t.Errorf("Collect is %d, %v; want %d", n, err, a+b)
+	}
+	if n, err := s.Unused(t.Context()); err != nil || n != 0 {
+		t.Errorf("Unused after it is %d, %v", n, err)
+	}
+	if left := leftovers(t, s); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	if _, err := s.Resolve(t.Context(), "box:1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A process killed between its answer and the removal of the files: the next start goes on.
+func TestDeleteKilled(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := load(t, s, porttest.DockerArchive(t, boxed, boxed3))
+	must(t, err)
+	must(t, s.Untag(t.Context(), "box:3"))
+	// What Delete does up to where it answers.
+	layers, err := s.store.DeleteImage(hexOf(boxed3.ID(t)), false)
+	must(t, err)
+	if len(layers) != 1 {
+		t.Fatalf("layers of one alone are %q", layers)
+	}
+	_, err = s.reaper.doom(hexOf(boxed3.ID(t)), layers)
+	must(t, err)
+	must(t, s.store.Delete(hexOf(boxed3.ID(t))))
+	// Another one is killed before its record went: it stays.
+	_, err = s.reaper.doom(hexOf(boxed.ID(t)), []string{first(s.store.Image(hexOf(boxed.ID(t)))).TopLayer, "cut"})
+	must(t, err)
+	s.store.Free()
+
+	s = open(t, dir)
+	must(t, s.reaper.wait(t.Context()))
+	if s.store.Exists(layers[0]) {
+		t.Error("the layer of the deleted image is still there")
+	}
+	if n, err := s.Unused(t.Context()); err != nil || n != 0 {
+		t.Errorf("Unused is %d, %v", n, err)
+	}
+	if left := leftovers(t, s); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	save(t, s, "box:1")
+}
+
+// An image that is loaded while its layers are being removed is whole.
+func TestDeleteAndLoad(t *testing.T) {
+	if underRace {
+		t.Skip("the library has a race of its own")
+	}
+	s := open(t, t.TempDir())
+	archive := porttest.DockerArchive(t, porttest.ArchiveImage{Tags: []string{"x"}, Layers: boxed.Layers})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range 15 {
+				got, err := load(t, s, archive)
+				if moss.ClassOf(err) == moss.NotFound {
+					continue // the other one deleted it
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var out bytes.Buffer
+				if _, err := s.Save(t.Context(), moss.SaveRequest{Refs: []string{string(got[0].ID)}}, &out); err != nil && moss.ClassOf(err) != moss.NotFound && !errors.Is(err, storage.ErrImageUnknown) && !errors.Is(err, os.ErrNotExist) {
+					t.Error(err)
+				}
+				_ = s.Untag(t.Context(), "x")
+				if _, err := s.Delete(t.Context(), got[0].ID); err != nil && moss.ClassOf(err) != moss.NotFound && moss.ClassOf(err) != moss.Conflict {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	_, err := load(t, s, archive)
+	must(t, err)
+	save(t, s, "x")
+	_, err = s.Collect(t.Context())
+	must(t, err)
+	if left := leftovers(t, s); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestHolds(t *testing.T) {
+	h := newHolds()
+	done, ok := h.take("a")
+	if _, again := h.take("a"); !ok || again {
+		t.Fatal("a layer is taken twice, or not at all")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.hold(ctx, "b", "a"); !errors.Is(err, context.Canceled) {
+		t.Errorf("hold of what is being removed is %v", err)
+	}
+	held := make(chan func())
+	go func() { held <- first(h.hold(context.Background(), "a", "b")) }()
+	select {
+	case <-held:
+		t.Error("hold does not wait")
+	default:
+	}
+	done()
+	release := <-held
+	if _, ok := h.take("b"); ok {
+		t.Error("what is held is taken")
+	}
+	release()
+	if done, ok := h.take("b"); !ok {
+		t.Error("what was released is not taken")
+	} else {
+		done()
+	}
+}
+
+// An image's data without a record goes with Collect.
+func TestCollectData(t *testing.T) {
+	s := open(t, t.TempDir())
+	dir := filepath.Join(s.store.GraphRoot(), "overlay-images", strings.Repeat("ab", 32))
+	must(t, os.MkdirAll(dir, 0o700))
+	_, err := s.Collect(t.Context())
+	must(t, err)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("data without a record is %v", err)
+	}
+}
