@@ -81,15 +81,18 @@ func (f *faults) hit(call string) error {
 	return nil
 }
 
+// faultyRootfs can be slow too.
 type faultyRootfs struct {
 	engine.Rootfs
-	f *faults
+	f   *faults
+	lag *time.Duration
 }
 
 func (r faultyRootfs) Create(ctx context.Context, id moss.ContainerID, image moss.ImageID) error {
 	if err := r.f.hit("Rootfs.Create"); err != nil {
 		return err
 	}
+	time.Sleep(*r.lag)
 	return r.Rootfs.Create(ctx, id, image)
 }
 
@@ -291,9 +294,11 @@ func (r faultyRecords) Delete(id moss.ContainerID) error {
 	return r.Records.Delete(id)
 }
 
+// faultyImages can be slow too.
 type faultyImages struct {
 	engine.ImageStore
-	f *faults
+	f   *faults
+	lag *time.Duration
 }
 
 func (s faultyImages) Untag(ctx context.Context, name string) error {
@@ -307,6 +312,7 @@ func (s faultyImages) Delete(ctx context.Context, id moss.ImageID) ([]moss.Image
 	if err := s.f.hit("Images.Delete"); err != nil {
 		return nil, err
 	}
+	time.Sleep(*s.lag)
 	return s.ImageStore.Delete(ctx, id)
 }
 

@@ -37,8 +37,10 @@ type rig struct {
 	going   atomic.Bool   // what Host.GoingDown says
 	slow    time.Duration // how long a client takes to join
 	lag     time.Duration // of each read of a container's files
-	faults  *faults
-	halt    func()
+	// how long it takes to make a layer, and to delete an image
+	layering, deleting time.Duration
+	faults             *faults
+	halt               func()
 }
 
 func (r *rig) Host(context.Context) (moss.HostInfo, error) {
@@ -102,8 +104,8 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 	r.t.Helper()
 	r.faults = f
 	r.Engine = engine.New(engine.Deps{
-		Images: faultyImages{r.images, f}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
-		Rootfs: faultyRootfs{r.rootfs, f}, Files: faultyFiles{r.rootfs, f, &r.lag}, Freezer: faultyFreezer{r.units, f}, Networks: faultyNetworks{r.nets, f},
+		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
+		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Freezer: faultyFreezer{r.units, f}, Networks: faultyNetworks{r.nets, f},
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),

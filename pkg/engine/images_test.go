@@ -2,12 +2,14 @@ package engine_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/engine/porttest"
@@ -446,4 +448,56 @@ func TestContainersAreNotMadeOfImagesThatGo(t *testing.T) {
 		}
 	}
 	r.checkEmpty()
+}
+
+func TestWhoRemovesAnImageWaitsForWhoMakesAContainerOfIt(t *testing.T) {
+	for name, remove := range map[string]func(r *rig) error{
+		"by name": func(r *rig) error { _, err := r.ImageService().Remove(r.t.Context(), "box", false, false); return err },
+		"by id":   func(r *rig) error { _, err := r.ImageService().Remove(r.t.Context(), "1111", false, false); return err },
+		"prune": func(r *rig) error {
+			p, err := r.ImageService().Prune(r.t.Context(), moss.ImageFilter{Dangling: new(bool)})
+			if err == nil && len(p.Removed) == 0 {
+				err = moss.Errorf(moss.Conflict, "nothing to prune")
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				r.layering = time.Second
+				made := make(chan error)
+				go func() { _, err := r.tryCreate(); made <- err }()
+				synctest.Wait()
+				r.wantClass(remove(r), moss.Conflict)
+				r.must(<-made)
+				if im, err := r.images.Resolve(t.Context(), "box"); err != nil || len(im.Names) != 1 {
+					t.Errorf("%+v %v", im, err)
+				}
+			})
+			bubble(t, func(t *testing.T, r *rig) {
+				r.deleting = time.Second
+				removed := make(chan error)
+				go func() { removed <- remove(r) }()
+				synctest.Wait()
+				_, err := r.tryCreate()
+				if r.wantClass(err, moss.NotFound); err == nil || !strings.HasPrefix(err.Error(), "No such image: box") {
+					t.Error("docker's clients would not pull:", err)
+				}
+				r.must(<-removed)
+				r.checkEmpty()
+			})
+			bubble(t, func(t *testing.T, r *rig) { // who waits for its turn can leave
+				r.layering = time.Hour
+				go func() { _, _ = r.tryCreate() }()
+				synctest.Wait()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := r.ImageService().Remove(ctx, "box", false, false); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				settle()
+				time.Sleep(time.Hour)
+			})
+		})
+	}
 }
