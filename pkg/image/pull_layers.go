@@ -133,14 +133,8 @@ func discardStaged(g stagedLayer) error {
 // stage fetches and unpacks a layer, again where that may help. What is wrong
 // with its contents may have happened on the way, once.
 func (p *pulling) stage(ctx context.Context, st *step, report func(moss.Progress)) (staged stagedLayer, err error) {
-	bad := 0
-	retryable := func(err error) (time.Duration, bool) {
-		if moss.ClassOf(err) == moss.Invalid {
-			bad++
-			return 0, bad == 1
-		}
-		return p.s.registries.Retryable(err)
-	}
+	var bad int
+	retryable := p.retryable(&bad)
 	left := func(seconds int) {
 		s := "s"
 		if seconds == 1 {
@@ -178,12 +172,35 @@ func (p *pulling) stageOnce(ctx context.Context, st *step, report func(moss.Prog
 	m.tell(time.Now())
 	staged, err := p.s.stager.Stage(ctx, m, layer.Expect{Digest: st.desc.Digest, DiffID: st.diff, Size: st.desc.Size})
 	p.fetched.Add(m.n)
+	if err != nil && m.err != nil {
+		return nil, m.err // what came of it in the unpacking tells less
+	}
 	if err != nil {
-		return nil, err
+		return nil, &ourError{err}
 	}
 	st.report(report, "Verifying Checksum") // which went along with the unpacking
 	st.report(report, "Download complete")
 	return staged, nil
+}
+
+// ourError is one that neither the registry nor the way to it is to blame for,
+// but the contents or this machine.
+type ourError struct{ error }
+
+func (e *ourError) Unwrap() error { return e.error }
+
+// retryable counts in bad how often contents were not what they should be.
+func (p *pulling) retryable(bad *int) func(error) (time.Duration, bool) {
+	return func(err error) (time.Duration, bool) {
+		if moss.ClassOf(err) == moss.Invalid {
+			*bad++
+			return 0, *bad == 1
+		}
+		if _, ours := errors.AsType[*ourError](err); ours {
+			return 0, false
+		}
+		return p.s.registries.Retryable(err)
+	}
 }
 
 // gauge reads a blob and tells how far it is.
@@ -192,6 +209,7 @@ type gauge struct {
 	id     string
 	size   int64 // 0 when not known
 	n      int64
+	err    error // of r, but its end
 	told   time.Time
 	report func(moss.Progress)
 }
@@ -201,8 +219,12 @@ const tellEvery = 100 * time.Millisecond
 func (m *gauge) Read(b []byte) (int, error) {
 	n, err := m.r.Read(b)
 	m.n += int64(n)
-	if errors.Is(err, io.EOF) && m.n < m.size {
-		return n, io.ErrUnexpectedEOF // cut short, which the layer is not to blame for
+	end := err == io.EOF //nolint:errorlint // the end, and nothing that wraps it
+	if end && m.n < m.size {
+		end, err = false, io.ErrUnexpectedEOF // cut short, which the layer is not to blame for
+	}
+	if err != nil && !end {
+		m.err = err
 	}
 	if now := time.Now(); now.Sub(m.told) >= tellEvery {
 		m.tell(now)
@@ -220,15 +242,8 @@ func (p *pulling) small(ctx context.Context, d imgspec.Descriptor, limit int64) 
 	if d.Size > limit {
 		return nil, moss.Errorf(moss.TooLarge, "blob %s is too large: %d bytes", d.Digest, d.Size)
 	}
-	bad := 0
-	retryable := func(err error) (time.Duration, bool) {
-		if moss.ClassOf(err) == moss.Invalid {
-			bad++
-			return 0, bad == 1
-		}
-		return p.s.registries.Retryable(err)
-	}
-	err = p.s.transfers.Retry(ctx, retryable, nil, func(int) (err error) {
+	var bad int
+	err = p.s.transfers.Retry(ctx, p.retryable(&bad), nil, func(int) (err error) {
 		b, err = p.smallOnce(ctx, d, limit)
 		return err
 	})
