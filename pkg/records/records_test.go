@@ -1,6 +1,7 @@
 package records
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/moss-containers/moss/pkg/engine"
+	"github.com/moss-containers/moss/pkg/engine/porttest"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -33,48 +36,47 @@ func names(t *testing.T, s *Store) string {
 	return strings.Join(out, " ")
 }
 
-func TestNewestRecordWinsAndVolatileOnesDieWithTheBoot(t *testing.T) {
-	dir := t.TempDir()
-	s := openAt(t, dir)
-	put := func(name string, durable bool) {
-		t.Helper()
-		if err := s.Put(&moss.Container{ID: "a", Name: name}, durable); err != nil {
-			t.Fatal(err)
-		}
-	}
-	check := func(want string) {
-		t.Helper()
-		if got := names(t, s); got != want {
-			t.Fatalf("records %q, want %q", got, want)
-		}
-	}
-	put("first", true)
-	put("second", false)
-	check("second")
-	put("third", true)
-	check("third")
-	put("fourth", false)
-	if err := s.Close(); err != nil {
+// rig is a machine with the records on it.
+type rig struct {
+	dir   string
+	store *Store
+}
+
+func (r *rig) Records() engine.Records { return r.store }
+
+func (r *rig) Restart(t *testing.T) {
+	t.Helper()
+	if err := r.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = openAt(t, dir)
-	check("fourth")
-	if err := s.Close(); err != nil {
+	r.store = openAt(t, r.dir)
+}
+
+func (r *rig) Reboot(t *testing.T) {
+	t.Helper()
+	if err := errors.Join(r.store.Close(), os.RemoveAll(filepath.Join(r.dir, "r"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "r")); err != nil {
+	r.store = openAt(t, r.dir)
+}
+
+func (r *rig) Break(t *testing.T, id moss.ContainerID) {
+	t.Helper()
+	err := r.store.durable.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketContainers).Put([]byte(id), []byte(`{"ID":"torn","Na`))
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	s = openAt(t, dir)
-	check("third")
-	if err := s.Delete("a"); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Delete("a"); err != nil {
-		t.Fatal("deleting what is gone:", err)
-	}
-	check("")
-	_ = s.Close()
+}
+
+func TestContract(t *testing.T) {
+	porttest.Records(t, func(t *testing.T) porttest.RecordsRig {
+		dir := t.TempDir()
+		r := &rig{dir: dir, store: openAt(t, dir)}
+		t.Cleanup(func() { _ = r.store.Close() })
+		return r
+	})
 }
 
 func TestABrokenRecordDoesNotHideTheOthers(t *testing.T) {
