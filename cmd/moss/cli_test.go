@@ -195,6 +195,12 @@ docker.io/library/busybox:latest
 	if code, out, errs := run1(t, e.env, "pull", "-q", "busybox"); code != 1 || out != "" || errs != "moss: no space left\n" {
 		t.Errorf("%d %q %q", code, out, errs)
 	}
+	e.answers["POST /images/create"] = `{"errorDetail":{"message":"unauthorized: authentication required"},"error":"x"}`
+	for name, want := range map[string]string{"busybox": ": moss login\n", "example.com/a": ": moss login example.com\n"} {
+		if code, _, errs := run1(t, e.env, "pull", name); code != 1 || !strings.Contains(errs, "unauthorized") || !strings.HasSuffix(errs, want) {
+			t.Errorf("%d %q", code, errs)
+		}
+	}
 	if code, _, errs := run1(t, e.env, "pull", "-a", "busybox:1"); code != 1 || !strings.Contains(errs, "--all-tags") {
 		t.Errorf("%d %q", code, errs)
 	}

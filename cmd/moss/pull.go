@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -54,17 +55,28 @@ func (a *app) push(c *cli.Context) error {
 	}
 	r, err := api.ImagePush(c.Context, ref.String(), client.ImagePushOptions{All: c.Bool("all-tags"), RegistryAuth: auth, Platform: p})
 	if err != nil {
-		return err
+		return wayIn(err, ref)
 	}
 	if !c.Bool("quiet") {
-		fmt.Fprintf(a.out, "The push refers to repository [%s]\n", ref.Name())
-		return a.progress(r, a.out)
+		return wayIn(a.progress(r, a.out), ref)
 	}
 	if err := a.progress(r, io.Discard); err != nil {
-		return err
+		return wayIn(err, ref)
 	}
 	fmt.Fprintln(a.out, ref.String())
 	return nil
+}
+
+// wayIn adds to a registry's refusal what may help.
+func wayIn(err error, ref reference.Named) error {
+	if err == nil || !strings.Contains(err.Error(), "unauthorized") && !strings.Contains(err.Error(), "denied") {
+		return err
+	}
+	server := ""
+	if d := reference.Domain(ref); d != "docker.io" {
+		server = " " + d
+	}
+	return fmt.Errorf("%w\nit may need a login: moss login%s", err, server)
 }
 
 // wanted is the image that the argument of pull or push names.
@@ -99,9 +111,9 @@ func (a *app) fetch(ctx context.Context, ref reference.Named, o client.ImagePull
 	}
 	r, err := api.ImagePull(ctx, ref.String(), o)
 	if err != nil {
-		return err
+		return wayIn(err, ref)
 	}
-	return a.progress(r, out)
+	return wayIn(a.progress(r, out), ref)
 }
 
 // fetchMissing fetches what run and create found missing, or are told to fetch
