@@ -19,6 +19,13 @@ func (s *Images) Make(ctx context.Context, n moss.NewImage, diff io.Reader) (mos
 	if len(n.Changes) > 0 {
 		return "", moss.Errorf(moss.Invalid, "the fake does not read changes")
 	}
+	name := ""
+	if n.Reference != "" {
+		var err error
+		if name, err = normalTag(n.Reference); err != nil {
+			return "", err
+		}
+	}
 	layer, err := readLayer(diff)
 	if err != nil {
 		return "", err
@@ -43,7 +50,7 @@ func (s *Images) Make(ctx context.Context, n moss.NewImage, diff io.Reader) (mos
 	im.Created, im.Author, im.Config = time.Now(), n.Author, n.Config
 	im.DiffIDs = append(slices.Clip(im.DiffIDs), "sha256:"+sum(layer))
 	im.History = append(slices.Clip(im.History), moss.HistoryEntry{Created: im.Created, CreatedBy: n.CreatedBy, Author: n.Author, Comment: n.Message})
-	made, err := s.keep(im, append(layers, layer), n.Reference)
+	made, err := s.keep(im, append(layers, layer), name)
 	return made.ID, err
 }
 

@@ -25,6 +25,8 @@ type ArchiveImage struct {
 	Tags   []string
 	Config string // JSON of the configuration's "config"; "" for none
 	Layers [][]File
+	// Architecture is amd64 where it is empty.
+	Architecture string
 	// WrongDiffID makes the configuration name another layer than there is.
 	WrongDiffID bool
 }
@@ -35,7 +37,11 @@ func (a ArchiveImage) ID(t testing.TB) moss.ImageID {
 }
 
 func (a ArchiveImage) config(t testing.TB) []byte {
-	cfg := map[string]any{"architecture": "amd64", "os": "linux", "created": "2026-02-03T04:05:06Z"}
+	arch := a.Architecture
+	if arch == "" {
+		arch = "amd64"
+	}
+	cfg := map[string]any{"architecture": arch, "os": "linux", "created": "2026-02-03T04:05:06Z"}
 	if a.Config != "" {
 		cfg["config"] = json.RawMessage(a.Config)
 	}
