@@ -125,7 +125,13 @@ func chooseDriver(ctx context.Context, root, want string, t tuning, p prober) (c
 // priorDriver names the driver whose images are at root, "" when there are none.
 func priorDriver(root string) (string, error) {
 	for _, d := range []string{driverOverlay, driverVFS} {
-		if b, err := os.ReadFile(filepath.Join(root, d+"-images", "images.json")); errors.Is(err, os.ErrNotExist) || (err == nil && len(bytes.TrimSpace(b)) <= len("[]")) {
+		name := filepath.Join(root, d+"-images", "images.json")
+		if bad, err := damaged(name); err != nil {
+			return "", err
+		} else if bad {
+			name += goodSuffix
+		}
+		if b, err := os.ReadFile(name); errors.Is(err, os.ErrNotExist) || (err == nil && len(bytes.TrimSpace(b)) <= len("[]")) {
 			continue
 		} else if err != nil {
 			return "", err

@@ -28,7 +28,7 @@ func container(t *testing.T, s *Storage, image moss.ImageID) (moss.ContainerID, 
 	must(t, s.Create(t.Context(), id, image))
 	m, err := s.Mount(t.Context(), id)
 	must(t, err)
-	t.Cleanup(func() { must(t, s.Remove(t.Context(), id)) }) //nolint:usetesting // its context has ended, which Remove does not mind
+	t.Cleanup(func() { must(t, s.Remove(t.Context(), id)) })
 	return id, m.Path
 }
 
@@ -84,14 +84,28 @@ func diff(t *testing.T, got, want map[string]string) {
 func baseFiles() []porttest.File {
 	dir := func(name string) porttest.File { return porttest.File{Name: name, Type: tar.TypeDir, Mode: 0o755} }
 	return []porttest.File{
-		dir("etc"), {Name: "etc/passwd", Text: "root\n"},
-		dir("full"), {Name: "full/a", Text: "a"}, {Name: "full/b", Text: "b"}, dir("full/deep"), {Name: "full/deep/c", Text: "c"},
-		dir("removed"), {Name: "removed/x", Text: "x"},
-		dir("kept"), {Name: "kept/y", Text: "y"}, {Name: "kept/z", Text: "z"},
-		dir("becomes-file"), {Name: "becomes-file/x", Text: "x"}, {Name: "becomes-dir", Text: "f"},
-		{Name: "mode", Text: "m", Mode: 0o600}, dir("dirmode"), {Name: "dirmode/in", Text: "in"},
-		{Name: "link1", Text: "linked"}, {Name: "link2", Type: tar.TypeLink, Link: "link1"},
-		{Name: "sym", Type: tar.TypeSymlink, Link: "mode", Mode: 0o777}, {Name: "same", Text: "same"},
+		dir("etc"),
+		{Name: "etc/passwd", Text: "root\n"},
+		dir("full"),
+		{Name: "full/a", Text: "a"},
+		{Name: "full/b", Text: "b"},
+		dir("full/deep"),
+		{Name: "full/deep/c", Text: "c"},
+		dir("removed"),
+		{Name: "removed/x", Text: "x"},
+		dir("kept"),
+		{Name: "kept/y", Text: "y"},
+		{Name: "kept/z", Text: "z"},
+		dir("becomes-file"),
+		{Name: "becomes-file/x", Text: "x"},
+		{Name: "becomes-dir", Text: "f"},
+		{Name: "mode", Text: "m", Mode: 0o600},
+		dir("dirmode"),
+		{Name: "dirmode/in", Text: "in"},
+		{Name: "link1", Text: "linked"},
+		{Name: "link2", Type: tar.TypeLink, Link: "link1"},
+		{Name: "sym", Type: tar.TypeSymlink, Link: "mode", Mode: 0o777},
+		{Name: "same", Text: "same"},
 	}
 }
 

@@ -38,7 +38,8 @@ func (s *Storage) create(ctx context.Context, id moss.ContainerID, image moss.Im
 	}
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	_, err := s.store.CreateContainer(string(id), nil, strings.TrimPrefix(string(image), "sha256:"), "", "", &o)
+	// The layer has the container's id, by which it is found again; see lists.
+	_, err := s.store.CreateContainer(string(id), nil, strings.TrimPrefix(string(image), "sha256:"), string(id), "", &o)
 	return classified(err, op, id)
 }
 

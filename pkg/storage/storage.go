@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/reexec"
@@ -55,7 +56,11 @@ type Storage struct {
 	choice choice
 	sizes  sizes
 	scrap  *scrap
-	log    *slog.Logger
+	lists  *lists
+
+	unsynced unsynced
+	report   report
+	log      *slog.Logger
 }
 
 // Open chooses the driver and opens the store, finishing what an earlier
@@ -81,6 +86,10 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	if err := ignoreConfigFiles(o.RunRoot, c.driver); err != nil {
 		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
 	}
+	l := &lists{root: o.GraphRoot, run: o.RunRoot, driver: c.driver, log: log, now: time.Now()}
+	if err := l.repair(); err != nil {
+		return nil, moss.Wrap(fmt.Errorf("repairing its lists: %w", err), "open storage at", o.GraphRoot)
+	}
 	store, err := storage.GetStore(types.StoreOptions{
 		GraphRoot: o.GraphRoot, RunRoot: o.RunRoot, GraphDriverName: c.driver, GraphDriverOptions: c.options(),
 	})
@@ -88,16 +97,27 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 		return nil, moss.Wrap(fmt.Errorf("driver %s: %w", c.name(), err), "open storage at", o.GraphRoot)
 	}
 	// What a process killed in the middle left without a record.
-	if err := store.GarbageCollect(); err != nil {
+	if len(l.lost) > 0 {
+		log.WarnContext(ctx, "what the new lists do not name is kept on disk until the next start")
+	} else if err := store.GarbageCollect(); err != nil {
 		log.WarnContext(ctx, "storage keeps some remains of an earlier run", "error", err)
 	}
 	log.DebugContext(ctx, "storage is open", "driver", c.name(), "why", c.why, "root", o.GraphRoot)
-	trash, err := openScrap(filepath.Join(o.GraphRoot, "scrap"), log)
-	if err != nil {
+	s := &Storage{store: store, choice: c, lists: l, log: log}
+	s.unsynced.name = filepath.Join(o.GraphRoot, "unsynced")
+	s.unsynced.fail = func(err error) { log.Warn("the store could not be synced", "error", err) }
+	if err := s.recover(ctx, l.lost); err != nil {
+		store.Free()
+		return nil, moss.Wrap(fmt.Errorf("checking it: %w", err), "open storage at", o.GraphRoot)
+	}
+	if err := l.keepGood(); err != nil {
+		log.WarnContext(ctx, "the store's lists could not be copied", "error", err)
+	}
+	if s.scrap, err = openScrap(filepath.Join(o.GraphRoot, "scrap"), log); err != nil {
 		store.Free()
 		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
 	}
-	return &Storage{store: store, choice: c, scrap: trash, log: log}, nil
+	return s, nil
 }
 
 // ignoreConfigFiles keeps the library from the storage.conf of the user and of
@@ -135,6 +155,10 @@ func (s *Storage) MountProgram() string { return s.choice.mountProgram }
 // Close lets go of the store. Mounts stay: containers may run on them.
 func (s *Storage) Close() error {
 	s.scrap.close()
+	s.unsynced.wg.Wait()
+	if err := s.lists.keepGood(); err != nil {
+		s.log.Warn("the store's lists could not be copied", "error", err)
+	}
 	s.store.Free()
 	return nil
 }
@@ -157,6 +181,6 @@ func (s *Storage) Info() moss.StorageInfo {
 		status = [][2]string{{"Error", err.Error()}}
 	}
 	info.Status = append(info.Status, status...)
-	info.Status = append(info.Status, [2]string{"Chosen Because", s.choice.why}, [2]string{"Root Dir", filepath.Clean(info.Root)})
+	info.Status = append(info.Status, [2]string{"Last Check", s.report.String()}, [2]string{"Chosen Because", s.choice.why}, [2]string{"Root Dir", filepath.Clean(info.Root)})
 	return info
 }

@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	cstorage "github.com/containers/storage"
 	"golang.org/x/sys/unix"
@@ -248,56 +251,108 @@ func TestMountsAfterRestart(t *testing.T) {
 	wantNoMounts(t, dir)
 }
 
-// crash runs this test's child, which dies by SIGKILL in the middle of its work.
+// A process that dies by SIGKILL at any moment leaves a store in which all that
+// is listed works, and nothing else is on disk.
 func TestKillInTheMiddle(t *testing.T) {
 	const env = "_MOSS_CRASH_DIR"
 	if dir := os.Getenv(env); dir != "" {
-		s := open(t, dir, driverOverlay)
-		im := image(t, s, hello)
-		for i := 0; ; i++ {
-			id := moss.ContainerID(moss.NewHexID())
-			must(t, s.Create(t.Context(), id, im))
-			_, err := s.Mount(t.Context(), id)
-			must(t, err)
-			if i == 3 {
-				_, _ = os.Stdout.WriteString("ready\n")
-			}
-			must(t, s.Remove(t.Context(), id))
-		}
+		work(t, open(t, dir, driverOverlay))
 	}
 	dir := t.TempDir()
-	for range 5 {
+	for n := range 20 {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestKillInTheMiddle$")
 		cmd.Env = append(os.Environ(), env+"="+dir)
 		out, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
 		buf := make([]byte, 64)
-		n, err := out.Read(buf)
-		if err != nil || !strings.Contains(string(buf[:n]), "ready") {
-			t.Fatalf("the child says %q, %v", buf[:n], err)
+		k, err := out.Read(buf)
+		if err != nil || !strings.Contains(string(buf[:k]), "ready") {
+			t.Fatalf("the child says %q, %v", buf[:k], err)
 		}
+		<-time.After(time.Duration(n*n) * 200 * time.Microsecond) // another point of its work each time
 		must(t, cmd.Process.Kill())
 		_ = cmd.Wait() // it was killed
 		s := open(t, dir, "")
-		ids, err := s.List(t.Context())
-		must(t, err)
-		for _, id := range ids {
-			must(t, s.Remove(t.Context(), id))
-		}
-		all, err := s.store.MultiList(cstorage.MultiListOptions{Layers: true, Images: true})
-		must(t, err)
-		if extra := len(all.Layers) - len(all.Images); extra > 1 {
-			t.Errorf("%d layers have no container", extra) // at most the one between layer and record, which pkg/image sweeps
-		}
-		// It works on.
-		id := moss.ContainerID(moss.NewHexID())
-		must(t, s.Create(t.Context(), id, image(t, s, hello)))
-		_, err = s.Mount(t.Context(), id)
-		must(t, err)
-		must(t, s.Remove(t.Context(), id))
+		wantSound(t, s)
 		must(t, s.Close())
 	}
+}
+
+// work makes and removes containers and images for ever.
+func work(t *testing.T, s *Storage) {
+	t.Helper()
+	for i := 0; ; i++ {
+		im := image(t, s, hello, porttest.File{Name: "round", Text: strconv.Itoa(i)})
+		id, other := moss.ContainerID(moss.NewHexID()), moss.ContainerID(moss.NewHexID())
+		must(t, s.Create(t.Context(), id, im))
+		must(t, s.CreateVolatile(t.Context(), other, im))
+		m, err := s.Mount(t.Context(), id)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(m.Path, "mine"), []byte(id), 0o600))
+		if i == 0 {
+			_, _ = os.Stdout.WriteString("ready\n")
+		}
+		r, err := s.Diff(t.Context(), id)
+		must(t, err)
+		made := onTop(t, s, im, r)
+		must(t, s.Remove(t.Context(), other))
+		must(t, s.Remove(t.Context(), id))
+		for _, im := range []moss.ImageID{made, im} {
+			_, err := s.store.DeleteImage(strings.TrimPrefix(string(im), "sha256:"), true)
+			must(t, err)
+		}
+	}
+}
+
+// wantSound uses all that a store has and removes it again.
+func wantSound(t *testing.T, s *Storage) {
+	t.Helper()
+	if found, err := s.check(t.Context(), time.Time{}.Add(1)); err != nil || len(found) != 0 || len(s.report.found) != 0 {
+		t.Errorf("a check finds %q, %v; at the start %q", found, err, s.report.found)
+	}
+	ids, err := s.List(t.Context())
+	must(t, err)
+	for _, id := range ids {
+		// In the middle of being removed its files may be gone already.
+		m, err := s.Mount(t.Context(), id)
+		if err == nil {
+			if b, err := os.ReadFile(filepath.Join(m.Path, "hello")); string(b) != "hello\n" {
+				t.Errorf("hello is %q, %v", b, err)
+			}
+		}
+		must(t, s.Remove(t.Context(), id))
+	}
+	all, err := s.store.MultiList(cstorage.MultiListOptions{Layers: true, Images: true})
+	must(t, err)
+	for _, im := range all.Images {
+		id := moss.ContainerID(moss.NewHexID())
+		must(t, s.Create(t.Context(), id, moss.ImageID("sha256:"+im.ID)))
+		_, err := s.Mount(t.Context(), id)
+		must(t, err)
+		must(t, s.Remove(t.Context(), id))
+		_, err = s.store.DeleteImage(im.ID, true)
+		must(t, err)
+	}
+	// At most what was between layer and record, which pkg/image sweeps.
+	all, err = s.store.MultiList(cstorage.MultiListOptions{Layers: true})
+	must(t, err)
+	if len(all.Layers) > 2 {
+		t.Errorf("%d layers are nobody's", len(all.Layers))
+	}
+	for _, l := range slices.Backward(all.Layers) {
+		must(t, s.store.DeleteLayer(l.ID))
+	}
+	wantEmptyScrap(t, s)
+	for _, dir := range []string{"overlay", "overlay/l", "overlay/staging", "overlay/tempdirs", "overlay-layers/tmp", "overlay-images", "overlay-containers"} {
+		left, _ := os.ReadDir(filepath.Join(s.store.GraphRoot(), dir)) // it may not be there
+		for _, e := range left {
+			if e.IsDir() && len(e.Name()) >= 32 || e.Type()&os.ModeSymlink != 0 || strings.HasPrefix(e.Name(), "temp-dir-") {
+				t.Errorf("%s/%s is left", dir, e.Name())
+			}
+		}
+	}
+	wantNoMounts(t, s.store.GraphRoot())
 }
 
 // Ids other than root's are kept as they are: nothing is shifted.
