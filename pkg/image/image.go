@@ -48,6 +48,7 @@ type Store struct {
 	reaper   *reaper
 
 	registries puller // nil without a registry
+	targets    pusher // the same
 	stager     stager
 	transfers  *transfer.Manager
 
@@ -74,7 +75,7 @@ func New(store storage.Store, o Options) (*Store, error) {
 	s.stager = realStager{s.unpacker}
 	s.transfers = transfer.New(o.Limits, s.log)
 	if o.Registry != nil {
-		s.registries = realPuller{o.Registry}
+		s.registries, s.targets = realPuller{o.Registry}, realPusher{o.Registry}
 	}
 	s.holds = newHolds()
 	s.reaper = newReaper(store, s.holds, filepath.Join(s.tmp, doomedDir), s.log)

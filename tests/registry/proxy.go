@@ -21,11 +21,12 @@ type Fault struct {
 
 	Status     int           // answers so
 	RetryAfter string        // with it
-	DropAfter  int64         // of the answer's body so many bytes, then a reset; -1 for none of it
+	DropAfter  int64         // of the answer's body so many bytes, then the connection ends; -1 resets it before an answer
+	Reset      bool          // with DropAfter: a reset, which may overtake some of the bytes
 	Truncate   int64         // of the answer's body so many bytes, then its end, as if it were all
 	Corrupt    int64         // changes the byte of the answer's body at that place, counted from 1
 	Delay      time.Duration // before anything
-	Stall      bool          // with DropAfter: no reset but silence until the client leaves
+	Stall      bool          // with DropAfter: silence until the client leaves
 }
 
 // Proxy stands in front of a registry.
@@ -152,7 +153,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if f.DropAfter < 0 {
-		reset(w)
+		hangUp(w, true)
 		return
 	}
 	resp, err := p.pass(r.Context(), r)
@@ -180,7 +181,7 @@ func (f Fault) body(ctx context.Context, w http.ResponseWriter, body io.Reader) 
 		if f.Stall {
 			<-ctx.Done()
 		}
-		reset(w)
+		hangUp(w, f.Reset)
 	case f.Truncate > 0:
 		_, _ = io.CopyN(w, body, f.Truncate)
 	case f.Corrupt > 0:
@@ -195,13 +196,13 @@ func (f Fault) body(ctx context.Context, w http.ResponseWriter, body io.Reader) 
 	}
 }
 
-// reset breaks the client's connection the hard way.
-func reset(w http.ResponseWriter) {
+// hangUp ends the client's connection, the hard way where asked for.
+func hangUp(w http.ResponseWriter, reset bool) {
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
+	if tcp, ok := c.(*net.TCPConn); ok && reset {
 		_ = tcp.SetLinger(0)
 	}
 	c.Close()

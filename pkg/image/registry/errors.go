@@ -9,6 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -47,16 +50,34 @@ func Retryable(err error) (after time.Duration, ok bool) {
 	if status := statusOf(err); status != 0 {
 		return 0, status >= 500 && status != http.StatusNotImplemented || status == http.StatusRequestTimeout
 	}
-	for _, broken := range []error{io.ErrUnexpectedEOF, io.EOF, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
+	if isHopeless(err) {
+		return 0, false
+	}
+	for _, broken := range []error{io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, broken) {
 			return 0, true
 		}
 	}
-	if dns, is := errors.AsType[*net.DNSError](err); is {
-		return 0, dns.IsTemporary || dns.IsTimeout
+	_, isURL := errors.AsType[*url.Error](err)
+	_, isNet := errors.AsType[net.Error](err)
+	return 0, isURL || isNet
+}
+
+// isHopeless says whether the way to a registry is wrong, not just broken.
+func isHopeless(err error) bool {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return true
 	}
-	timeout, is := errors.AsType[net.Error](err)
-	return 0, is && timeout.Timeout()
+	if _, ok := errors.AsType[tls.AlertError](err); ok { // it wants a certificate of ours
+		return true
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return true
+	}
+	return errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // statusOf finds the HTTP status of the library's errors, 0 for none.
@@ -76,8 +97,17 @@ func statusOf(err error) int {
 	if e, ok := errorOf(err); ok {
 		return e.Code.Descriptor().HTTPStatusCode
 	}
+	if err != nil {
+		if m := wordless.FindStringSubmatch(err.Error()); m != nil {
+			n, _ := strconv.Atoi(m[1]) // three digits
+			return n
+		}
+	}
 	return 0
 }
+
+// wordless is in the library's error for an answer without words of a registry; its type is private.
+var wordless = regexp.MustCompile(`StatusCode: ([1-5][0-9]{2}), "`)
 
 // errorOf finds what a registry said in its own words.
 func errorOf(err error) (errcode.Error, bool) {
@@ -144,7 +174,7 @@ func broken(ctx context.Context, err error, host string) error {
 
 // unreachable says what to do where the way to a registry is the trouble.
 func unreachable(err error, host string) error {
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+	if errors.Is(err, http.ErrSchemeMismatch) {
 		return moss.Errorf(moss.Unavailable, "%w; if %s has no TLS, name it in \"insecure-registries\" of daemon.json", err, host)
 	}
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
@@ -152,10 +182,7 @@ func unreachable(err error, host string) error {
 	if unknown || invalid {
 		return moss.Errorf(moss.Unavailable, "%w; put its CA's certificate into certs.d/%s/ca.crt beside daemon.json", err, host)
 	}
-	if _, ok := Retryable(err); ok {
-		return moss.Errorf(moss.Unavailable, "%w", err)
-	}
-	if _, ok := errors.AsType[net.Error](err); ok {
+	if _, ok := Retryable(err); ok || isHopeless(err) {
 		return moss.Errorf(moss.Unavailable, "%w", err)
 	}
 	return err
