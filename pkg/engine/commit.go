@@ -22,28 +22,26 @@ func (s Files) Commit(ctx context.Context, q moss.CommitRequest) (_ moss.ImageID
 			return "", err
 		}
 	}
-	r, err := s.read(ctx, q.Container, "commit")
+	ctx, r, err := s.read(ctx, q.Container, "commit")
 	if err != nil {
 		return "", err
 	}
 	defer r.end()
 	thaw := func() error { return nil }
 	if q.Pause {
-		if thaw, err = s.freeze(r.ctx, r.c); err != nil {
+		if thaw, err = s.freeze(ctx, r.c); err != nil {
 			return "", r.failed(err)
 		}
 	}
 	rec := r.c.record()
-	id, err := s.makeImage(r.ctx, rec, newImage(rec, q, name), thaw)
+	id, err := s.makeImage(ctx, rec, newImage(rec, q, name), thaw)
 	if err != nil {
 		return id, r.failed(err)
-	}
-	if name != "" {
-		s.imageEvent(ctx, "tag", id, familiar(name))
 	}
 	ref := ""
 	if name != "" {
 		ref = familiar(name)
+		s.imageEvent(ctx, "tag", id, ref)
 	}
 	s.publish(rec, "commit", time.Now(), "comment", q.Message, "imageID", string(id), "imageRef", ref)
 	return id, nil

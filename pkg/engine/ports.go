@@ -21,9 +21,10 @@ type ImageStore interface {
 	// Tag gives an image a further name, taking it from the image that had it. It
 	// returns the normalised name.
 	Tag(ctx context.Context, id moss.ImageID, name string) (string, error)
-	// Untag takes one name away. Errors: NotFound.
+	// Untag takes one name, with a tag or a digest, away. Errors: NotFound.
 	Untag(ctx context.Context, name string) error
-	// Delete removes an image that has no names left, with the layers only it used.
+	// Delete removes an image that has no names left, with the layers only it used, which it tells by their
+	// chain ids. Errors: NotFound, Conflict while it has names, a container stands on it, or it is on its way in.
 	Delete(ctx context.Context, id moss.ImageID) ([]moss.ImageRemoval, error)
 }
 

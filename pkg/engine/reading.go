@@ -14,33 +14,33 @@ import (
 // by force, which ends the reading.
 type reading struct {
 	c      *container
-	ctx    context.Context //nolint:containedctx // it is the reading's own, ended by a removal
 	cancel context.CancelCauseFunc
+	cause  func() error // why its context ended
 	verb   string
 	once   sync.Once
 }
 
 var errRemoved = moss.Errorf(moss.Conflict, "the container is being removed")
 
-// read begins to read a container's files; the caller ends it. Errors: Conflict
-// when it is being removed.
-func (e *Engine) read(ctx context.Context, ref, verb string) (*reading, error) {
-	c, err := e.locked(ctx, ref)
+// read begins to read a container's files, with a context that a removal by force
+// ends; the caller ends the reading. Errors: Conflict when it is being removed.
+func (e *Engine) read(parent context.Context, ref, verb string) (context.Context, *reading, error) {
+	c, err := e.locked(parent, ref)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer c.release()
 	switch rec := c.record(); rec.State {
 	case moss.StateDead:
-		return nil, moss.Errorf(moss.Conflict, "You cannot %s container %s which is Dead", verb, rec.ID)
+		return nil, nil, moss.Errorf(moss.Conflict, "You cannot %s container %s which is Dead", verb, rec.ID)
 	case moss.StateRemoving:
-		return nil, moss.Errorf(moss.Conflict, "You cannot %s container %s which is being removed", verb, rec.ID)
+		return nil, nil, moss.Errorf(moss.Conflict, "You cannot %s container %s which is being removed", verb, rec.ID)
 	default:
 	}
-	r := &reading{c: c, verb: verb}
-	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(parent)
+	r := &reading{c: c, verb: verb, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
 	c.update(func() { c.readings[r] = struct{}{} })
-	return r, nil
+	return ctx, r, nil
 }
 
 func (r *reading) end() {
@@ -52,7 +52,7 @@ func (r *reading) end() {
 
 // failed is err in the user's words; that of a removal is the reason for whatever broke by it.
 func (r *reading) failed(err error) error {
-	if cause := context.Cause(r.ctx); cause == errRemoved { //nolint:errorlint // the value itself is the sign
+	if cause := r.cause(); cause == errRemoved { //nolint:errorlint // the value itself is the sign
 		err = cause
 	}
 	return moss.Wrap(err, r.verb, r.c.record().Name)
@@ -76,11 +76,11 @@ func (e *Engine) FileService() Files { return Files{e} }
 // Export is the tar of a container's whole tree. Reading fails when ctx ends, or
 // the container is removed by force. Errors: Conflict when it is being removed.
 func (s Files) Export(ctx context.Context, ref string) (io.ReadCloser, error) {
-	r, err := s.read(ctx, ref, "export")
+	ctx, r, err := s.read(ctx, ref, "export")
 	if err != nil {
 		return nil, err
 	}
-	tree, err := s.Engine.Files.Export(r.ctx, r.c.id)
+	tree, err := s.Engine.Files.Export(ctx, r.c.id)
 	if err != nil {
 		r.end()
 		return nil, r.failed(err)

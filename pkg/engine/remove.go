@@ -64,7 +64,7 @@ func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
 func (e *Engine) removeLater(ctx context.Context, c *container) {
 	ctx = context.WithoutCancel(ctx)
 	for {
-		if c.unread(e.ctx) != nil || c.acquire(ctx) != nil {
+		if c.unread(e.ctx) != nil || c.acquire(ctx) != nil { //nolint:contextcheck // the wait ends with the engine
 			return
 		}
 		if !c.isRead() {

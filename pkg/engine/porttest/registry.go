@@ -3,10 +3,10 @@ package porttest
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -148,11 +148,8 @@ func (r RegistryAt) do(t *testing.T, method, to, mediaType string, body []byte, 
 	defer func() { must(t, res.Body.Close()) }()
 	b, err := io.ReadAll(res.Body)
 	must(t, err)
-	for _, code := range want {
-		if res.StatusCode == code {
-			return response{res, b}
-		}
+	if !slices.Contains(want, res.StatusCode) {
+		t.Fatalf("the registry says %s to %s %s: %s", res.Status, method, to, b)
 	}
-	t.Fatal(fmt.Sprintf("the registry says %s to %s %s: %s", res.Status, method, to, b))
-	return response{}
+	return response{res, b}
 }

@@ -146,7 +146,9 @@ func transfersIndex(t *testing.T, f TransfersFixture) {
 func transfersNothing(t *testing.T, f TransfersFixture) {
 	Publish(t, f.Registry, "box", "1", busybox)
 	for _, q := range []moss.PullRequest{
-		{Ref: f.Registry.Host() + "/box:2"}, {Ref: f.Registry.Host() + "/none:latest"}, {Ref: f.Registry.Host() + "/none", All: true},
+		{Ref: f.Registry.Host() + "/box:2"},
+		{Ref: f.Registry.Host() + "/none:latest"},
+		{Ref: f.Registry.Host() + "/none", All: true},
 		{Ref: f.Registry.Host() + "/box@sha256:" + strings.Repeat("0", 64)},
 	} {
 		if got, _, err := pull(t, f, q); moss.ClassOf(err) != moss.NotFound || len(got) != 0 {
