@@ -40,12 +40,8 @@ func (s System) Info(ctx context.Context) (moss.Info, error) {
 	for _, c := range s.all() {
 		states[c.record().State]++
 	}
-	var registry moss.RegistryInfo
-	if s.Registries != nil {
-		registry = s.Registries.Info()
-	}
 	return moss.Info{
-		Registry: registry,
+		Registry: s.Registries.Info(),
 		ID:       s.opts.ID, Host: host, Storage: s.Engine.Host.Storage(), Containers: states, Images: len(images),
 		Started: s.born, DataRoot: s.opts.DataRoot, Runtimes: s.opts.Runtimes, Runtime: s.opts.Runtime, Labels: s.opts.Labels,
 	}, nil
