@@ -21,8 +21,6 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-var underRace bool // see race_test.go
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -231,9 +229,6 @@ func TestNewAfterCrash(t *testing.T) {
 
 // Loads beside each other, good and bad ones, do not take each other's layers.
 func TestLoadsInParallel(t *testing.T) {
-	if underRace {
-		t.Skip("the library has a race of its own")
-	}
 	s := open(t, t.TempDir())
 	wrong := porttest.ArchiveImage{WrongDiffID: true, Layers: [][]porttest.File{{{Name: "x", Text: "x"}}}}
 	var wg sync.WaitGroup

@@ -32,8 +32,11 @@ func rawStore(t testing.TB, dir string) storage.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(raw.Free)
-	return raw
+	return quiet(raw)
 }
+
+// quiet is changed in race_test.go.
+var quiet = func(s storage.Store) storage.Store { return s }
 
 func open(t testing.TB, dir string) *Store {
 	t.Helper()

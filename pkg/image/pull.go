@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -102,6 +103,7 @@ type pulling struct {
 	report  func(moss.Progress)
 	src     *lease
 	fetched atomic.Int64 // bytes of layers
+	failed  sync.Map     // error of each layer that failed, by chain id
 }
 
 // key is the same for those who can share a pull.

@@ -85,7 +85,7 @@ func (p *pulling) layer(ctx context.Context, st *step, progress func(moss.Progre
 
 // arrive fetches and unpacks a layer while those below it come in, and commits
 // it when they are there. It may go on after its pull has left.
-func (p *pulling) arrive(ctx context.Context, st *step, report func(moss.Progress)) error {
+func (p *pulling) arrive(ctx context.Context, st *step, report func(moss.Progress)) (err error) {
 	if p.s.stager.Has(st.chain) {
 		st.report(report, "Already exists")
 		return nil
@@ -93,6 +93,15 @@ func (p *pulling) arrive(ctx context.Context, st *step, report func(moss.Progres
 	if !p.src.hold() {
 		return errSourceClosed
 	}
+	// One that is on top of it may ask for it after it has failed.
+	if err, failed := p.failed.Load(st.chain); failed {
+		return errors.Join(err.(error), p.src.drop()) //nolint:forcetypeassert // see below
+	}
+	defer func() {
+		if err != nil {
+			p.failed.Store(st.chain, err)
+		}
+	}()
 	defer func() { _ = p.src.drop() }() // what was to be read is read
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -408,9 +408,6 @@ func TestPullDiskFull(t *testing.T) {
 
 // Pulls at the same time share what they have in common, and one may leave.
 func TestPullsShare(t *testing.T) {
-	if underRace {
-		t.Skip("the library has a race of its own")
-	}
 	f := newFakeRegistry()
 	a := f.image(t, name("a:1"), "amd64", "oci", nil, "base", "middle", "top a")
 	b := f.image(t, name("b:1"), "amd64", "oci", nil, "base", "middle", "top b")
@@ -477,9 +474,6 @@ func TestPullsShare(t *testing.T) {
 
 // Many at once with a limit on downloads, and one who removes what is not needed.
 func TestPullsAndCollect(t *testing.T) {
-	if underRace {
-		t.Skip("the library has a race of its own")
-	}
 	f := newFakeRegistry()
 	var now, most atomic.Int32
 	for i := range 6 {

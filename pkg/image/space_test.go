@@ -106,9 +106,6 @@ func TestDeleteKilled(t *testing.T) {
 
 // An image that is loaded while its layers are being removed is whole.
 func TestDeleteAndLoad(t *testing.T) {
-	if underRace {
-		t.Skip("the library has a race of its own")
-	}
 	s := open(t, t.TempDir())
 	archive := porttest.DockerArchive(t, porttest.ArchiveImage{Tags: []string{"x"}, Layers: boxed.Layers})
 	var wg sync.WaitGroup
