@@ -187,7 +187,7 @@ func snapshot(t testing.TB, root string) map[string]string {
 		case unix.S_IFCHR:
 			line += fmt.Sprintf(" dev %d", st.Rdev)
 		}
-		if !strings.HasPrefix(name, "implied") {
+		if st.Mtim.Sec < 1.5e9 { // else made just now, without an entry
 			line += fmt.Sprintf(" %d.%09d", st.Mtim.Sec, st.Mtim.Nsec)
 		}
 		lines[name] = line + xattrsOf(t, path)

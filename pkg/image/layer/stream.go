@@ -34,11 +34,14 @@ type stream struct {
 func openStream(ctx context.Context, r io.Reader, want Expect) *stream {
 	d := &decoder{src: &source{ctx: ctx, r: r, sum: sha256.New(), max: want.Size}, free: func() {}}
 	d.buf = bufio.NewReaderSize(d.src, 64<<10)
-	return &stream{want: want, dec: d, tar: readAhead(d), sum: sha256.New()}
+	return &stream{want: want, dec: d, sum: sha256.New()}
 }
 
 // Read gives the tar. Errors of the contents are moss.Invalid.
 func (s *stream) Read(p []byte) (int, error) {
+	if s.tar == nil { // not before: it may have to be read in another way
+		s.tar = readAhead(s.dec)
+	}
 	n, err := s.tar.Read(p)
 	_, _ = s.sum.Write(p[:n]) // never fails
 	s.n += int64(n)
@@ -47,7 +50,9 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // close ends the reading. Nothing reads the layer's stream afterwards.
 func (s *stream) close() {
-	s.tar.stop()
+	if s.tar != nil {
+		s.tar.stop()
+	}
 	s.dec.free()
 }
 
