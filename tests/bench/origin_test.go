@@ -6,11 +6,13 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path"
 	"runtime"
 	"strings"
@@ -96,14 +98,19 @@ func (o *origin) add(b *testing.B, name string, layers ...[]byte) {
 		}
 		descs = append(descs, o.put(ociLayer, z.Bytes()))
 	}
-	config := marshal(b, map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux", "created": epoch, "config": map[string]any{"Cmd": []string{"/none"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
-	})
+	config := configOf(b, diffs)
 	manifest := marshal(b, map[string]any{
 		"schemaVersion": 2, "mediaType": ociManifest, "config": o.put(ociConfig, config), "layers": descs,
 	})
 	o.tags[name] = o.put(ociManifest, manifest).Digest
+}
+
+func configOf(b *testing.B, diffs []string) []byte {
+	b.Helper()
+	return marshal(b, map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux", "created": epoch, "config": map[string]any{"Cmd": []string{"/none"}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
+	})
 }
 
 var epoch = time.Unix(1_700_000_000, 0).UTC()
@@ -159,28 +166,70 @@ func tree(b *testing.B, seed uint64, files int, size func(*rand.Rand) int) []byt
 	return out.Bytes()
 }
 
+// The images: large is like those that people run, of 8 layers, 180 MB and
+// files of all sizes; many has 50,000 files, as interpreters' package managers
+// make them.
 const (
-	largeName = "bench/large:1" // 8 layers, 180 MB
-	manyName  = "bench/many:1"  // 50,000 files
+	large = "large"
+	many  = "many"
 )
 
-// addLarge is an image like those that people run: few layers, files of all sizes.
-func (o *origin) addLarge(b *testing.B) {
+// layers of a named image; those of each variant are others.
+func (o *origin) layers(b *testing.B, name string, variant int) [][]byte {
 	b.Helper()
-	var layers [][]byte
+	seed := uint64(variant) * 10
+	if name == many {
+		return [][]byte{tree(b, seed+9, 50_000, func(r *rand.Rand) int { return r.IntN(4000) })}
+	}
+	var all [][]byte
 	for i := range uint64(8) {
-		layers = append(layers, tree(b, i, 280, func(r *rand.Rand) int {
+		all = append(all, tree(b, seed+i, 280, func(r *rand.Rand) int {
 			if r.IntN(20) == 0 {
 				return 1_000_000 + r.IntN(700_000)
 			}
 			return r.IntN(28_000)
 		}))
 	}
-	o.add(b, largeName, layers...)
+	return all
 }
 
-// addMany is an image as interpreters' package managers make them.
-func (o *origin) addMany(b *testing.B) {
+// ref names the variant of an image, which is made when it is asked for: the
+// last one is kept, and each time the same is made.
+func (o *origin) ref(b *testing.B, name string, variant int) string {
 	b.Helper()
-	o.add(b, manyName, tree(b, 9, 50_000, func(r *rand.Rand) int { return r.IntN(4000) }))
+	tag := fmt.Sprintf("bench/%s:%d", name, variant)
+	if _, ok := o.tags[tag]; !ok {
+		clear(o.blobs)
+		clear(o.tags)
+		o.add(b, tag, o.layers(b, name, variant)...)
+	}
+	return o.host() + "/" + tag
+}
+
+// archive writes the variant of an image as docker save would.
+func (o *origin) archive(b *testing.B, file, name string, variant int) error {
+	b.Helper()
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	w := tar.NewWriter(f)
+	put := func(name string, data []byte) string {
+		err = errors.Join(err, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data)), ModTime: epoch}))
+		_, werr := w.Write(data)
+		err = errors.Join(err, werr)
+		return name
+	}
+	var diffs, paths []string
+	for _, l := range o.layers(b, name, variant) {
+		sum := fmt.Sprintf("%x", sha256.Sum256(l))
+		diffs, paths = append(diffs, "sha256:"+sum), append(paths, put(sum+".tar", l))
+	}
+	config := configOf(b, diffs)
+	manifest := []map[string]any{{
+		"Config": put(fmt.Sprintf("%x.json", sha256.Sum256(config)), config), "Layers": paths,
+		"RepoTags": []string{fmt.Sprintf("localhost/bench/loaded-%s:%d", name, variant)},
+	}}
+	put("manifest.json", marshal(b, manifest))
+	return errors.Join(err, w.Close(), f.Close())
 }
