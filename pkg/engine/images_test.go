@@ -421,7 +421,7 @@ func TestContainersAreNotMadeOfImagesThatGo(t *testing.T) {
 	made := make([]int, 4)
 	for i := range made {
 		makers.Go(func() {
-			for range 150 {
+			for made[i] < 30 {
 				id, err := r.tryCreate()
 				allow(err)
 				if err != nil {
@@ -442,11 +442,6 @@ func TestContainersAreNotMadeOfImagesThatGo(t *testing.T) {
 	makers.Wait()
 	close(done)
 	wg.Wait()
-	for _, n := range made {
-		if n == 0 {
-			t.Errorf("containers made: %v", made)
-		}
-	}
 	r.checkEmpty()
 }
 
