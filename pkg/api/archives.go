@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -23,9 +24,11 @@ func (s *Server) loadImages(w *response, r *request) error {
 	}
 	quiet := r.flagOr("quiet", true)
 	return s.tell(w, r, func(ctx context.Context, p *progress) error {
-		report := p.report
-		if quiet {
-			report = func(moss.Progress) {}
+		report := func(m moss.Progress) {
+			// What was loaded is told below, once, as docker tells it.
+			if !quiet && !strings.HasPrefix(m.Status, "Loaded image") {
+				p.report(m)
+			}
 		}
 		images, err := s.o.Archives.Load(ctx, r.Body, moss.LoadOptions{Platform: platform}, report)
 		if err != nil {
