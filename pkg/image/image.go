@@ -28,7 +28,7 @@ import (
 
 // Options say what the store needs beside the store.
 type Options struct {
-	TempDir string // for what is being unpacked; emptied at the start; on a disk
+	TempDir string // for what is being unpacked, and notes of what is being removed; emptied at the start; on a disk
 	Log     *slog.Logger
 
 	Registry *registry.Client // nil: nothing can be pulled or pushed
@@ -81,6 +81,9 @@ func New(store storage.Store, o Options) (*Store, error) {
 	s.reaper = newReaper(store, s.holds, filepath.Join(s.tmp, doomedDir), s.log)
 	if err := s.recover(); err != nil {
 		return nil, moss.Wrap(err, "open images", "")
+	}
+	if err := s.dropStaged(); err != nil {
+		s.log.Warn("what was unpacked of an unfinished layer stays", "error", err)
 	}
 	if err := s.dropUnfinished(); err != nil {
 		s.log.Warn("an unfinished image stays", "error", err)

@@ -3,6 +3,8 @@ package image
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -157,4 +159,10 @@ func (s *Store) dropUnfinished() error {
 		}
 	}
 	return nil
+}
+
+// dropStaged removes the layers that a killed process was unpacking. Nobody
+// has begun to unpack any yet.
+func (s *Store) dropStaged() error {
+	return os.RemoveAll(filepath.Join(s.store.GraphRoot(), s.store.GraphDriverName(), "staging"))
 }
