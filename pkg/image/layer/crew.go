@@ -125,7 +125,7 @@ func (c *crew) make(j job) error {
 func (c *crew) fill(fd int, j job) error {
 	for done := 0; done < j.n; {
 		n, err := unix.Write(fd, j.buf[done:j.n])
-		if err == unix.EINTR { //nolint:errorlint // an errno
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {

@@ -81,12 +81,15 @@ type entry struct {
 func file(name, text string) entry {
 	return entry{tar.Header{Name: name, Mode: 0o644, Typeflag: tar.TypeReg}, text}
 }
+
 func directory(name string) entry {
 	return entry{tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeDir}, ""}
 }
+
 func symlink(name, to string) entry {
 	return entry{tar.Header{Name: name, Linkname: to, Mode: 0o777, Typeflag: tar.TypeSymlink}, ""}
 }
+
 func hardlink(name, to string) entry {
 	return entry{tar.Header{Name: name, Linkname: to, Mode: 0o644, Typeflag: tar.TypeLink}, ""}
 }

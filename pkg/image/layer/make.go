@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -122,11 +123,14 @@ func (u *unpacker) finishDirs() error {
 
 // xattrError forgives what a user namespace or a file system does not do.
 func (u *unpacker) xattrError(name string, x xattr, err error) error {
-	switch err {
-	case nil:
-	case unix.ENOTSUP, unix.EPERM:
+	is := func(errnos ...error) bool {
+		return slices.ContainsFunc(errnos, func(e error) bool { return errors.Is(err, e) })
+	}
+	switch {
+	case err == nil:
+	case is(unix.ENOTSUP, unix.EPERM):
 		u.skip(name + ": the attribute " + x.name + ": " + err.Error())
-	case unix.ERANGE, unix.EINVAL, unix.E2BIG, unix.ENODATA:
+	case is(unix.ERANGE, unix.EINVAL, unix.E2BIG, unix.ENODATA):
 		return moss.Errorf(moss.Invalid, "the layer has an attribute that cannot be: %s of %q: %w", x.name, name, err)
 	default:
 		return failed(name+": attribute "+x.name, err)
@@ -229,7 +233,7 @@ func (u *unpacker) large(h *tar.Header, d *dir, base string, m *meta) error {
 			if _, err := f.Write(buf[:n]); err != nil {
 				return failed(d.join(base), err)
 			}
-			if err == io.EOF { //nolint:errorlint // the end, and nothing that wraps it
+			if err == io.EOF {
 				return nil
 			}
 			if err != nil {
@@ -293,7 +297,7 @@ func (u *unpacker) recorded(sink func(b []byte, at int64) error) (size int64, er
 	defer func() { u.tape.on = false }()
 	for {
 		n, err := u.tar.Read(buf[:])
-		if err != nil && err != io.EOF { //nolint:errorlint // the end, and nothing that wraps it
+		if err != nil && err != io.EOF {
 			return size, u.damage(err)
 		}
 		if e := sink(buf[:n], size); e != nil {
@@ -339,7 +343,7 @@ func (u *unpacker) stream(d *dir, base string, m *meta, write func(f *os.File, b
 func create(dirfd int, base string, m *meta) (int, error) {
 	for {
 		fd, err := unix.Openat(dirfd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, m.mode&0o777)
-		if err != unix.EINTR { //nolint:errorlint // an errno
+		if err != unix.EINTR {
 			return fd, err
 		}
 	}

@@ -75,7 +75,7 @@ func (u *unpacker) makeLink(l link) error {
 	}
 	defer u.tree.release(l.dir)
 	if err := unix.Linkat(fromFD, base, fd, l.base, 0); err != nil {
-		if err == unix.ENOENT && len(u.skipped) > 0 { //nolint:errorlint // an errno
+		if err == unix.ENOENT && len(u.skipped) > 0 {
 			u.skip(name + ": a link to what was left out")
 			return nil
 		}
@@ -136,7 +136,7 @@ func (u *unpacker) removeAll(d *dir, base string) error {
 	}
 	u.tree.forget(full)
 	// A device that was left out is not there.
-	if err := unix.Unlinkat(fd, base, flags); err != nil && err != unix.ENOENT { //nolint:errorlint // errnos
+	if err := unix.Unlinkat(fd, base, flags); err != nil && err != unix.ENOENT {
 		return failed(full, err)
 	}
 	return nil

@@ -45,7 +45,7 @@ func TestFormats(t *testing.T) {
 	half := 512 * 20
 	for name, c := range map[string][]byte{
 		"plain": plain, "gzip": gz(t, plain), "gzip in two": append(gz(t, plain[:half]), gz(t, plain[half:])...),
-		"zstd": zs.EncodeAll(plain, nil), "zstd in two, with a frame to skip": append(skipped[:len(skipped):len(skipped)], zs.EncodeAll(nil, nil)...),
+		"zstd": zs.EncodeAll(plain, nil), "zstd in two, with a frame to skip": append(slices.Clip(skipped), zs.EncodeAll(nil, nil)...),
 		"xz": x.Bytes(), "bzip2": b, "padded": append(bytes.Clone(plain), make([]byte, 3<<20)...),
 		"without an end": plain[:len(plain)-1024],
 	} {
@@ -80,7 +80,8 @@ var (
 		file("d/.wh.a", ""), directory("o"), file("o/up", "up"), file("o/.wh..wh..opq", ""), file(".wh.gone", ""), file(".wh.tree", ""), file("tree/.wh.f", ""),
 		file(".wh.back", ""), directory("back"), file("back/up", "up"), file(".wh.never", ""), file("mine", "up"), file(".wh.mine", ""),
 		file(".wh..wh.aufs", ""), directory(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), directory("both"), file("both/up", "up"),
-		{tar.Header{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666}, ""}, {tar.Header{Name: "zero", Typeflag: tar.TypeChar, Mode: 0o666}, ""},
+		{tar.Header{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666}, ""},
+		{tar.Header{Name: "zero", Typeflag: tar.TypeChar, Mode: 0o666}, ""},
 	}
 	merged = []string{"back", "back/up", "both", "both/low", "both/up", "d", "d/b", "mine", "o", "o/up"}
 )
@@ -100,8 +101,10 @@ func TestWhiteouts(t *testing.T) {
 			s := New(rawStore(t, dir, driver), Options{TempDir: dir})
 			low := commit(t, s, "", archiveOf(t, lower...))
 			plain := archiveOf(t, upper...)
-			if driver == "vfs" { // the library's own way knows neither of these two
-				plain = archiveOf(t, slices.DeleteFunc(slices.Clone(upper), func(e entry) bool { return e.Name == ".wh.mine" || e.Name == "tree/.wh.f" })...)
+			if driver == "vfs" { // the library's own way does otherwise with these
+				plain = archiveOf(t, slices.DeleteFunc(slices.Clone(upper), func(e entry) bool {
+					return e.Name == ".wh.mine" || e.Name == "tree/.wh.f" || strings.HasPrefix(e.Name, metaPrefix+"plnk")
+				})...)
 			}
 			g, err := s.Stage(t.Context(), bytes.NewReader(plain), Expect{})
 			if err != nil {

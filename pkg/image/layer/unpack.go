@@ -99,7 +99,7 @@ func (u *unpacker) entries() error {
 		u.tape.on, u.tape.raw = true, u.tape.raw[:0]
 		h, err := u.tar.Next()
 		u.tape.on = false
-		if err != nil && err != io.EOF { //nolint:errorlint // the end, and nothing that wraps it
+		if err != nil && err != io.EOF {
 			return u.damage(err)
 		}
 		if err := u.split.segment(u.tape.raw); err != nil {
