@@ -139,6 +139,9 @@ func TestDamagedLists(t *testing.T) {
 			"gone":      os.Remove,
 			"other":     func(name string) error { return os.WriteFile(name, []byte(`{"id":1}`), 0o600) },
 		}
+		if driver == fuseOverlayfs {
+			t.Skip("its lists are those of overlay")
+		}
 		p := populate(t, driver)
 		l := lists{root: filepath.Join(p.dir, "graph"), run: filepath.Join(p.dir, "run"), driver: storeName(driver)}
 		files := append(l.all(), filepath.Join(l.run, l.driver+"-layers/mountpoints.json"))
@@ -152,7 +155,7 @@ func TestDamagedLists(t *testing.T) {
 		}
 		for _, file := range files {
 			for how, damage := range damages {
-				if how == "gone" && saved[file+goodSuffix] == nil {
+				if how == "gone" && saved[file+goodSuffix] == nil || driver == driverVFS && how != "empty" {
 					continue
 				}
 				t.Run(filepath.Base(file)+" "+how, func(t *testing.T) {
