@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/moss-containers/moss/tests/registry"
 )
 
 // patience is how long wait-for and the leak check wait for what must come.
@@ -28,6 +31,14 @@ func (s serial) Run(name string, f func(testscript.T)) {
 }
 
 func TestScripts(t *testing.T) {
+	cmds := map[string]func(*testscript.TestScript, bool, []string){
+		"status":      cmdStatus,
+		"wait-for":    cmdWaitFor,
+		"container":   cmdContainer,
+		"kill-engine": cmdKillEngine,
+		"leak-check":  cmdLeakCheck,
+	}
+	maps.Copy(cmds, registry.Commands())
 	testscript.RunT(serial{t}, testscript.Params{
 		Dir: "../script",
 		Setup: func(env *testscript.Env) error {
@@ -41,13 +52,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { endOfScript(env, before) })
 			return os.Symlink(filepath.Join(suite.top, "busybox.tar"), filepath.Join(env.WorkDir, "busybox.tar"))
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status":      cmdStatus,
-			"wait-for":    cmdWaitFor,
-			"container":   cmdContainer,
-			"kill-engine": cmdKillEngine,
-			"leak-check":  cmdLeakCheck,
-		},
+		Cmds: cmds,
 		Condition: func(cond string) (bool, error) {
 			if cond == "rig" {
 				return os.Getenv("MOSS_RIG_SOCKET") != "", nil

@@ -1,0 +1,185 @@
+package registry
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// Commands are for testscript:
+//
+//	registry NAME [tls] [USER:PASSWORD]   starts one that lives as long as the script: $NAME is its host:port, $NAME_PROXY
+//	                                      that of the proxy in front, $NAME_CA the certificate of its CA
+//	image NAME REPO:TAG [docker] [zstd] [index] [layers=N] [size=BYTES] [files=N]
+//	                                      makes an image there; $DIGEST is its digest
+//	fault NAME PATH [METHOD] [times=N] [after=N] [status=N] [retry=SECONDS] [drop=BYTES] [truncate=BYTES] [corrupt=PLACE] [delay=DURATION]
+//	                                      makes the proxy break requests whose path has PATH ("*": all)
+//	heal NAME                             ends that, and forgets what the proxy saw
+//	[!] asked NAME METHOD PATH [N]        the proxy saw such requests, N of them
+func Commands() map[string]func(*testscript.TestScript, bool, []string) {
+	c := &commands{all: map[string]running{}}
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"registry": c.registry, "image": c.image, "fault": c.fault, "heal": c.heal, "asked": c.asked,
+	}
+}
+
+type commands struct {
+	mu  sync.Mutex
+	all map[string]running // by the script's directory and the name
+}
+
+type running struct {
+	*Registry
+	proxy *Proxy
+}
+
+func (c *commands) get(ts *testscript.TestScript, neg bool, args []string, least int) running {
+	if neg || len(args) < least {
+		ts.Fatalf("wrong use: see Commands in tests/registry")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := c.all[ts.Getenv("WORK")+"/"+args[0]]
+	if !ok {
+		ts.Fatalf("there is no registry %s", args[0])
+	}
+	return r
+}
+
+func (c *commands) registry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: registry NAME [tls] [USER:PASSWORD]")
+	}
+	o := Options{Dir: filepath.Join(ts.Getenv("WORK"), ".registry-"+args[0])}
+	for _, a := range args[1:] {
+		if name, pass, ok := strings.Cut(a, ":"); ok {
+			o.Users = map[string]string{name: pass}
+		} else if a == "tls" {
+			o.TLS = true
+		} else {
+			ts.Fatalf("registry has no %q", a)
+		}
+	}
+	ts.Check(os.MkdirAll(o.Dir, 0o700))
+	r, err := Start(o)
+	ts.Check(err)
+	ts.Defer(r.Stop)
+	p, err := StartProxy(r)
+	ts.Check(err)
+	ts.Defer(p.Stop)
+	ts.Setenv(args[0], r.Host)
+	ts.Setenv(args[0]+"_PROXY", p.Host)
+	if r.CA != nil {
+		ts.Setenv(args[0]+"_CA", r.CA.Cert)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all[ts.Getenv("WORK")+"/"+args[0]] = running{r, p}
+}
+
+func (c *commands) image(ts *testscript.TestScript, neg bool, args []string) {
+	r := c.get(ts, neg, args, 2)
+	repo, tag, _ := strings.Cut(args[1], ":")
+	im := Image{Layers: make([]Layer, 1), Cmd: []string{"/bin/true"}}
+	layer, index := Layer{Size: 1 << 16}, false
+	for _, a := range args[2:] {
+		key, value, _ := strings.Cut(a, "=")
+		n, _ := strconv.Atoi(value)
+		switch key {
+		case "docker":
+			im.Docker = true
+		case "zstd":
+			layer.Zstd = true
+		case "index":
+			index = true
+		case "layers":
+			im.Layers = make([]Layer, n)
+		case "size":
+			layer.Size = n
+		case "files":
+			layer.Files = n
+		default:
+			ts.Fatalf("image has no %q", a)
+		}
+	}
+	for i := range im.Layers {
+		im.Layers[i] = layer
+		im.Layers[i].Seed = uint64(i + 1)
+	}
+	var m Made
+	var err error
+	if index {
+		other := im
+		other.Platform = "linux/riscv64"
+		m, err = r.Remote().PutIndex(repo, tag, true, im, other)
+	} else {
+		m, err = r.Remote().Put(repo, tag, im)
+	}
+	ts.Check(err)
+	ts.Setenv("DIGEST", m.Digest.String())
+}
+
+func (c *commands) fault(ts *testscript.TestScript, neg bool, args []string) {
+	r := c.get(ts, neg, args, 2)
+	f := Fault{Path: args[1]}
+	if f.Path == "*" {
+		f.Path = ""
+	}
+	for _, a := range args[2:] {
+		key, value, ok := strings.Cut(a, "=")
+		if !ok {
+			f.Method = a
+			continue
+		}
+		if key == "delay" {
+			d, err := time.ParseDuration(value)
+			ts.Check(err)
+			f.Delay = d
+			continue
+		}
+		n, err := strconv.Atoi(value)
+		ts.Check(err)
+		switch key {
+		case "times":
+			f.Times = n
+		case "after":
+			f.After = n
+		case "status":
+			f.Status = n
+		case "retry":
+			f.RetryAfter = value
+		case "drop":
+			f.DropAfter = int64(n)
+		case "truncate":
+			f.Truncate = int64(n)
+		case "corrupt":
+			f.Corrupt = int64(n)
+		default:
+			ts.Fatalf("fault has no %q", a)
+		}
+	}
+	r.proxy.Fault(f)
+}
+
+func (c *commands) heal(ts *testscript.TestScript, neg bool, args []string) {
+	c.get(ts, neg, args, 1).proxy.Heal()
+}
+
+func (c *commands) asked(ts *testscript.TestScript, neg bool, args []string) {
+	r := c.get(ts, false, args, 3)
+	n := r.proxy.Count(args[1], args[2])
+	good := n > 0
+	if len(args) > 3 {
+		want, err := strconv.Atoi(args[3])
+		ts.Check(err)
+		good = n == want
+	}
+	if good == neg {
+		ts.Fatalf("%s %s was asked for %d times", args[1], args[2], n)
+	}
+}
