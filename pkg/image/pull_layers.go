@@ -228,7 +228,7 @@ const tellEvery = 100 * time.Millisecond
 func (m *gauge) Read(b []byte) (int, error) {
 	n, err := m.r.Read(b)
 	m.n += int64(n)
-	end := err == io.EOF //nolint:errorlint // the end, and nothing that wraps it
+	end := err == io.EOF // and nothing that wraps it
 	if end && m.n < m.size {
 		end, err = false, io.ErrUnexpectedEOF // cut short, which the layer is not to blame for
 	}

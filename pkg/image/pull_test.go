@@ -153,9 +153,17 @@ func TestMatchingPlatforms(t *testing.T) {
 		want  string
 		sizes []int64
 	}{
-		{"linux/amd64", []int64{4, 3, 0}}, {"linux/amd64/v1", []int64{4, 3, 0}}, {"linux/amd64/v4", []int64{5, 4, 3, 0}}, {"linux/arm64", []int64{7, 2, 1, 0}},
-		{"linux/arm64/v8", []int64{7, 2, 1, 0}}, {"linux/arm64/v9", []int64{8, 7, 2, 1, 0}}, {"linux/arm", []int64{2, 1, 0}}, {"linux/arm/v6", []int64{1, 0}},
-		{"linux/x86_64", []int64{4, 3, 0}}, {"windows/amd64", []int64{6, 0}}, {"linux/riscv64", []int64{0}},
+		{"linux/amd64", []int64{4, 3, 0}},
+		{"linux/amd64/v1", []int64{4, 3, 0}},
+		{"linux/amd64/v4", []int64{5, 4, 3, 0}},
+		{"linux/arm64", []int64{7, 2, 1, 0}},
+		{"linux/arm64/v8", []int64{7, 2, 1, 0}},
+		{"linux/arm64/v9", []int64{8, 7, 2, 1, 0}},
+		{"linux/arm", []int64{2, 1, 0}},
+		{"linux/arm/v6", []int64{1, 0}},
+		{"linux/x86_64", []int64{4, 3, 0}},
+		{"windows/amd64", []int64{6, 0}},
+		{"linux/riscv64", []int64{0}},
 	} {
 		p, err := parsePlatform(c.want)
 		must(t, err)
