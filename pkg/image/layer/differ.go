@@ -71,9 +71,11 @@ func (g *Staged) commitUnpacked(id, parent string) error {
 	_, err := g.store.store.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
 		ID: id, ParentLayer: parent, LayerOptions: &storage.LayerOptions{}, DiffOutput: g.out,
 	})
+	if err != nil {
+		return errors.Join(err, g.discardUnpacked())
+	}
 	g.done = true
-	// On success only the empty directory around it is left.
-	return errors.Join(err, os.RemoveAll(filepath.Dir(g.out.Target)))
+	return os.RemoveAll(filepath.Dir(g.out.Target)) // the empty directory around it
 }
 
 func (g *Staged) discardUnpacked() error {
