@@ -16,10 +16,9 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// spool writes what r says, decompressed, to a file, and to sinks beside it. A
-// slow client waits here, where no lock is held. The caller closes and removes
-// the file.
-func (s *Store) spool(ctx context.Context, r io.Reader, sinks ...io.Writer) (_ *os.File, err error) {
+// spool writes what r says, decompressed, to a file. A slow client waits here,
+// where no lock is held. The caller closes and removes the file.
+func (s *Store) spool(ctx context.Context, r io.Reader) (_ *os.File, err error) {
 	f, err := os.CreateTemp(s.tmp, "spool-")
 	if err != nil {
 		return nil, err
@@ -30,7 +29,7 @@ func (s *Store) spool(ctx context.Context, r io.Reader, sinks ...io.Writer) (_ *
 		}
 	}()
 	src := &source{ctx: ctx, r: r}
-	if err := decompress(io.MultiWriter(append(sinks, f)...), src); err != nil {
+	if err := decompress(f, src); err != nil {
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -56,7 +55,7 @@ func decompress(w io.Writer, r io.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(w, plain)
+	_, err = io.CopyBuffer(struct{ io.Writer }{w}, plain, make([]byte, 256<<10))
 	return errors.Join(err, plain.Close())
 }
 
