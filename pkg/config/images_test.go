@@ -7,12 +7,12 @@ import (
 
 func TestImages(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"registry-mirrors": ["https://mirror.example.com", "http://192.0.2.1:5000/"]}`:                             "",
-		`{"registry-mirrors": ["mirror.example.com:5000"]}`:                                                          "no scheme",
-		`{"registry-mirrors": ["ftp://mirror.example.com"]}`:                                                         "unsupported scheme",
-		`{"registry-mirrors": ["https://u:secret@mirror.example.com"]}`:                                              "username/password",
-		`{"registry-mirrors": ["https://mirror.example.com/?a=b"]}`:                                                  "query or fragment",
-		`{"registry-mirrors": ["https://mirror.example.com/hub"]}`:                                                   "registries.conf",
+		`{"registry-mirrors": ["https://hub.example.com", "http://192.0.2.1:5000/"]}`:                                "",
+		`{"registry-mirrors": ["hub.example.com:5000"]}`:                                                             "no scheme",
+		`{"registry-mirrors": ["ftp://hub.example.com"]}`:                                                            "unsupported scheme",
+		`{"registry-mirrors": ["https://u:secret@hub.example.com"]}`:                                                 "username/password",
+		`{"registry-mirrors": ["https://hub.example.com/?a=b"]}`:                                                     "query or fragment",
+		`{"registry-mirrors": ["https://hub.example.com/hub"]}`:                                                      "registries.conf",
 		`{"registry-mirrors": ["https:///"]}`:                                                                        "no host",
 		`{"insecure-registries": ["registry.example.com", "registry.example.com:5000", "10.0.0.0/8", "[::1]:5000"]}`: "",
 		`{"insecure-registries": ["http://registry.example.com"]}`:                                                   "://",

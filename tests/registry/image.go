@@ -272,13 +272,13 @@ func (l Layer) pack(plain []byte) ([]byte, error) {
 // Blob uploads one.
 func (r Remote) Blob(repo, kind string, b []byte) (imgspec.Descriptor, error) {
 	desc := imgspec.Descriptor{MediaType: kind, Digest: digest.FromBytes(b), Size: int64(len(b))}
-	resp, _, err := r.Do(http.MethodPost, "/v2/"+repo+"/blobs/uploads/", "", nil)
+	header, _, err := r.Do(http.MethodPost, "/v2/"+repo+"/blobs/uploads/", "", nil)
 	if err != nil {
 		return desc, err
 	}
 	at, err := url.Parse(r.URL)
 	if err == nil {
-		at, err = at.Parse(resp.Header.Get("Location"))
+		at, err = at.Parse(header.Get("Location"))
 	}
 	if err != nil {
 		return desc, err
@@ -300,15 +300,15 @@ func (r Remote) manifest(repo, tag, kind string, body []byte, m Made) (Made, err
 
 // Manifest reads one.
 func (r Remote) Manifest(repo, tag string) (body []byte, kind string, err error) {
-	resp, body, err := r.Do(http.MethodGet, "/v2/"+repo+"/manifests/"+tag, "", nil)
+	header, body, err := r.Do(http.MethodGet, "/v2/"+repo+"/manifests/"+tag, "", nil)
 	if err != nil {
 		return nil, "", err
 	}
-	return body, resp.Header.Get("Content-Type"), nil
+	return body, header.Get("Content-Type"), nil
 }
 
-// Do asks the registry; an answer from 400 on is an error.
-func (r Remote) Do(method, path, kind string, body []byte) (*http.Response, []byte, error) {
+// Do asks the registry, and returns the header and body of the answer; one from 400 on is an error.
+func (r Remote) Do(method, path, kind string, body []byte) (http.Header, []byte, error) {
 	req, err := http.NewRequest(method, r.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
@@ -331,7 +331,7 @@ func (r Remote) Do(method, path, kind string, body []byte) (*http.Response, []by
 	if err == nil && resp.StatusCode >= 400 {
 		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, got)
 	}
-	return resp, got, err
+	return resp.Header, got, err
 }
 
 func parsePlatform(s string) imgspec.Platform {

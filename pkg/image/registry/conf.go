@@ -56,11 +56,10 @@ func (c *Client) readConf() (conf, error) {
 func (f *conf) read(path, dir string) error {
 	shown := path
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		path = os.DevNull
-		if _, err := os.Stat(dir); err != nil {
+		path, shown = os.DevNull, dir
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		shown = dir
 	}
 	got, err := sysregistriesv2.TryUpdatingCache(&types.SystemContext{SystemRegistriesConfPath: path, SystemRegistriesConfDirPath: dir})
 	if err != nil {
@@ -86,7 +85,7 @@ func (f *conf) addMirrors(mirrors []string) error {
 	for _, m := range mirrors {
 		scheme, host, ok := strings.Cut(strings.TrimSuffix(m, "/"), "://")
 		if !ok || host == "" || strings.Contains(host, "/") || (scheme != "http" && scheme != "https") {
-			return moss.Errorf(moss.Invalid, "cannot use the setting %q: %q is not like https://mirror.example.com", "registry-mirrors", m)
+			return moss.Errorf(moss.Invalid, "cannot use the setting %q: %q is not like https://hub.example.com", "registry-mirrors", m)
 		}
 		ends = append(ends, sysregistriesv2.Endpoint{Location: host, Insecure: scheme == "http"})
 	}

@@ -130,7 +130,7 @@ func failure(ctx context.Context, err error, ref reference.Named) error {
 	}
 	if e, ok := errorOf(err); ok {
 		name := reference.FamiliarName(ref)
-		switch e.Code { //nolint:exhaustive // a registry may make codes of its own
+		switch e.Code {
 		case errcode.ErrorCodeDenied:
 			return moss.Errorf(moss.NotFound, "pull access denied for %s, repository does not exist or may require 'docker login': %w", name, e)
 		case v2.ErrorCodeManifestUnknown:
