@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/containers/storage"
 	digest "github.com/opencontainers/go-digest"
 
 	"github.com/moss-containers/moss/pkg/image/layer"
@@ -88,6 +89,9 @@ func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, un
 	top := ""
 	if b.base != nil {
 		raw, err := s.store.Image(hexOf(b.base.ID))
+		if errors.Is(err, storage.ErrImageUnknown) {
+			return "", notFound(string(b.base.ID))
+		}
 		if err != nil {
 			return "", err
 		}

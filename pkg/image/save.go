@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/containers/storage"
 	"github.com/distribution/reference"
+	digest "github.com/opencontainers/go-digest"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -125,33 +127,54 @@ func (s *Store) holdSaved(ctx context.Context, images []*saved) (release func(),
 		}
 	}
 	for _, im := range images {
-		if im.config, err = s.store.ImageBigData(hexOf(im.ID), string(im.ID)); err != nil {
-			return release, fmt.Errorf("the configuration of image %s: %w", im.ID.Short(), err)
-		}
-		raw, err := s.store.Image(hexOf(im.ID))
-		if err != nil {
-			return release, err
-		}
-		chain, err := s.chain(raw.TopLayer)
-		if err != nil {
-			return release, fmt.Errorf("the layers of image %s: %w", im.ID.Short(), err)
-		}
-		layers := make([]string, len(chain))
-		for i, l := range chain {
-			layers[i] = l.ID
-		}
-		drop, err := s.hold(ctx, layers...)
+		// Held before the image is looked for: if it is there then, so are they, and stay.
+		drop, err := s.hold(ctx, chainsOf(im.DiffIDs)...)
 		if err != nil {
 			return release, err
 		}
 		releases = append(releases, drop)
-		// They may have gone before they were held.
-		if im.chain, err = s.chain(raw.TopLayer); err != nil {
-			return release, fmt.Errorf("the layers of image %s: %w", im.ID.Short(), err)
+		drop, err = s.readSaved(ctx, im)
+		releases = append(releases, drop)
+		if errors.Is(err, storage.ErrImageUnknown) {
+			return release, notFound(string(im.ID))
 		}
-		if len(im.chain) != len(im.DiffIDs) {
-			return release, fmt.Errorf("image %s is damaged: it has %d layers where its configuration tells of %d", im.ID.Short(), len(im.chain), len(im.DiffIDs))
+		if err != nil {
+			return release, fmt.Errorf("image %s: %w", im.ID.Short(), err)
 		}
 	}
 	return release, nil
+}
+
+// readSaved reads what is small of an image, and holds layers that are not called by their chains.
+func (s *Store) readSaved(ctx context.Context, im *saved) (release func(), err error) {
+	release = func() {}
+	raw, err := s.store.Image(hexOf(im.ID))
+	if err != nil {
+		return release, err
+	}
+	if im.config, err = s.store.ImageBigData(hexOf(im.ID), string(im.ID)); err != nil {
+		return release, err
+	}
+	if im.chain, err = s.chain(raw.TopLayer); err != nil {
+		return release, err
+	}
+	if len(im.chain) != len(im.DiffIDs) {
+		return release, fmt.Errorf("it has %d layers where its configuration tells of %d", len(im.chain), len(im.DiffIDs))
+	}
+	ids := make([]string, len(im.chain))
+	for i, l := range im.chain {
+		ids[i] = l.ID
+	}
+	return s.hold(ctx, ids...)
+}
+
+// chainsOf are the ids of the layers that these diff ids make.
+func chainsOf(diffs []string) []string {
+	ids := make([]string, len(diffs))
+	parent := ""
+	for i, d := range diffs {
+		ids[i] = chainOf(parent, digest.Digest(d))
+		parent = ids[i]
+	}
+	return ids
 }
