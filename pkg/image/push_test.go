@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -157,6 +159,17 @@ func TestPushNew(t *testing.T) {
 	}
 	if _, l = mustPush(t, s, moss.PushRequest{Ref: r.Host + "/two:v1", Credentials: cred}); l.count("Mounted from one") != 1 || l.count("Pushed") != 1 {
 		t.Errorf("progress %+v", l.all)
+	}
+	// So does skopeo, byte for byte.
+	dir := t.TempDir()
+	out, err := exec.Command("skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--src-creds=alice:secret", "docker://"+r.Host+"/two:v1", "dir:"+dir).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	theirs, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	ours, _, err2 := r.Remote().Manifest("two", "v1")
+	if err != nil || err2 != nil || !bytes.Equal(theirs, ours) {
+		t.Errorf("%v %v", err, err2)
 	}
 	// Another store gets the same image.
 	other := online(t)

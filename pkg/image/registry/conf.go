@@ -100,8 +100,8 @@ func (f *conf) addMirrors(mirrors []string) error {
 
 // confFor writes the registries.conf for talk with one host: which hosts are
 // insecure may depend on their addresses, which no file can say. It returns
-// the hosts that may be talked to.
-func (c *Client) confFor(ctx context.Context, host string) (path string, hosts []string, err error) {
+// the hosts that may be talked to. direct leaves mirrors out.
+func (c *Client) confFor(ctx context.Context, host string, direct bool) (path string, hosts []string, err error) {
 	out := conf{Helpers: c.base.Helpers, Registries: slices.Clone(c.base.Registries)}
 	hosts = []string{host}
 	bad := map[string]bool{host: c.insecure.is(ctx, host)}
@@ -117,7 +117,9 @@ func (c *Client) confFor(ctx context.Context, host string) (path string, hosts [
 	for i := range out.Registries {
 		r := &out.Registries[i]
 		own = own || r.Prefix == host
-		r.Mirrors = slices.Clone(r.Mirrors)
+		if r.Mirrors = slices.Clone(r.Mirrors); direct {
+			r.Mirrors = nil
+		}
 		if !about(r.Prefix, host) {
 			continue
 		}

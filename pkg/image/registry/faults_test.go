@@ -172,6 +172,15 @@ insecure = true
 	}
 	_, err := c.Open(t.Context(), "bad.example.com/x:v1", moss.Credentials{})
 	wantClass(t, err, moss.Forbidden, user+"/containers/registries.conf")
+	// A mirror that has the manifest and not the layer.
+	both := upstream.Remote().Push(t, "both", "v1", registry.Image{Layers: []registry.Layer{{Size: 10, Seed: 5}}})
+	half := mirror.Remote().Push(t, "library/both", "v1", registry.Image{Layers: []registry.Layer{{Size: 10, Seed: 5}}})
+	if _, _, err := mirror.Remote().Do(http.MethodDelete, "/v2/library/both/blobs/"+half.Layers[0].Digest.String(), "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := readAll(t.Context(), c, "hub.example.com/both:v1", moss.Credentials{}, both); err != nil {
+		t.Errorf("with half a mirror: %v", err)
+	}
 	mirror.Stop()
 	if err := readAll(t.Context(), c, "hub.example.com/only:v1", moss.Credentials{}, only); err != nil {
 		t.Errorf("without the mirror: %v", err)

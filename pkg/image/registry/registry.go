@@ -86,11 +86,11 @@ func (c *Client) Info() moss.RegistryInfo {
 // System is what containers/image needs to know to reach the registry of ref,
 // and its mirrors, with those credentials.
 func (c *Client) System(ctx context.Context, ref reference.Named, cred moss.Credentials) (*types.SystemContext, error) {
-	return c.system(ctx, reference.Domain(ref), cred)
+	return c.system(ctx, reference.Domain(ref), cred, false)
 }
 
-func (c *Client) system(ctx context.Context, host string, cred moss.Credentials) (*types.SystemContext, error) {
-	path, hosts, err := c.confFor(ctx, host)
+func (c *Client) system(ctx context.Context, host string, cred moss.Credentials, direct bool) (*types.SystemContext, error) {
+	path, hosts, err := c.confFor(ctx, host, direct)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func (c *Client) Search(ctx context.Context, q moss.SearchQuery) ([]moss.SearchR
 		return nil, nil // as docker: there are none any more
 	}
 	host, term := splitTerm(q.Term)
-	sys, err := c.system(ctx, host, q.Credentials)
+	sys, err := c.system(ctx, host, q.Credentials, true)
 	if err != nil {
 		return nil, err
 	}

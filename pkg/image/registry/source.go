@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 
 	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/image"
@@ -22,9 +23,14 @@ import (
 // Source reads one image, or an index of several, of a registry or its
 // mirrors. Its methods may be called from several goroutines at once.
 type Source struct {
-	c   *Client
-	ref reference.Named
-	src types.ImageSource
+	c    *Client
+	ref  reference.Named
+	cred moss.Credentials
+	src  types.ImageSource
+
+	mirrored bool // src may be a mirror's
+	mu       sync.Mutex
+	direct   types.ImageSource // opened when a mirror did not have all that it promised
 }
 
 // Open prepares reading ref, a normalised name with a tag or digest. Mirrors
@@ -45,7 +51,8 @@ func (c *Client) Open(ctx context.Context, ref string, cred moss.Credentials) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := c.blocked(sys, named); err != nil {
+	mirrored, err := c.look(sys, named)
+	if err != nil {
 		return nil, err
 	}
 	at, err := docker.NewReference(named)
@@ -56,19 +63,20 @@ func (c *Client) Open(ctx context.Context, ref string, cred moss.Credentials) (*
 	if err != nil {
 		return nil, failure(ctx, err, named)
 	}
-	return &Source{c: c, ref: named, src: src}, nil
+	return &Source{c: c, ref: named, cred: cred, src: src, mirrored: mirrored}, nil
 }
 
-// blocked refuses what the user's registries.conf does. The library would name our generated file.
-func (c *Client) blocked(sys *types.SystemContext, ref reference.Named) error {
+// look says whether the registry has mirrors, and refuses it where the user's
+// registries.conf does: the library would name our generated file.
+func (c *Client) look(sys *types.SystemContext, ref reference.Named) (mirrored bool, err error) {
 	r, err := sysregistriesv2.FindRegistry(sys, ref.Name())
 	if err != nil {
-		return moss.Errorf(moss.Invalid, "cannot use the registries in %v: %w", c.base.from, err)
+		return false, moss.Errorf(moss.Invalid, "cannot use the registries in %v: %w", c.base.from, err)
 	}
 	if r != nil && r.Blocked {
-		return moss.Errorf(moss.Forbidden, "registry %s is blocked in %v", r.Prefix, c.base.from)
+		return false, moss.Errorf(moss.Forbidden, "registry %s is blocked in %v", r.Prefix, c.base.from)
 	}
-	return nil
+	return r != nil && len(r.Mirrors) > 0, nil
 }
 
 // Manifest returns a manifest as it is at the registry and its media type:
@@ -101,7 +109,17 @@ func (s *Source) Blob(ctx context.Context, d digest.Digest, size int64, urls []s
 		return nil, 0, moss.Errorf(moss.Invalid, "invalid digest %q: %w", d, err)
 	}
 	open := func() (io.ReadCloser, int64, error) {
-		return s.src.GetBlob(ctx, types.BlobInfo{Digest: d, Size: size, URLs: urls}, none.NoCache)
+		info := types.BlobInfo{Digest: d, Size: size, URLs: urls}
+		r, has, err := s.src.GetBlob(ctx, info, none.NoCache)
+		if err == nil || !s.mirrored || ctx.Err() != nil {
+			return r, has, err
+		}
+		s.c.o.Log.Info("a mirror does not have all of an image", "image", reference.FamiliarString(s.ref), "error", err)
+		src, err := s.upstream(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		return src.GetBlob(ctx, info, none.NoCache)
 	}
 	r, has, err := open()
 	if err != nil {
@@ -111,6 +129,34 @@ func (s *Source) Blob(ctx context.Context, d digest.Digest, size int64, urls []s
 		size = has
 	}
 	return &resumed{ctx: ctx, ref: s.ref, open: open, r: r, size: size, left: reopens}, has, nil
+}
+
+// upstream opens the image at the registry itself.
+func (s *Source) upstream(ctx context.Context) (types.ImageSource, error) {
+	s.mu.Lock()
+	src := s.direct
+	s.mu.Unlock()
+	if src != nil {
+		return src, nil
+	}
+	sys, err := s.c.system(ctx, reference.Domain(s.ref), s.cred, true)
+	if err != nil {
+		return nil, err
+	}
+	at, err := docker.NewReference(s.ref)
+	if err != nil {
+		return nil, err
+	}
+	if src, err = at.NewImageSource(ctx, sys); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.direct != nil { // another layer was faster
+		return s.direct, src.Close()
+	}
+	s.direct = src
+	return src, nil
 }
 
 // Allowed says whether the user's policy.json, else the machine's, lets the
@@ -140,7 +186,14 @@ func (s *Source) Allowed(ctx context.Context, instance *digest.Digest) (err erro
 }
 
 // Close ends the connections.
-func (s *Source) Close() error { return s.src.Close() }
+func (s *Source) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.direct != nil {
+		return errors.Join(s.src.Close(), s.direct.Close())
+	}
+	return s.src.Close()
+}
 
 // Tags lists the tags of a repository, in no order.
 func (c *Client) Tags(ctx context.Context, repo string, cred moss.Credentials) ([]string, error) {
@@ -153,7 +206,7 @@ func (c *Client) Tags(ctx context.Context, repo string, cred moss.Credentials) (
 	if err != nil {
 		return nil, err
 	}
-	if err := c.blocked(sys, named); err != nil {
+	if _, err := c.look(sys, named); err != nil {
 		return nil, err
 	}
 	at, err := docker.NewReference(reference.TagNameOnly(named))

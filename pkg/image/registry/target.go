@@ -38,7 +38,7 @@ func (c *Client) Create(ctx context.Context, ref string, cred moss.Credentials) 
 	if err != nil {
 		return nil, err
 	}
-	if err := c.blocked(sys, named); err != nil {
+	if _, err := c.look(sys, named); err != nil {
 		return nil, err
 	}
 	at, err := docker.NewReference(named)
