@@ -86,7 +86,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	}
 	d.closer = append(d.closer, rec.Close)
 	store, err := storage.Open(ctx, storage.Options{
-		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, Log: part(log, "storage"),
+		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, DriverOptions: cfg.StorageOptions, Log: part(log, "storage"),
 	})
 	if err != nil {
 		return d, err
@@ -97,7 +97,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 		return d, err
 	}
 	images, err := image.New(store.Store(), image.Options{
-		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: registries,
+		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: registries, Disk: store,
 		Limits: transfer.Limits{Downloads: cfg.MaxDownloads, Uploads: cfg.MaxUploads, Attempts: cfg.MaxAttempts},
 	})
 	if err != nil {

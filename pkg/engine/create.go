@@ -146,7 +146,8 @@ func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 			warnings = append(warnings, "Published ports are discarded when using "+string(h.NetworkMode)+" network mode")
 		}
 	default:
-		return nil, moss.Errorf(moss.NotFound, "network %s not found: moss has the networks bridge, host and none", h.NetworkMode)
+		// Not of class NotFound: docker's client would take the image to be missing, and pull it.
+		return nil, moss.Errorf(moss.Invalid, "network %s not found: moss has the networks bridge, host and none", h.NetworkMode)
 	}
 	if err := checkRestartPolicy(h.RestartPolicy, h.AutoRemove); err != nil {
 		return nil, err

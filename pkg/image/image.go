@@ -31,9 +31,25 @@ type Options struct {
 	TempDir string // for what is being unpacked, and notes of what is being removed; emptied at the start; on a disk
 	Log     *slog.Logger
 
+	// Disk is told of changes that nobody syncs; nil when it need not be.
+	Disk Disk
+
 	Registry *registry.Client // nil: nothing can be pulled or pushed
 	Limits   transfer.Limits  // of pulls and pushes
 }
+
+// Disk keeps in mind that there is something a loss of power could damage.
+type Disk interface {
+	// Changing comes before a layer is put into the store.
+	Changing() error
+	// Changed comes after it, and lets it be synced in the background.
+	Changed()
+}
+
+type noDisk struct{}
+
+func (noDisk) Changing() error { return nil }
+func (noDisk) Changed()        {}
 
 // Store keeps images. It is safe for concurrent use; the values it returns
 // share memory and are not to be changed.
@@ -41,6 +57,7 @@ type Store struct {
 	store storage.Store
 	tmp   string
 	log   *slog.Logger
+	disk  Disk
 	sys   *types.SystemContext
 
 	unpacker *layer.Store
@@ -65,6 +82,9 @@ func New(store storage.Store, o Options) (*Store, error) {
 	s := &Store{store: store, tmp: o.TempDir, log: o.Log, images: map[moss.ImageID]moss.Image{}, names: map[string]moss.ImageID{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.disk = o.Disk; s.disk == nil {
+		s.disk = noDisk{}
 	}
 	s.sys = &types.SystemContext{
 		BigFilesTemporaryDir: s.tmp,
@@ -112,6 +132,14 @@ func New(store storage.Store, o Options) (*Store, error) {
 		s.putLocked(im)
 	}
 	return s, nil
+}
+
+// commit makes a staged layer one of the store.
+func (s *Store) commit(g stagedLayer, parent string) (id string, err error) {
+	if err := s.disk.Changing(); err != nil {
+		return "", err
+	}
+	return g.Commit(parent)
 }
 
 // List returns every image, the newest first, from memory.

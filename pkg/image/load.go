@@ -49,6 +49,7 @@ func (a *archived) complete() error {
 // there. The lines for progress have no newline.
 func (s *Store) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) (_ []moss.LoadedImage, err error) {
 	defer func() { err = moss.Wrap(err, "load the archive", "") }()
+	defer s.disk.Changed()
 	want, err := parsePlatform(o.Platform)
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func (s *Store) bring(ctx context.Context, images []archived, progress func(moss
 		return nil, broken(err)
 	}
 	for _, st := range steps {
-		id, err := st.staged.Commit(st.parent)
+		id, err := s.commit(st.staged, st.parent)
 		if err != nil {
 			return nil, err
 		}

@@ -57,6 +57,7 @@ type building struct {
 
 // build stages the layer whose tar r has, compressed or not, and makes and names the image.
 func (s *Store) build(ctx context.Context, r io.Reader, b building, name string) (_ moss.ImageID, err error) {
+	defer s.disk.Changed()
 	src := &source{ctx: ctx, r: r}
 	staged, err := s.unpacker.Stage(ctx, src, layer.Expect{})
 	switch {
@@ -118,7 +119,7 @@ func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, un
 		b.image.History[len(b.image.History)-1].EmptyLayer = true
 	} else {
 		_, had := s.unpacker.Has(chainOf(top, diff))
-		if top, err = staged.Commit(top); err != nil {
+		if top, err = s.commit(staged, top); err != nil {
 			return "", broken(err)
 		}
 		if !had {

@@ -31,6 +31,7 @@ import (
 // call at a time. What was brought before an error is returned with it.
 func (s *Store) Pull(ctx context.Context, r moss.PullRequest, progress func(moss.Progress)) (got []moss.PulledImage, err error) {
 	defer func() { err = moss.Wrap(s.diskFull(err), "pull", familiar(r.Ref)) }()
+	defer s.disk.Changed()
 	if s.registries == nil {
 		return nil, moss.Errorf(moss.Unavailable, "no registries are configured")
 	}

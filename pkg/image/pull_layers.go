@@ -125,7 +125,7 @@ func (p *pulling) arrive(ctx context.Context, st *step, report func(moss.Progres
 		return errors.Join(err, discardStaged(staged))
 	}
 	report(moss.Progress{ID: shortDigest(st.desc.Digest), Status: "Extracting", Current: st.desc.Size, Total: st.desc.Size})
-	if _, err := staged.Commit(st.parent()); err != nil {
+	if _, err := p.s.commit(staged, st.parent()); err != nil {
 		return errors.Join(err, discardStaged(staged))
 	}
 	st.report(report, "Pull complete")
