@@ -31,7 +31,6 @@ type Options struct {
 	ConfigDir string   // the user's: $XDG_CONFIG_HOME
 	EtcDir    string   // the machine's; "" means /etc
 	TempDir   string   // for what is generated; its own
-	CacheDir  string   // where it is remembered which blob is in which repository; "" for nowhere
 
 	UserAgent string
 	Log       *slog.Logger
@@ -106,7 +105,8 @@ func (c *Client) system(ctx context.Context, host string, cred moss.Credentials,
 		DockerRegistryUserAgent:     c.o.UserAgent,
 		DockerBearerRegistryToken:   cred.RegistryToken,
 		BigFilesTemporaryDir:        c.o.TempDir,
-		BlobInfoCacheDir:            c.o.CacheDir,
+		// Where blobs are is told by the manifests that are kept with images.
+		BlobInfoCacheDir: filepath.Join(os.DevNull, "none"),
 		// Never nil: a client that shows no credentials must not get those in the daemon's home.
 		DockerAuthConfig: &types.DockerAuthConfig{Username: cred.Username, Password: cred.Password, IdentityToken: cred.IdentityToken},
 		// Nobody has sent schema 1 for years, and it cannot be unpacked as it stands.
@@ -115,9 +115,6 @@ func (c *Client) system(ctx context.Context, host string, cred moss.Credentials,
 	if cred.IdentityToken != "" {
 		// docker's clients send a name beside the token; with both the library would ask with the password.
 		sys.DockerAuthConfig.Password = ""
-	}
-	if c.o.CacheDir == "" {
-		sys.BlobInfoCacheDir = filepath.Join(os.DevNull, "none")
 	}
 	return sys, nil
 }
