@@ -9,6 +9,7 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -134,12 +135,30 @@ func New(store storage.Store, o Options) (*Store, error) {
 	return s, nil
 }
 
-// commit makes a staged layer one of the store.
-func (s *Store) commit(g stagedLayer, parent string) (id string, err error) {
+// commit makes a staged layer one of the store, and tells what of it a user
+// namespace could not make; to the log alone when tell is nil.
+func (s *Store) commit(g stagedLayer, parent string, tell func(moss.Progress)) (id string, err error) {
 	if err := s.disk.Changing(); err != nil {
 		return "", err
 	}
-	return g.Commit(parent)
+	info := g.Info()
+	if id, err = g.Commit(parent); err != nil || len(info.Skipped) == 0 {
+		return id, err
+	}
+	s.log.Warn("some of a layer is left out", "layer", info.DiffID, "what", info.Skipped)
+	if tell != nil {
+		tell(moss.Progress{Status: "Left out of layer " + shortDigest(info.DiffID) + ": " + someOf(info.Skipped)})
+	}
+	return id, nil
+}
+
+// someOf is a list in one line that a person reads to its end.
+func someOf(list []string) string {
+	const most = 3
+	if len(list) <= most {
+		return strings.Join(list, "; ")
+	}
+	return fmt.Sprintf("%s; and more (the engine's log has them)", strings.Join(list[:most], "; "))
 }
 
 // List returns every image, the newest first, from memory.

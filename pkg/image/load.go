@@ -122,7 +122,7 @@ func (s *Store) bring(ctx context.Context, images []archived, progress func(moss
 		return nil, broken(err)
 	}
 	for _, st := range steps {
-		id, err := s.commit(st.staged, st.parent)
+		id, err := s.commit(st.staged, st.parent, progress)
 		if err != nil {
 			return nil, err
 		}

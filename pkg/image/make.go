@@ -119,7 +119,7 @@ func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, un
 		b.image.History[len(b.image.History)-1].EmptyLayer = true
 	} else {
 		_, had := s.unpacker.Has(chainOf(top, diff))
-		if top, err = s.commit(staged, top); err != nil {
+		if top, err = s.commit(staged, top, nil); err != nil {
 			return "", broken(err)
 		}
 		if !had {

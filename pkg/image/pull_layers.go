@@ -62,7 +62,9 @@ func (p *pulling) layers(ctx context.Context, steps []*step) error {
 	for _, st := range missing {
 		g.Go(func() error {
 			return p.layer(ctx, st, func(r moss.Progress) {
-				r.ID = shortDigest(st.desc.Digest) // another image may have the same in another form
+				if r.ID != "" {
+					r.ID = shortDigest(st.desc.Digest) // another image may have the same in another form
+				}
 				p.report(r)
 			})
 		})
@@ -125,7 +127,7 @@ func (p *pulling) arrive(ctx context.Context, st *step, report func(moss.Progres
 		return errors.Join(err, discardStaged(staged))
 	}
 	report(moss.Progress{ID: shortDigest(st.desc.Digest), Status: "Extracting", Current: st.desc.Size, Total: st.desc.Size})
-	if _, err := p.s.commit(staged, st.parent()); err != nil {
+	if _, err := p.s.commit(staged, st.parent(), report); err != nil {
 		return errors.Join(err, discardStaged(staged))
 	}
 	st.report(report, "Pull complete")

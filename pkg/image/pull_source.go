@@ -37,6 +37,7 @@ type stager interface {
 }
 
 type stagedLayer interface {
+	Info() layer.Info
 	Commit(parent string) (id string, err error)
 	Discard() error
 }
