@@ -122,7 +122,7 @@ func TestRequests(t *testing.T) {
 	e := newEngine(t, map[string]string{
 		"POST /images/create": pulled, "POST /images/example.com/a/b/push": `{"status":"Pushed"}`, "POST /images/docker.io/library/x/push": `{}`,
 		"GET /images/get": "tar of images", "POST /images/load": `{"stream":"Loaded image: x\n"}`, "GET /images/json": "[]",
-		"GET /images/search": "[]", "POST /images/prune": "{}", "DELETE /images/x": "[]", "GET /images/x/history": "[]",
+		"GET /images/search": "[]", "POST /images/prune": "{}", "POST /containers/prune": "{}", "POST /containers/c/rename": "", "DELETE /images/x": "[]", "GET /images/x/history": "[]",
 		"POST /commit": `201 {"Id":"sha256:9"}`, "GET /containers/c/export": "tar of files", "GET /system/df": "{}", "GET /images/x/json": `{"Id":"1"}`,
 	})
 	config := `{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOnB3"},"example.com":{"auth":"ZXg6","identitytoken":"tok"}}}`
@@ -158,6 +158,8 @@ func TestRequests(t *testing.T) {
 		"commit -a me -m said -c CMD c x:1":      "POST /commit author=me&changes=CMD&comment=said&container=c&repo=docker.io%2Flibrary%2Fx&tag=1",
 		"commit --pause=false c":                 "POST /commit container=c&pause=0",
 		"container commit --no-pause c":          "POST /commit container=c&pause=0",
+		"rename c d":                             "POST /containers/c/rename name=d",
+		"container prune -f --filter label=a":    "POST /containers/prune filters=%7B%22label%22%3A%7B%22a%22%3Atrue%7D%7D",
 		"export c":                               "GET /containers/c/export",
 		"system df":                              "GET /system/df type=container&type=image&type=volume&type=build-cache",
 		"system df -v":                           "GET /system/df type=container&type=image&type=volume&type=build-cache&verbose=1",
@@ -439,18 +441,23 @@ func TestLogin(t *testing.T) {
 func TestPrune(t *testing.T) {
 	e := newEngine(t, map[string]string{
 		"POST /images/prune":     `{"ImagesDeleted":[{"Untagged":"x:1"},{"Deleted":"sha256:1"}],"SpaceReclaimed":1500}`,
-		"POST /containers/prune": `501 {"message":"moss does not prune containers yet"}`, "POST /networks/prune": `501 {"message":"moss does not prune networks yet"}`,
+		"POST /containers/prune": `{"ContainersDeleted":["c1","c2"],"SpaceReclaimed":500}`, "POST /networks/prune": `501 {"message":"moss does not prune networks yet"}`,
 		"POST /volumes/prune": `501 {"message":"moss has no volumes yet"}`,
 	})
 	want := "Deleted Images:\nuntagged: x:1\ndeleted: sha256:1\n\nTotal reclaimed space: 1.5kB\n"
 	if code, out, errs := run1(t, e.env, "image", "prune", "-f"); code != 0 || out != want {
 		t.Errorf("%d %q %q", code, out, errs)
 	}
-	if code, out, errs := run1(t, e.env, "system", "prune", "-af"); code != 0 || out != want || !strings.Contains(errs, "Containers are not pruned: ") || !strings.Contains(errs, "Networks are not pruned: ") {
+	gone := "Deleted Containers:\nc1\nc2\n\n"
+	if code, out, errs := run1(t, e.env, "container", "prune", "-f"); code != 0 || out != gone+"Total reclaimed space: 500B\n" {
+		t.Errorf("%d %q %q", code, out, errs)
+	}
+	all := gone + strings.Replace(want, "1.5kB", "2kB", 1)
+	if code, out, errs := run1(t, e.env, "system", "prune", "-af"); code != 0 || out != all || !strings.Contains(errs, "Networks are not pruned: ") {
 		t.Errorf("%d %q %q", code, out, errs)
 	}
 	e.requests()
-	if code, out, errs := run1(t, e.env, "system", "prune", "-f", "--volumes"); code != 1 || out != "" || !strings.Contains(errs, "Volumes are not pruned: ") {
+	if code, out, errs := run1(t, e.env, "system", "prune", "-f", "--volumes"); code != 1 || out != gone || !strings.Contains(errs, "Volumes are not pruned: ") {
 		t.Errorf("%d %q %q", code, out, errs)
 	}
 	e.requests()

@@ -34,6 +34,7 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill running ones"},
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "with their anonymous volumes"},
 		}, a.rm),
+		command("rename", "CONTAINER NAME", "give a container another name", 2, 2, nil, a.rename),
 		command("wait", "CONTAINER…", "wait for containers to end and print their exit codes", 1, -1, nil, a.wait),
 		command("ps", "", "list containers", 0, 0, listFlags(
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},
@@ -75,7 +76,10 @@ func (a *app) containerCommands() []*cli.Command {
 	inspect := command("inspect", "NAME…", "print all that is known of containers or images", 1, -1, []cli.Flag{
 		formatFlag(), &cli.StringFlag{Name: "type", Usage: "`KIND` of thing: container or image"},
 	}, a.inspect)
-	members := []*cli.Command{command("inspect", "CONTAINER…", "print all that is known of containers", 1, -1, []cli.Flag{formatFlag()}, a.inspectContainers)}
+	members := []*cli.Command{
+		command("inspect", "CONTAINER…", "print all that is known of containers", 1, -1, []cli.Flag{formatFlag()}, a.inspectContainers),
+		command("prune", "", "remove the containers that do not run", 0, 0, pruneFilterFlags(), a.pruneContainers),
+	}
 	for _, c := range list {
 		if c.Name == "ps" {
 			c = named(c, "ls", "list", "ps")
@@ -135,6 +139,15 @@ func (a *app) rm(c *cli.Context) error {
 		_, err := api.ContainerRemove(c.Context, ref, client.ContainerRemoveOptions{Force: c.Bool("force"), RemoveVolumes: c.Bool("volumes")})
 		return err
 	})
+}
+
+func (a *app) rename(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	_, err = api.ContainerRename(c.Context, c.Args().Get(0), client.ContainerRenameOptions{NewName: c.Args().Get(1)})
+	return err
 }
 
 func (a *app) wait(c *cli.Context) error {

@@ -14,11 +14,42 @@ import (
 )
 
 func pruneFlags(all string, more ...cli.Flag) []cli.Flag {
-	return append([]cli.Flag{
-		&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: all},
+	flags := append([]cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: all}}, pruneFilterFlags()...)
+	return append(flags, more...)
+}
+
+func pruneFilterFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "filter", Usage: "only those for which `KEY=VALUE` holds: until, label"},
 		&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask"},
-	}, more...)
+	}
+}
+
+func (a *app) pruneContainers(c *cli.Context) error {
+	f, err := filters(c)
+	if err != nil {
+		return err
+	}
+	if err := a.confirm(c, "This will remove all stopped containers."); err != nil {
+		return err
+	}
+	freed, err := a.pruneOnlyContainers(c, f)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out, "Total reclaimed space: "+units.HumanSize(float64(freed)))
+	return nil
+}
+
+// pruneOnlyContainers removes containers and tells what went.
+func (a *app) pruneOnlyContainers(c *cli.Context, f client.Filters) (freed uint64, err error) {
+	api, err := a.api()
+	if err != nil {
+		return 0, err
+	}
+	got, err := api.ContainerPrune(c.Context, client.ContainerPruneOptions{Filters: f})
+	a.removed("Containers", got.Report.ContainersDeleted)
+	return got.Report.SpaceReclaimed, err
 }
 
 func (a *app) pruneImages(c *cli.Context) error {
@@ -147,15 +178,7 @@ type pruner struct {
 // pruners are in docker's order: what uses something goes before it.
 func (a *app) pruners(c *cli.Context, f client.Filters) []pruner {
 	all := []pruner{
-		{"Containers", false, func() (uint64, error) {
-			api, err := a.api()
-			if err != nil {
-				return 0, err
-			}
-			got, err := api.ContainerPrune(c.Context, client.ContainerPruneOptions{Filters: f})
-			a.removed("Containers", got.Report.ContainersDeleted)
-			return got.Report.SpaceReclaimed, err
-		}},
+		{"Containers", true, func() (uint64, error) { return a.pruneOnlyContainers(c, f) }},
 		{"Networks", false, func() (uint64, error) {
 			api, err := a.api()
 			if err != nil {

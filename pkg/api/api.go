@@ -31,6 +31,7 @@ const maxJSON = 4 << 20
 // Options are what the API is made of. Every service is needed.
 type Options struct {
 	Containers Containers
+	Upkeep     ContainerUpkeep
 	Views      ContainerViews
 	Signals    ContainerSignals
 	Execs      Execs

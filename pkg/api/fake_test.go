@@ -157,6 +157,32 @@ func (f fakeContainers) Remove(_ context.Context, ref string, _ bool) error {
 	return nil
 }
 
+func (f fakeContainers) Rename(_ context.Context, ref, name string) error {
+	p, err := f.get(ref)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.byRef, p.c.Name)
+	p.c.Name, f.byRef[name] = name, p
+	return nil
+}
+
+func (f fakeContainers) Prune(_ context.Context, q moss.PruneFilter) (moss.ContainersPruned, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = q
+	var done moss.ContainersPruned
+	for ref, p := range f.byRef {
+		if ref == string(p.c.ID) && !p.c.State.Alive() {
+			f.drop(p)
+			done.Removed, done.Reclaimed = append(done.Removed, p.c.ID), done.Reclaimed+10
+		}
+	}
+	return done, nil
+}
+
 // drop forgets a container; the caller holds mu.
 func (w *world) drop(p *proc) {
 	delete(w.byRef, string(p.c.ID))
@@ -346,7 +372,7 @@ func (f fakeSystem) Events(ctx context.Context, _, _ time.Time, fn func(moss.Eve
 func newFake() (*Server, *world) {
 	w := &world{byRef: map[string]*proc{}, execs: map[string]*fakeExec{}, events: make(chan moss.Event, 16), left: make(chan struct{}, 16)}
 	s := New(Options{
-		Containers: fakeContainers{w}, Views: fakeViews{w}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
+		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Views: fakeViews{w}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
 		Images: fakeImages{w}, Archives: fakeArchives{w}, Transfers: fakeTransfers{w}, Registries: fakeRegistries{w},
 		Files: fakeFiles{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",

@@ -20,6 +20,14 @@ type Containers interface {
 	Remove(ctx context.Context, ref string, force bool) error
 }
 
+// ContainerUpkeep changes containers that are there.
+type ContainerUpkeep interface {
+	// Rename gives a container another name. Errors: Conflict for one that is taken.
+	Rename(ctx context.Context, ref, name string) error
+	// Prune removes the containers that do not run and that the filter chooses.
+	Prune(ctx context.Context, f moss.PruneFilter) (moss.ContainersPruned, error)
+}
+
 // CreateRequest, StopOptions and the filters are moss's own nouns.
 type (
 	CreateRequest   = moss.CreateRequest

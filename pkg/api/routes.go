@@ -40,7 +40,7 @@ func routes() []route {
 
 		{get, "/containers/json", all, (*Server).listContainers},
 		{post, "/containers/create", all, (*Server).createContainer},
-		{post, "/containers/prune", v(25), no("prune containers", "remove them by name with: docker rm")},
+		{post, "/containers/prune", v(25), (*Server).pruneContainers},
 		{get, "/containers/{id}/json", all, (*Server).inspectContainer},
 		{post, "/containers/{id}/start", all, (*Server).startContainer},
 		{post, "/containers/{id}/stop", all, (*Server).stopContainer},
@@ -51,7 +51,7 @@ func routes() []route {
 		{post, "/containers/{id}/attach", all, (*Server).attachContainer},
 		{get, "/containers/{id}/attach/ws", all, no("attach through a web socket", "use POST /containers/{id}/attach")},
 		{post, "/containers/{id}/resize", all, (*Server).resizeContainer},
-		{post, "/containers/{id}/rename", all, no("rename containers", "remove the container and create it with the new --name")},
+		{post, "/containers/{id}/rename", all, (*Server).renameContainer},
 		{post, "/containers/{id}/update", all, no("change a container's limits", "create it anew with them")},
 		{post, "/containers/{id}/pause", all, no("pause containers", "docker kill -s STOP stops the main process")},
 		{post, "/containers/{id}/unpause", all, no("pause containers", "docker kill -s CONT lets a stopped main process go on")},

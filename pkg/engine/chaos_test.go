@@ -96,7 +96,7 @@ func (r *rig) anything(rnd *rand.Rand) {
 	wait := time.Duration(rnd.IntN(3)) * time.Second
 	ctx := r.t.Context()
 	var err error
-	switch what := rnd.IntN(18); what {
+	switch what := rnd.IntN(20); what {
 	case 0, 1:
 		opts := []option{named(name), [...]option{autoRemove, policy(moss.RestartAlways, 0), policy(moss.RestartOnFailure, 2), published}[rnd.IntN(4)]}
 		_, err = r.tryCreate(opts...)
@@ -124,6 +124,13 @@ func (r *rig) anything(rnd *rand.Rand) {
 		err = r.anythingWithFiles(rnd, what, name)
 	case 16, 17:
 		err = r.anythingWithImages(rnd)
+	case 18:
+		err = r.Containers().Rename(ctx, name, fmt.Sprintf("c%d", rnd.IntN(6)))
+		if err != nil && moss.ClassOf(err) == moss.Invalid { // its own name
+			err = nil
+		}
+	case 19:
+		_, err = r.Containers().Prune(ctx, moss.PruneFilter{Until: time.Now().Add(-time.Duration(rnd.IntN(5)) * time.Second)})
 	}
 	switch moss.ClassOf(err) {
 	case moss.Conflict, moss.NotFound, moss.NotModified:
@@ -180,7 +187,7 @@ func (r *rig) checkStories() {
 	r.t.Helper()
 	stories := map[string][]string{}
 	r.must(r.System().Events(r.t.Context(), time.Time{}, time.Time{}, func(e moss.Event) error {
-		if e.Type != moss.ContainerEvent {
+		if e.Type != moss.ContainerEvent || e.Action == "prune" {
 			return nil
 		}
 		stories[e.ActorID] = append(stories[e.ActorID], e.Action)

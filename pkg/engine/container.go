@@ -144,6 +144,17 @@ func (e *Engine) commitFact(c *container, t lifecycle.Trigger, change func(*moss
 	return rec, nil
 }
 
+// rewrite changes a record for good, without a change of state; the caller holds the turn.
+func (e *Engine) rewrite(c *container, change func(*moss.Container)) error {
+	rec := *c.record()
+	change(&rec)
+	if err := e.Records.Put(&rec, !rec.Host.AutoRemove); err != nil {
+		return err
+	}
+	c.update(func() { c.rec = &rec })
+	return nil
+}
+
 // note keeps what the engine is about to do, so that the next daemon can
 // finish it. It need not outlive the boot.
 func (e *Engine) note(c *container, change func(*moss.Container)) error {

@@ -261,6 +261,10 @@ func (r *rig) wrongs() []string {
 	for _, rec := range all {
 		known[rec.ID] = true
 		c, err := r.Views().Get(string(rec.ID))
+		byName, nameErr := r.Views().Get(rec.Name)
+		if nameErr != nil || byName.ID != rec.ID {
+			say("%s is %q by its record, which is %q: %v", rec.ID.Short(), rec.Name, byName.ID, nameErr)
+		}
 		switch {
 		case err != nil:
 			say("%s has a record and the engine does not know it", rec.Name)

@@ -20,7 +20,7 @@ func TestWhatCreateRefuses(t *testing.T) {
 			"no image":          {func(q *moss.CreateRequest) { q.Config.Image = "nothere" }, moss.NotFound, "No such image: nothere:latest"},
 			"another platform":  {func(q *moss.CreateRequest) { q.Platform = "linux/s390x" }, moss.NotFound, "linux/amd64"},
 			"no command":        {func(q *moss.CreateRequest) { q.Config.Cmd = nil }, moss.Invalid, "no command specified"},
-			"no network":        {func(q *moss.CreateRequest) { q.Host.NetworkMode = "mine" }, moss.NotFound, "network mine not found"},
+			"no network":        {func(q *moss.CreateRequest) { q.Host.NetworkMode = "mine" }, moss.Invalid, "network mine not found"},
 			"bad policy":        {policy("sometimes", 0), moss.Invalid, "sometimes"},
 			"retries of always": {policy(moss.RestartAlways, 3), moss.Invalid, "on-failure"},
 			"retries of no":     {policy(moss.RestartNo, 3), moss.Invalid, "on-failure"},

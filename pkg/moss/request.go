@@ -46,3 +46,16 @@ type ContainerFilter struct {
 	Expose    []string
 	Volumes   []string // mount source or target
 }
+
+// PruneFilter chooses containers for a prune. The zero value chooses all that do not run.
+type PruneFilter struct {
+	Labels   []string // key or key=value; all must hold
+	NotLabel []string // none may hold
+	Until    time.Time
+}
+
+// ContainersPruned is what a prune of containers did.
+type ContainersPruned struct {
+	Removed   []ContainerID
+	Reclaimed int64 // bytes
+}
