@@ -11,60 +11,56 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// entry is one line of the file.
-type entry struct {
-	text   []byte
-	stream moss.StreamKind
-	at     time.Time
+// jsonDecoder turns lines of the file into entries. Texts come out of one large
+// buffer that is never written twice, so that they may be kept.
+type jsonDecoder struct {
+	arena  arena
+	second string // the time last read, up to the seconds
+	base   time.Time
+	raw    []byte // the attributes last read, `"attrs":{…},`
 	attrs  map[string]string
 }
 
-// complete says that the entry ends its line.
-func (e *entry) complete() bool {
-	return len(e.text) > 0 && e.text[len(e.text)-1] == '\n'
-}
-
-// decoder turns lines of the file into entries. Texts come out of one large
-// buffer that is never written twice, so that they may be kept.
-type decoder struct {
-	arena  []byte
-	second string // the time last read, up to the seconds
-	base   time.Time
-}
-
-const arenaSize = 64 << 10
-
 // decode reads one line, without its newline; false for one that is no entry.
-func (d *decoder) decode(line []byte) (entry, bool) {
+func (d *jsonDecoder) decode(line []byte) (entry, bool) {
 	if e, ok := d.fast(line); ok {
 		return e, true
 	}
-	return slow(line)
+	e, raw, ok := slow(line)
+	if ok && len(raw) > 0 { // the next line's are the same
+		d.raw = slices.Concat([]byte(`"attrs":`), raw, []byte(","))
+		d.attrs = e.attrs
+	}
+	return e, ok
 }
 
 // fast reads what appendChunk and docker write.
-func (d *decoder) fast(line []byte) (entry, bool) {
+func (d *jsonDecoder) fast(line []byte) (entry, bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"log":"`))
 	if !ok {
 		return entry{}, false
 	}
-	if len(d.arena) < len(rest) {
-		d.arena = make([]byte, max(arenaSize, len(rest)))
-	}
-	text, rest, ok := unquote(d.arena[:0:len(rest)], rest)
+	text, rest, ok := unquote(d.arena.room(len(rest)), rest)
 	if !ok {
 		return entry{}, false
 	}
 	e := entry{text: slices.Clip(text)}
 	switch {
-	case bytes.HasPrefix(rest, []byte(`,"stream":"stdout","time":"`)):
+	case bytes.HasPrefix(rest, []byte(`,"stream":"stdout",`)):
 		e.stream = moss.Stdout
-	case bytes.HasPrefix(rest, []byte(`,"stream":"stderr","time":"`)):
+	case bytes.HasPrefix(rest, []byte(`,"stream":"stderr",`)):
 		e.stream = moss.Stderr
 	default:
 		return entry{}, false
 	}
-	rest = rest[len(`,"stream":"stdout","time":"`):]
+	rest = rest[len(`,"stream":"stdout",`):]
+	if len(d.raw) > 0 && bytes.HasPrefix(rest, d.raw) {
+		rest, e.attrs = rest[len(d.raw):], d.attrs
+	}
+	rest, ok = bytes.CutPrefix(rest, []byte(`"time":"`))
+	if !ok {
+		return entry{}, false
+	}
 	stamp, ok := bytes.CutSuffix(rest, []byte(`"}`))
 	if !ok {
 		return entry{}, false
@@ -72,12 +68,12 @@ func (d *decoder) fast(line []byte) (entry, bool) {
 	if e.at, ok = d.stamp(stamp); !ok {
 		return entry{}, false
 	}
-	d.arena = d.arena[len(text):]
+	d.arena.took(len(text))
 	return e, true
 }
 
 // stamp reads a time; those of one second differ in the fraction alone.
-func (d *decoder) stamp(p []byte) (time.Time, bool) {
+func (d *jsonDecoder) stamp(p []byte) (time.Time, bool) {
 	const seconds = len("2006-01-02T15:04:05")
 	if len(p) > seconds+1 && len(p) <= seconds+11 && p[seconds] == '.' && p[len(p)-1] == 'Z' && string(p[:seconds]) == d.second {
 		nanos, scale := 0, int(time.Second)
@@ -193,25 +189,28 @@ func hex4(p []byte) rune {
 	return r
 }
 
-// slow reads entries of another shape, as docker writes them with attributes.
-func slow(line []byte) (entry, bool) {
+// slow reads entries of another shape. It returns the attributes as they are in the line, too.
+func slow(line []byte) (entry, json.RawMessage, bool) {
 	var j struct {
-		Log    *string           `json:"log"`
-		Stream string            `json:"stream"`
-		Time   time.Time         `json:"time"`
-		Attrs  map[string]string `json:"attrs"`
+		Log    *string         `json:"log"`
+		Stream string          `json:"stream"`
+		Time   time.Time       `json:"time"`
+		Attrs  json.RawMessage `json:"attrs"`
 	}
 	if json.Unmarshal(line, &j) != nil || j.Log == nil || j.Time.IsZero() {
-		return entry{}, false
+		return entry{}, nil, false
 	}
-	e := entry{text: []byte(*j.Log), at: j.Time.UTC(), attrs: j.Attrs}
+	e := entry{text: []byte(*j.Log), at: j.Time.UTC()}
+	if len(j.Attrs) > 0 && json.Unmarshal(j.Attrs, &e.attrs) != nil {
+		return entry{}, nil, false
+	}
 	switch j.Stream {
 	case "stdout":
 		e.stream = moss.Stdout
 	case "stderr":
 		e.stream = moss.Stderr
 	default:
-		return entry{}, false
+		return entry{}, nil, false
 	}
-	return e, true
+	return e, j.Attrs, true
 }

@@ -1,6 +1,8 @@
 // Package logs keeps the containers' logs. The driver json-file writes the
 // file that docker's driver of that name writes, D/containers/<id>/<id>-json.log;
-// the driver none keeps nothing.
+// local writes local-logs/container.log in a compact format of its own; the
+// driver none keeps nothing. Full files are numbered .1, .2 and so on, and
+// compressed in the background where that is asked for.
 //
 // Output comes in chunks and is on its way to the file when Write returns: no
 // incomplete line waits in memory. A line whose pieces come in several chunks,

@@ -1,7 +1,6 @@
 package logs
 
 import (
-	"bytes"
 	"encoding/binary"
 	"time"
 	"unicode/utf8"
@@ -9,17 +8,22 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// maxText is the longest text of one entry, docker's limit.
-const maxText = 16 << 10
+// jsonFormat is docker's json-file format. It carries the log's attributes on each line.
+type jsonFormat struct {
+	attrs []byte // `"attrs":{…},` or nothing
+}
+
+func (f jsonFormat) append(b []byte, kind moss.StreamKind, at time.Time, p []byte) []byte {
+	return appendChunk(b, kind, at, p, f.attrs)
+}
+
+func (jsonFormat) decoder() decoder { return &jsonDecoder{} }
 
 // appendChunk appends the entries of a chunk of output to b.
-func appendChunk(b []byte, kind moss.StreamKind, at time.Time, p []byte) []byte {
-	tail := appendTail(make([]byte, 0, 80), kind, at)
+func appendChunk(b []byte, kind moss.StreamKind, at time.Time, p, attrs []byte) []byte {
+	tail := appendTail(make([]byte, 0, 128), kind, at, attrs)
 	for len(p) > 0 {
-		n := bytes.IndexByte(p[:min(len(p), maxText)], '\n') + 1
-		if n == 0 {
-			n = min(len(p), maxText)
-		}
+		n := pieceLen(p)
 		b = append(b, `{"log":"`...)
 		b = appendText(b, p[:n])
 		b = append(b, tail...)
@@ -29,13 +33,21 @@ func appendChunk(b []byte, kind moss.StreamKind, at time.Time, p []byte) []byte 
 }
 
 // appendTail appends what follows an entry's text.
-func appendTail(b []byte, kind moss.StreamKind, at time.Time) []byte {
-	b = append(b, `","stream":"stdout","time":"`...)
-	if kind == moss.Stderr {
-		copy(b[len(b)-len(`out","time":"`):], "err")
-	}
+func appendTail(b []byte, kind moss.StreamKind, at time.Time, attrs []byte) []byte {
+	b = append(b, `","stream":"`...)
+	b = append(b, streamName(kind)...)
+	b = append(b, `",`...)
+	b = append(b, attrs...)
+	b = append(b, `"time":"`...)
 	b = at.UTC().AppendFormat(b, time.RFC3339Nano)
 	return append(b, "\"}\n"...)
+}
+
+func streamName(kind moss.StreamKind) string {
+	if kind == moss.Stderr {
+		return "stderr"
+	}
+	return "stdout"
 }
 
 const hexDigits = "0123456789abcdef"

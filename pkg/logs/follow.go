@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
-	"strconv"
 	"time"
 )
 
@@ -40,29 +38,31 @@ func (r *reader) follow(ctx context.Context, at int64) error {
 			}
 			continue
 		}
-		if at, err = r.scan(ctx, f, at, end); errors.Is(err, errPast) {
+		if at, err = r.scan(ctx, f.File, at, end); errors.Is(err, errPast) {
 			return nil
 		} else if err != nil {
 			return err
 		}
 		if next != nil {
-			r.files = append(r.files, next.file)
 			_ = f.Close() // read to its end
-			r.files = r.files[1:]
-			f, turn, at = next.file, next.turn, 0
+			r.files = []logFile{next.file}
+			if f, err = next.file.plain(); err != nil {
+				return err
+			}
+			r.files[0], turn, at = f, next.turn, 0
 		}
 	}
 }
 
 // nextFile is the file that follows one that is full.
 type nextFile struct {
-	file *os.File
+	file logFile
 	turn int
 }
 
 // progress says how far f can be read, and which file comes after it; where
 // there is nothing new, what to wait for.
-func (r *reader) progress(f *os.File, turn int, at int64) (end int64, next *nextFile, wait <-chan struct{}, err error) {
+func (r *reader) progress(f logFile, turn int, at int64) (end int64, next *nextFile, wait <-chan struct{}, err error) {
 	s := r.sink
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,11 +80,7 @@ func (r *reader) progress(f *os.File, turn int, at int64) (end int64, next *next
 	}
 	// Files that were deleted before they were read are lost, as the user asked.
 	for n := s.turn - turn - 1; n >= 0; n-- {
-		p := s.path
-		if n > 0 {
-			p += "." + strconv.Itoa(n)
-		}
-		g, err := os.Open(p)
+		g, err := openRotated(s.path, n)
 		if err == nil {
 			return st.Size(), &nextFile{g, s.turn - n}, nil, nil
 		}

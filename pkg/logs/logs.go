@@ -2,12 +2,7 @@ package logs
 
 import (
 	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -22,54 +17,107 @@ type Logs struct {
 // New returns an empty Logs.
 func New() *Logs { return &Logs{live: map[moss.ContainerID]*sink{}} }
 
+// store is where and how a log that can be read is kept.
+type store struct {
+	path    string
+	format  format
+	options fileOptions
+}
+
+// storeOf returns a container's; false where the driver keeps none.
+func storeOf(c *moss.Container) (store, bool) {
+	s, err := parse(c.Host.LogConfig)
+	if err != nil { // a record of a daemon that knew more
+		return store{}, false
+	}
+	st := store{path: Path(c), format: compact{}, options: s.file}
+	if s.driver == driverJSON {
+		st.format = jsonFormat{}
+	}
+	return st, st.path != ""
+}
+
 // Path returns the file of a container's log: the record's LogPath, or where
-// json-file puts it. It is empty for a driver that keeps none.
+// the driver puts it. It is empty for a driver that keeps none.
 func Path(c *moss.Container) string {
+	s, err := parse(c.Host.LogConfig)
 	switch {
-	case c.Host.LogConfig.Driver == driverNone:
+	case err != nil:
 		return ""
-	case c.LogPath != "":
+	case s.driver == driverJSON && c.LogPath != "":
 		return c.LogPath
-	default:
+	case s.driver == driverJSON:
 		return filepath.Join(c.Dir, string(c.ID)+"-json.log")
+	case s.driver == driverLocal:
+		return filepath.Join(c.Dir, "local-logs", "container.log")
+	case s.cached:
+		return filepath.Join(c.Dir, "container-cached.log")
+	default:
+		return ""
 	}
 }
 
 // Open starts or continues the log of a container; a nil sink means that
 // nothing is kept. The end of the file that a killed daemon left in the middle
-// of an entry is cut off. The sink can also tell and go back to a position, as
-// pkg/stdio's Rewinder wants it.
+// of an entry is cut off. The sink of a file can also tell and go back to a
+// position, as pkg/stdio's Rewinder wants it, unless it is non-blocking.
 func (l *Logs) Open(c *moss.Container) (moss.LogSink, error) {
-	if err := l.Check(c.Host.LogConfig); err != nil {
-		return nil, err
-	}
-	path := Path(c)
-	if path == "" {
-		return nil, nil
-	}
-	o, err := parseOptions(c.Host.LogConfig.Options)
+	s, err := parse(c.Host.LogConfig)
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{path: path, options: o, changed: make(chan struct{})}
-	if err := s.open(); err != nil {
+	out, err := l.open(c, s)
+	if err != nil || out == nil {
 		return nil, moss.Wrap(err, "open the log of", c.ID.Short())
 	}
-	s.closed = func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.live[c.ID] == s {
-			delete(l.live, c.ID)
-		}
+	if s.ring > 0 {
+		return newRing(out, s.ring), nil
 	}
+	return out, nil
+}
+
+func (l *Logs) open(c *moss.Container, s settings) (moss.LogSink, error) {
+	switch s.driver {
+	case driverNone:
+		return nil, nil
+	default:
+		return l.openFile(c)
+	}
+}
+
+// openFile opens the log's or the cache's file.
+func (l *Logs) openFile(c *moss.Container) (moss.LogSink, error) {
+	st, _ := storeOf(c)
+	if _, ok := st.format.(jsonFormat); ok {
+		attrs, err := jsonAttrs(c)
+		if err != nil {
+			return nil, err
+		}
+		st.format = jsonFormat{attrs: attrs}
+	}
+	s := newSink(st.path, st.options, st.format)
+	s.closed = func() { l.forget(c.ID, s) }
 	l.mu.Lock()
 	old := l.live[c.ID]
-	l.live[c.ID] = s
 	l.mu.Unlock()
 	if old != nil {
 		_ = old.Close() // a run whose end was never told; its readers end here
 	}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.live[c.ID] = s
+	l.mu.Unlock()
 	return s, nil
+}
+
+func (l *Logs) forget(id moss.ContainerID, s *sink) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.live[id] == s {
+		delete(l.live, id)
+	}
 }
 
 // Remove deletes the log with its rotated files; nil when there is none.
@@ -85,11 +133,7 @@ func (l *Logs) Remove(c *moss.Container) error {
 	if path == "" {
 		return errors.Join(errs...)
 	}
-	for _, p := range append(rotated(path), path) {
-		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
+	errs = append(errs, removeFiles(path))
 	return moss.Wrap(errors.Join(errs...), "remove the log of", c.ID.Short())
 }
 
@@ -97,25 +141,4 @@ func (l *Logs) sink(id moss.ContainerID) *sink {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.live[id]
-}
-
-// rotated names the rotated files of a log, the oldest, which has the highest
-// number, first.
-func rotated(path string) []string {
-	var ns []int
-	entries, _ := os.ReadDir(filepath.Dir(path)) // no directory, no files
-	for _, e := range entries {
-		if s, ok := strings.CutPrefix(e.Name(), filepath.Base(path)+"."); ok {
-			if n, err := strconv.Atoi(s); err == nil && n > 0 && strconv.Itoa(n) == s {
-				ns = append(ns, n)
-			}
-		}
-	}
-	slices.Sort(ns)
-	slices.Reverse(ns)
-	paths := make([]string, len(ns))
-	for i, n := range ns {
-		paths[i] = path + "." + strconv.Itoa(n)
-	}
-	return paths
 }

@@ -246,7 +246,9 @@ func TestRewind(t *testing.T) {
 
 // A follower sees every line over rotations, in order, and ends with the run.
 func TestFollow(t *testing.T) {
-	for _, opts := range []map[string]string{nil, {"max-size": "64k", "max-file": "50"}} {
+	for _, opts := range []map[string]string{
+		nil, {"max-size": "64k", "max-file": "50"}, {"max-size": "64k", "max-file": "50", "compress": "true", "env": "A"},
+	} {
 		l, c := New(), newContainer(t, opts)
 		s := open(t, l, c)
 		write(t, s, moss.Stdout, "first\n")
@@ -306,15 +308,27 @@ func TestCheck(t *testing.T) {
 		{"json-file", "max-size", "10m", ""},
 		{"json-file", "max-size", "1.5GB", ""},
 		{"json-file", "max-size", "lots", "max-size must be"},
-		{"json-file", "max-size", "-1", "max-size must be"},
+		{"json-file", "max-size", "-1", ""},
+		{"json-file", "max-size", "-2", "max-size must be"},
 		{"json-file", "max-size", "nan", "max-size must be"},
 		{"json-file", "max-file", "0", "max-file must be"},
-		{"json-file", "tag", "x", "not supported"},
+		{"json-file", "tag", "{{.Name}}/{{.ID}}", ""},
+		{"json-file", "tag", "{{.Colour}}", "cannot be filled in"},
+		{"json-file", "tag", "{{", "is no template"},
+		{"json-file", "labels-regex", "(", "no regular expression"},
 		{"json-file", "compress", "false", ""},
-		{"json-file", "compress", "true", "not supported"},
+		{"json-file", "compress", "true", "max-file is less than 2"},
+		{"json-file", "compress", "perhaps", "true or false"},
+		{"json-file", "mode", "blocking", ""},
+		{"json-file", "mode", "non-blocking", ""},
+		{"json-file", "mode", "quick", "logging mode not supported"},
+		{"json-file", "max-buffer-size", "1m", "only supported with 'mode=non-blocking'"},
+		{"local", "max-file", "1", ""},
+		{"local", "compress", "true", ""},
+		{"local", "tag", "x", "unknown log opt 'tag' for local log driver"},
 		{"json-file", "colour", "red", "unknown log opt 'colour' for json-file log driver"},
 		{"none", "max-size", "1m", "unknown log opt"},
-		{"syslog", "", "", "logger: no log driver named 'syslog' is registered"},
+		{"splunk", "", "", "logger: no log driver named 'splunk' is registered"},
 	} {
 		c := moss.LogConfig{Driver: k.driver}
 		if k.opt != "" {
@@ -329,7 +343,7 @@ func TestCheck(t *testing.T) {
 
 func TestOptionsOfSize(t *testing.T) {
 	for s, want := range map[string]int64{"1": 1, "10k": 10_000, "10m": 10_000_000, "1.5GB": 1_500_000_000, "2 kb": 2000} {
-		if got, err := parseSize(s); err != nil || got != want {
+		if got, err := parseSize("max-size", s); err != nil || got != want {
 			t.Errorf("%q: %d, %v", s, got, err)
 		}
 	}
@@ -340,9 +354,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"log":"\"\\","stream":"stdout","time":"2024-01-01T00:00:00+02:00"}`))
 	f.Add([]byte(`{"log":"","stream":"stdout","time":"0000-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		var d decoder
+		var d jsonDecoder
 		e, ok := d.fast(line)
-		s, sok := slow(line)
+		s, _, sok := slow(line)
 		if ok && !sok && json.Valid(line) && !e.at.IsZero() {
 			t.Fatalf("fast took %q, slow did not", line)
 		}
@@ -360,9 +374,9 @@ func FuzzText(f *testing.F) {
 		if cut < 0 || cut > len(p) {
 			return
 		}
-		b := appendChunk(nil, moss.Stdout, time.Unix(1, 0), p[:cut])
-		b = appendChunk(b, moss.Stdout, time.Unix(1, 0), p[cut:])
-		var d decoder
+		b := appendChunk(nil, moss.Stdout, time.Unix(1, 0), p[:cut], nil)
+		b = appendChunk(b, moss.Stdout, time.Unix(1, 0), p[cut:], nil)
+		var d jsonDecoder
 		var got []byte
 		for line := range bytes.Lines(b) {
 			if !json.Valid(line) {
@@ -402,7 +416,7 @@ func BenchmarkEncode(b *testing.B) {
 	b.SetBytes(int64(len(p)))
 	var buf []byte
 	for b.Loop() {
-		buf = appendChunk(buf[:0], moss.Stdout, time.Now(), p)
+		buf = appendChunk(buf[:0], moss.Stdout, time.Now(), p, nil)
 	}
 }
 

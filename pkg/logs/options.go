@@ -2,82 +2,182 @@ package logs
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
+
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// The drivers there are.
+// The drivers that are named in more than one place.
 const (
-	driverJSON = "json-file"
-	driverNone = "none"
+	driverJSON     = "json-file"
+	driverLocal    = "local"
+	driverJournald = "journald"
+	driverNone     = "none"
 )
 
-// options are json-file's, parsed.
-type options struct {
+// driver is what a log driver takes.
+type driver struct {
+	options []string
+	check   func(o map[string]string) error // of the driver's own options; nil for none
+	remote  bool                            // it cannot read: a cache does
+}
+
+var (
+	fileOptionNames  = []string{"max-size", "max-file", "compress"}
+	attrOptionNames  = []string{"labels", "labels-regex", "env", "env-regex", "tag"}
+	modeOptionNames  = []string{"mode", "max-buffer-size"}
+	cacheOptionNames = []string{"cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"}
+)
+
+var drivers = map[string]driver{
+	driverNone:  {},
+	driverJSON:  {options: slices.Concat(fileOptionNames, attrOptionNames, modeOptionNames)},
+	driverLocal: {options: slices.Concat(fileOptionNames, modeOptionNames)},
+}
+
+// settings are what the options of all drivers amount to.
+type settings struct {
+	driver string
+	file   fileOptions // of the log or of the cache
+	cached bool
+	ring   int64 // bytes that may wait; 0 in blocking mode
+}
+
+// fileOptions are what bounds a log's files.
+type fileOptions struct {
 	maxSize  int64 // bytes; 0 means no limit
 	maxFiles int   // the present one included; at least 1
+	compress bool  // the rotated ones
 }
 
-// Check says whether the driver and its options can be had. Errors: Invalid,
-// NotImplemented.
+// Check says whether the driver and its options can be had. Errors: Invalid.
 func (l *Logs) Check(c moss.LogConfig) error {
-	switch c.Driver {
-	case driverJSON, "":
-		_, err := parseOptions(c.Options)
-		return err
-	case driverNone:
-		for _, k := range slices.Sorted(maps.Keys(c.Options)) {
-			return moss.Errorf(moss.Invalid, "unknown log opt '%s' for none log driver", k)
-		}
-		return nil
-	default:
-		return moss.Errorf(moss.Invalid, "logger: no log driver named '%s' is registered (moss has json-file and none)", c.Driver)
-	}
+	_, err := parse(c)
+	return err
 }
 
-func parseOptions(o map[string]string) (options, error) {
-	r := options{maxFiles: 1}
+func parse(c moss.LogConfig) (settings, error) {
+	s := settings{driver: c.Driver}
+	if s.driver == "" {
+		s.driver = driverJSON
+	}
+	d, ok := drivers[s.driver]
+	if !ok {
+		return s, moss.Errorf(moss.Invalid, "logger: no log driver named '%s' is registered (moss has %s)", s.driver, strings.Join(slices.Sorted(maps.Keys(drivers)), ", "))
+	}
+	o := c.Options
 	for _, k := range slices.Sorted(maps.Keys(o)) {
-		v := o[k]
-		var err error
-		switch k {
-		case "max-size":
-			r.maxSize, err = parseSize(v)
-		case "max-file":
-			r.maxFiles, err = strconv.Atoi(v)
-			if err != nil || r.maxFiles < 1 {
-				err = moss.Errorf(moss.Invalid, "max-file must be a number of at least 1, not '%s'", v)
-			}
-		case "compress":
-			err = only(k, v, "false", "rotated log files are not compressed: leave the option out")
-		case "mode":
-			err = only(k, v, "blocking", "output is never dropped: leave the option out")
-		case "labels", "labels-regex", "env", "env-regex", "tag":
-			err = moss.Errorf(moss.NotImplemented, "log opt '%s' is not supported: log entries carry no attributes; leave the option out and take them from inspect", k)
-		default:
-			err = moss.Errorf(moss.Invalid, "unknown log opt '%s' for json-file log driver", k)
-		}
-		if err != nil {
-			return options{}, err
+		if !slices.Contains(d.options, k) {
+			return s, moss.Errorf(moss.Invalid, "unknown log opt '%s' for %s log driver", k, s.driver)
 		}
 	}
-	return r, nil
+	if err := checkAttrs(o); err != nil {
+		return s, err
+	}
+	if d.check != nil {
+		if err := d.check(o); err != nil {
+			return s, err
+		}
+	}
+	var err error
+	if s.ring, err = parseMode(o); err != nil {
+		return s, err
+	}
+	s.file, s.cached, err = parseFile(s.driver, d.remote, o)
+	return s, err
 }
 
-// only lets an option have the one value that means what is done anyway.
-func only(key, value, want, why string) error {
-	if value == want {
-		return nil
+// parseFile reads the options of the log's files, or of its cache's.
+func parseFile(name string, remote bool, o map[string]string) (f fileOptions, cached bool, err error) {
+	prefix := ""
+	f.maxFiles = 1
+	if name == driverLocal || remote { // docker's defaults
+		f = fileOptions{maxSize: 20_000_000, maxFiles: 5, compress: true}
 	}
-	return moss.Errorf(moss.NotImplemented, "log opt '%s=%s' is not supported: %s", key, value, why)
+	if remote {
+		prefix = "cache-"
+		off, err := parseBool(o, "cache-disabled", false)
+		if err != nil {
+			return f, false, err
+		}
+		cached = !off
+	}
+	if v, ok := o[prefix+"max-size"]; ok && v != "-1" {
+		f.maxSize, err = parseSize(prefix+"max-size", v)
+	} else if ok {
+		f.maxSize = 0
+	}
+	if err != nil {
+		return f, cached, err
+	}
+	if v, ok := o[prefix+"max-file"]; ok {
+		if f.maxFiles, err = strconv.Atoi(v); err != nil || f.maxFiles < 1 {
+			return f, cached, moss.Errorf(moss.Invalid, "%smax-file must be a number of at least 1, not '%s'", prefix, v)
+		}
+	}
+	if f.compress, err = parseBool(o, prefix+"compress", f.compress); err != nil {
+		return f, cached, err
+	}
+	if _, asked := o[prefix+"compress"]; f.compress && (f.maxFiles < 2 || f.maxSize == 0) {
+		if asked {
+			return f, cached, moss.Errorf(moss.Invalid, "%scompress cannot be true when %smax-file is less than 2 or %[1]smax-size is not set", prefix, prefix)
+		}
+		f.compress = false
+	}
+	return f, cached, nil
+}
+
+// parseMode returns how much may wait in non-blocking mode, 0 in blocking mode.
+func parseMode(o map[string]string) (int64, error) {
+	size, sized := o["max-buffer-size"]
+	switch mode := o["mode"]; {
+	case mode == "non-blocking" && !sized:
+		return 1_000_000, nil
+	case mode == "non-blocking":
+		n, err := units.RAMInBytes(size)
+		if err != nil || n < 1 {
+			return 0, moss.Errorf(moss.Invalid, "max-buffer-size must be a size like 4m, not '%s'", size)
+		}
+		return n, nil
+	case mode != "" && mode != "blocking":
+		return 0, moss.Errorf(moss.Invalid, "logger: logging mode not supported: %s (blocking or non-blocking)", mode)
+	case sized:
+		return 0, moss.Errorf(moss.Invalid, "logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+	default:
+		return 0, nil
+	}
+}
+
+func checkAttrs(o map[string]string) error {
+	for _, k := range []string{"labels-regex", "env-regex"} {
+		if _, err := regexp.Compile(o[k]); err != nil {
+			return moss.Errorf(moss.Invalid, "log opt '%s' is no regular expression: %v", k, err)
+		}
+	}
+	_, err := tagOf(&moss.Container{Host: moss.HostConfig{LogConfig: moss.LogConfig{Options: o}}}, "")
+	return err
+}
+
+func parseBool(o map[string]string, key string, fallback bool) (bool, error) {
+	v, ok := o[key]
+	if !ok {
+		return fallback, nil
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, moss.Errorf(moss.Invalid, "log opt '%s' must be true or false, not '%s'", key, v)
+	}
+	return b, nil
 }
 
 // parseSize reads docker's sizes: a number with an optional unit, powers of 1000.
-func parseSize(s string) (int64, error) {
-	bad := moss.Errorf(moss.Invalid, "max-size must be a size like 10m, not '%s'", s)
+func parseSize(key, s string) (int64, error) {
+	bad := moss.Errorf(moss.Invalid, "%s must be a size like 10m, not '%s'", key, s)
 	t := strings.TrimSuffix(strings.ToLower(strings.TrimSpace(s)), "b")
 	unit := 1.0
 	if n := len(t); n > 0 {

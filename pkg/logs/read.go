@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -20,11 +21,11 @@ import (
 // What cannot be read as an entry is passed over. Errors: NotImplemented for a
 // driver that keeps nothing; ctx's error; fn's.
 func (l *Logs) Read(ctx context.Context, c *moss.Container, q moss.LogQuery, fn func(moss.LogLine) error) error {
-	path := Path(c)
-	if path == "" {
+	st, ok := storeOf(c)
+	if !ok {
 		return moss.Errorf(moss.NotImplemented, "configured logging driver does not support reading")
 	}
-	r := &reader{q: q, fn: fn, sink: l.sink(c.ID), path: path}
+	r := &reader{q: q, fn: fn, sink: l.sink(c.ID), path: st.path, dec: st.format.decoder()}
 	defer r.close()
 	if err := r.open(); err != nil {
 		return moss.Wrap(err, "read the log of", c.ID.Short())
@@ -38,10 +39,10 @@ type reader struct {
 	fn    func(moss.LogLine) error
 	sink  *sink // nil when the log is not being written
 	path  string
-	files []*os.File // oldest first; the last is the present one
-	limit int64      // how far the present file may be read
-	turn  int        // of the sink when files were opened
-	ended bool       // the sink is closed
+	files []logFile // oldest first; the last is the present one
+	limit int64     // how far the present file may be read
+	turn  int       // of the sink when files were opened
+	ended bool      // the sink is closed
 	dec   decoder
 	lines [3]lineState // by stream
 }
@@ -83,7 +84,7 @@ func (r *reader) openFiles() error {
 		if err != nil {
 			return err
 		}
-		r.files = append(r.files, f)
+		r.files = append(r.files, logFile{File: f, packed: strings.HasSuffix(p, packed)})
 		st, err := f.Stat()
 		if err != nil {
 			return err
@@ -116,7 +117,7 @@ func (r *reader) run(ctx context.Context) error {
 				continue // nothing in it is young enough
 			}
 		}
-		at, err = r.scan(ctx, r.files[i], at, end)
+		at, err = r.scanFile(ctx, r.files[i], at, end)
 		switch {
 		case errors.Is(err, errPast):
 			return nil
@@ -133,10 +134,29 @@ func (r *reader) run(ctx context.Context) error {
 // errPast ends a reading when a line is younger than asked for.
 var errPast = errors.New("past the end")
 
+// scanFile is scan for any file.
+func (r *reader) scanFile(ctx context.Context, f logFile, at, end int64) (int64, error) {
+	if !f.packed {
+		return r.scan(ctx, f.File, at, end)
+	}
+	z, err := unpack(f)
+	if err == nil {
+		_, err = r.entries(ctx, z, 0)
+	}
+	if damaged(err) {
+		err = nil
+	}
+	return 0, err
+}
+
 // scan reads the entries of a file between two offsets and returns where the
 // first incomplete one begins.
 func (r *reader) scan(ctx context.Context, f *os.File, at, end int64) (int64, error) {
-	lr := newLineReader(io.NewSectionReader(f, at, end-at))
+	return r.entries(ctx, io.NewSectionReader(f, at, end-at), at)
+}
+
+func (r *reader) entries(ctx context.Context, from io.Reader, at int64) (int64, error) {
+	lr := newLineReader(from)
 	for {
 		line, n, err := lr.next()
 		if errors.Is(err, io.EOF) {

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +18,9 @@ import (
 // sink is the writer of one file. It writes each chunk with one write(2).
 type sink struct {
 	path    string
-	options options
-	closed  func() // called once, at Close
+	options fileOptions
+	format  format
+	closed  func() // called once, at Close; nil for nothing
 
 	mu      sync.Mutex
 	file    *os.File      // nil once closed
@@ -27,6 +29,15 @@ type sink struct {
 	changed chan struct{} // closed at the next change, where a reader waits for it
 	waited  bool
 	buf     []byte
+	packing bool // rotated files are being compressed
+
+	stop    context.CancelFunc // of the compression
+	packer  func()
+	packers sync.WaitGroup
+}
+
+func newSink(path string, o fileOptions, f format) *sink {
+	return &sink{path: path, options: o, format: f, changed: make(chan struct{}), stop: func() {}}
 }
 
 // maxKept bounds the encoding buffer that a quiet sink holds on to.
@@ -48,6 +59,13 @@ func (s *sink) open() error {
 		return errors.Join(err, f.Close())
 	}
 	s.file, s.size = f, size
+	if s.options.compress {
+		var ctx context.Context
+		ctx, s.stop = context.WithCancel(context.Background())
+		s.packer = func() { s.pack(ctx) }
+		s.tidy()
+		s.packLocked()
+	}
 	return nil
 }
 
@@ -88,7 +106,7 @@ func (s *sink) Write(kind moss.StreamKind, at time.Time, p []byte) error {
 	if err := s.rotateLocked(); err != nil {
 		return err
 	}
-	b := appendChunk(s.buf[:0], kind, at, p)
+	b := s.format.append(s.buf[:0], kind, at, p)
 	if s.buf = b; cap(b) > maxKept {
 		s.buf = nil
 	}
@@ -138,7 +156,11 @@ func (s *sink) Close() error {
 	if f == nil {
 		return nil
 	}
-	s.closed()
+	s.stop() // what is not compressed is when the log goes on
+	s.packers.Wait()
+	if s.closed != nil {
+		s.closed()
+	}
 	return f.Close()
 }
 
@@ -147,23 +169,8 @@ func (s *sink) rotateLocked() error {
 	if s.options.maxSize == 0 || s.size < s.options.maxSize {
 		return nil
 	}
-	name := func(n int) string { return fmt.Sprintf("%s.%d", s.path, n) }
-	// The oldest goes first: a daemon killed in between leaves a gap in the
-	// numbers, which readers do not mind.
-	for n := s.options.maxFiles - 1; n >= 0; n-- {
-		from := name(n)
-		if n == 0 {
-			from = s.path
-		}
-		err := error(nil)
-		if n == s.options.maxFiles-1 {
-			err = os.Remove(from)
-		} else {
-			err = os.Rename(from, name(n+1))
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := s.shift(); err != nil {
+		return err
 	}
 	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -172,7 +179,34 @@ func (s *sink) rotateLocked() error {
 	old := s.file
 	s.file, s.size = f, 0
 	s.turn++
+	if s.options.compress {
+		s.packLocked()
+	}
 	return old.Close()
+}
+
+// shift makes room for a new file: each takes the next number.
+func (s *sink) shift() error {
+	// The oldest goes first: a daemon killed in between leaves a gap in the
+	// numbers, which readers do not mind.
+	for n := s.options.maxFiles - 1; n >= 0; n-- {
+		for _, suffix := range []string{"", packed} {
+			from := numbered(s.path, n) + suffix
+			err := error(nil)
+			switch {
+			case n == 0 && suffix != "":
+				continue
+			case n == s.options.maxFiles-1:
+				err = os.Remove(from)
+			default:
+				err = os.Rename(from, numbered(s.path, n+1)+suffix)
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *sink) notifyLocked() {

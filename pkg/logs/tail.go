@@ -16,6 +16,10 @@ func (r *reader) tail(ctx context.Context) (file int, at int64, err error) {
 	}
 	t := tailFinder{r: r, left: r.q.Tail}
 	for i, f := range slices.Backward(r.files) {
+		if f, err = f.plain(); err != nil {
+			return 0, 0, err
+		}
+		r.files[i] = f
 		end := r.limit
 		if i < len(r.files)-1 {
 			st, err := f.Stat()
@@ -24,7 +28,7 @@ func (r *reader) tail(ctx context.Context) (file int, at int64, err error) {
 			}
 			end = st.Size()
 		}
-		at, found, err := t.search(ctx, f, end)
+		at, found, err := t.search(ctx, f.File, end)
 		if err != nil || found {
 			return i, at, err
 		}

@@ -6,8 +6,10 @@ import (
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/engine/fake"
 	"github.com/moss-containers/moss/pkg/engine/porttest"
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 func TestLogsContract(t *testing.T) {
-	porttest.Logs(t, func(t *testing.T) (engine.Logs, string) { return fake.NewLogs(), t.TempDir() })
+	porttest.Logs(t, func(t *testing.T) (engine.Logs, string) { return fake.NewLogs(), t.TempDir() },
+		moss.LogConfig{Driver: "json-file"})
 }

@@ -12,17 +12,44 @@ import (
 )
 
 // Logs runs the contract suite of [engine.Logs]. open is called once a test; it
-// also returns the directory for a container's files.
-func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
-	setup := func(t *testing.T, driver string) (engine.Logs, *moss.Container) {
+// also returns the directory for a container's files. The suite is run for each of
+// the drivers, which keep a log that can be read.
+func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string), drivers ...moss.LogConfig) {
+	for _, d := range drivers {
+		name := d.Driver
+		for k, v := range d.Options {
+			name += " " + k + "=" + v
+		}
+		t.Run(name, func(t *testing.T) { readableLogs(t, open, d) })
+	}
+	t.Run("driver none", func(t *testing.T) { noLogs(t, open) })
+	t.Run("check", func(t *testing.T) {
+		l, _ := open(t)
+		for _, d := range append(drivers, moss.LogConfig{Driver: "none"}) {
+			if err := l.Check(d); err != nil {
+				t.Errorf("%s: %v", d.Driver, err)
+			}
+			d.Options = map[string]string{"colour": "red"}
+			if err := l.Check(d); moss.ClassOf(err) != moss.Invalid {
+				t.Errorf("%s: %v", d.Driver, err)
+			}
+		}
+		if err := l.Check(moss.LogConfig{Driver: "splunk"}); moss.ClassOf(err) != moss.Invalid {
+			t.Errorf("splunk: %v", err)
+		}
+	})
+}
+
+func readableLogs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string), driver moss.LogConfig) {
+	setup := func(t *testing.T) (engine.Logs, *moss.Container) {
 		l, dir := open(t)
 		c := &moss.Container{ID: moss.ContainerID(moss.NewHexID()), Dir: dir}
-		c.Host.LogConfig.Driver = driver
+		c.Host.LogConfig = driver
 		return l, c
 	}
 
 	t.Run("what was written is read, by stream", func(t *testing.T) {
-		l, c := setup(t, "json-file")
+		l, c := setup(t)
 		s := openLog(t, l, c)
 		at := time.Date(2024, 1, 2, 3, 4, 5, 6, time.UTC)
 		writeLog(t, s, moss.Stdout, at, "one\ntw")
@@ -52,7 +79,7 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
 	})
 
 	t.Run("tail counts lines, not pieces", func(t *testing.T) {
-		l, c := setup(t, "json-file")
+		l, c := setup(t)
 		s := openLog(t, l, c)
 		for _, p := range []string{"1\n2", "2\n", "3", "3", "3\n4\n", "5"} {
 			writeLog(t, s, moss.Stdout, time.Now(), p)
@@ -63,7 +90,7 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
 	})
 
 	t.Run("since and until", func(t *testing.T) {
-		l, c := setup(t, "json-file")
+		l, c := setup(t)
 		s := openLog(t, l, c)
 		base := time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)
 		for i := range 5 {
@@ -76,7 +103,7 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
 	})
 
 	t.Run("a further run continues the log", func(t *testing.T) {
-		l, c := setup(t, "json-file")
+		l, c := setup(t)
 		for _, text := range []string{"first\n", "second\n"} {
 			s := openLog(t, l, c)
 			writeLog(t, s, moss.Stdout, time.Now(), text)
@@ -89,7 +116,7 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
 	})
 
 	t.Run("follow ends with the run", func(t *testing.T) {
-		l, c := setup(t, "json-file")
+		l, c := setup(t)
 		s := openLog(t, l, c)
 		writeLog(t, s, moss.Stdout, time.Now(), "0\n")
 		q := moss.LogQuery{Stdout: true, Follow: true, Tail: 1}
@@ -116,7 +143,7 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
 	})
 
 	t.Run("follow ends with its context, and with an error of its caller", func(t *testing.T) {
-		l, c := setup(t, "json-file")
+		l, c := setup(t)
 		writeLog(t, openLog(t, l, c), moss.Stdout, time.Now(), "0\n")
 		ctx, cancel := context.WithCancel(t.Context())
 		q := moss.LogQuery{Stdout: true, Follow: true, Tail: -1}
@@ -130,7 +157,7 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
 	})
 
 	t.Run("remove", func(t *testing.T) {
-		l, c := setup(t, "json-file")
+		l, c := setup(t)
 		s := openLog(t, l, c)
 		writeLog(t, s, moss.Stdout, time.Now(), "0\n")
 		closeLog(t, s)
@@ -141,34 +168,22 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
 			expectLog(t, l, c, moss.LogQuery{Stdout: true, Tail: -1}, "")
 		}
 	})
+}
 
-	t.Run("driver none", func(t *testing.T) {
-		l, c := setup(t, "none")
-		if s, err := l.Open(c); s != nil || err != nil {
-			t.Errorf("open: %v, %v", s, err)
-		}
-		err := l.Read(t.Context(), c, moss.LogQuery{Stdout: true, Tail: -1}, func(moss.LogLine) error { return nil })
-		if moss.ClassOf(err) != moss.NotImplemented || !strings.Contains(err.Error(), "configured logging driver does not support reading") {
-			t.Errorf("read: %v", err)
-		}
-		if err := l.Remove(c); err != nil {
-			t.Error(err)
-		}
-	})
-
-	t.Run("check", func(t *testing.T) {
-		l, _ := open(t)
-		for _, d := range []string{"json-file", "none"} {
-			if err := l.Check(moss.LogConfig{Driver: d}); err != nil {
-				t.Errorf("%s: %v", d, err)
-			}
-		}
-		for _, c := range []moss.LogConfig{{Driver: "splunk"}, {Driver: "json-file", Options: map[string]string{"colour": "red"}}} {
-			if err := l.Check(c); moss.ClassOf(err) != moss.Invalid {
-				t.Errorf("%v: %v", c, err)
-			}
-		}
-	})
+func noLogs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string)) {
+	l, dir := open(t)
+	c := &moss.Container{ID: moss.ContainerID(moss.NewHexID()), Dir: dir}
+	c.Host.LogConfig.Driver = "none"
+	if s, err := l.Open(c); s != nil || err != nil {
+		t.Errorf("open: %v, %v", s, err)
+	}
+	err := l.Read(t.Context(), c, moss.LogQuery{Stdout: true, Tail: -1}, func(moss.LogLine) error { return nil })
+	if moss.ClassOf(err) != moss.NotImplemented || !strings.Contains(err.Error(), "configured logging driver does not support reading") {
+		t.Errorf("read: %v", err)
+	}
+	if err := l.Remove(c); err != nil {
+		t.Error(err)
+	}
 }
 
 func openLog(t *testing.T, l engine.Logs, c *moss.Container) engine.LogSink {
