@@ -25,8 +25,9 @@ func (s *Server) loadImages(w *response, r *request) error {
 	quiet := r.flagOr("quiet", true)
 	return s.tell(w, r, func(ctx context.Context, p *progress) error {
 		report := func(m moss.Progress) {
-			// What was loaded is told below, once, as docker tells it.
-			if !quiet && !strings.HasPrefix(m.Status, "Loaded image") {
+			// What was loaded is told below, once, as docker tells it. Quiet
+			// clients miss how far layers are, not what became of them.
+			if (!quiet || m.ID == "") && !strings.HasPrefix(m.Status, "Loaded image") {
 				p.report(m)
 			}
 		}
