@@ -34,6 +34,8 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill running ones"},
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "with their anonymous volumes"},
 		}, a.rm),
+		command("pause", "CONTAINER…", "make all processes of containers stand still", 1, -1, nil, a.pause),
+		command("unpause", "CONTAINER…", "let the processes of paused containers go on", 1, -1, nil, a.unpause),
 		command("rename", "CONTAINER NAME", "give a container another name", 2, 2, nil, a.rename),
 		command("wait", "CONTAINER…", "wait for containers to end and print their exit codes", 1, -1, nil, a.wait),
 		command("ps", "", "list containers", 0, 0, listFlags(
@@ -137,6 +139,28 @@ func (a *app) rm(c *cli.Context) error {
 	}
 	return a.each(c, func(ref string) error {
 		_, err := api.ContainerRemove(c.Context, ref, client.ContainerRemoveOptions{Force: c.Bool("force"), RemoveVolumes: c.Bool("volumes")})
+		return err
+	})
+}
+
+func (a *app) pause(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	return a.each(c, func(ref string) error {
+		_, err := api.ContainerPause(c.Context, ref, client.ContainerPauseOptions{})
+		return err
+	})
+}
+
+func (a *app) unpause(c *cli.Context) error {
+	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	return a.each(c, func(ref string) error {
+		_, err := api.ContainerUnpause(c.Context, ref, client.ContainerUnpauseOptions{})
 		return err
 	})
 }

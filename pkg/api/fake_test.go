@@ -169,6 +169,28 @@ func (f fakeContainers) Rename(_ context.Context, ref, name string) error {
 	return nil
 }
 
+func (f fakeContainers) Pause(_ context.Context, ref string) error {
+	return f.pause(ref, moss.StateRunning, moss.StatePaused)
+}
+
+func (f fakeContainers) Unpause(_ context.Context, ref string) error {
+	return f.pause(ref, moss.StatePaused, moss.StateRunning)
+}
+
+func (f fakeContainers) pause(ref string, from, to moss.State) error {
+	p, err := f.get(ref)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p.c.State != from {
+		return moss.Errorf(moss.Conflict, "container %s is %s", ref, p.c.State)
+	}
+	p.c.State = to
+	return nil
+}
+
 func (f fakeContainers) Prune(_ context.Context, q moss.PruneFilter) (moss.ContainersPruned, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

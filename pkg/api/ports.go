@@ -24,6 +24,9 @@ type Containers interface {
 type ContainerUpkeep interface {
 	// Rename gives a container another name. Errors: Conflict for one that is taken.
 	Rename(ctx context.Context, ref, name string) error
+	// Pause makes a container's processes stand still. Errors: NotImplemented where the machine's cgroups cannot.
+	Pause(ctx context.Context, ref string) error
+	Unpause(ctx context.Context, ref string) error
 	// Prune removes the containers that do not run and that the filter chooses.
 	Prune(ctx context.Context, f moss.PruneFilter) (moss.ContainersPruned, error)
 }

@@ -15,6 +15,20 @@ func (s *Server) renameContainer(w *response, r *request) error {
 	return noContent(w)
 }
 
+func (s *Server) pauseContainer(w *response, r *request) error {
+	if err := s.o.Upkeep.Pause(r.Context(), r.containerRef()); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (s *Server) unpauseContainer(w *response, r *request) error {
+	if err := s.o.Upkeep.Unpause(r.Context(), r.containerRef()); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
 func (s *Server) pruneContainers(w *response, r *request) error {
 	f, err := parseFilters(r.str("filters"), "label", "label!", "until")
 	if err != nil {

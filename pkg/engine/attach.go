@@ -17,6 +17,9 @@ func (s Signals) Attach(ctx context.Context, ref string, a moss.AttachIO, logs, 
 		return err
 	}
 	rec := c.record()
+	if stream && rec.State == moss.StatePaused {
+		return moss.Errorf(moss.Conflict, "container %s is paused, unpause the container before attach", rec.ID)
+	}
 	if logs {
 		if err := s.replay(ctx, rec, a); err != nil {
 			return err

@@ -96,7 +96,7 @@ func (r *rig) anything(rnd *rand.Rand) {
 	wait := time.Duration(rnd.IntN(3)) * time.Second
 	ctx := r.t.Context()
 	var err error
-	switch what := rnd.IntN(20); what {
+	switch what := rnd.IntN(22); what {
 	case 0, 1:
 		opts := []option{named(name), [...]option{autoRemove, policy(moss.RestartAlways, 0), policy(moss.RestartOnFailure, 2), published}[rnd.IntN(4)]}
 		_, err = r.tryCreate(opts...)
@@ -129,6 +129,10 @@ func (r *rig) anything(rnd *rand.Rand) {
 		if err != nil && moss.ClassOf(err) == moss.Invalid { // its own name
 			err = nil
 		}
+	case 20:
+		err = r.Containers().Pause(ctx, name)
+	case 21:
+		err = r.Containers().Unpause(ctx, name)
 	case 19:
 		_, err = r.Containers().Prune(ctx, moss.PruneFilter{Until: time.Now().Add(-time.Duration(rnd.IntN(5)) * time.Second)})
 	}
@@ -194,14 +198,18 @@ func (r *rig) checkStories() {
 		return nil
 	}))
 	for id, story := range stories {
-		runs, gone := false, false
+		runs, still, gone := false, false, false
 		for n, action := range story {
 			wrong := n > 0 == (action == "create")
 			switch action {
 			case "start":
 				wrong, runs = wrong || runs || gone, true
 			case "die":
-				wrong, runs = wrong || !runs || gone, false
+				wrong, runs, still = wrong || !runs || gone, false, false
+			case "pause":
+				wrong, still = wrong || !runs || still, true
+			case "unpause":
+				wrong, still = wrong || !still, false
 			case "kill":
 				wrong = wrong || !runs || gone
 			case "destroy":
@@ -213,7 +221,7 @@ func (r *rig) checkStories() {
 			}
 		}
 		c, err := r.Views().Get(id)
-		if gone != (err != nil) || err == nil && c.State.Alive() != runs {
+		if gone != (err != nil) || err == nil && (c.State.Alive() != runs || (c.State == moss.StatePaused) != still) {
 			r.t.Errorf("%s is %s, its events are %q", id[:12], c.State, story)
 		}
 	}

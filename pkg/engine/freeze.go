@@ -12,7 +12,7 @@ import (
 // freezeTimeout bounds the wait for the kernel: the container's turn is taken meanwhile.
 const freezeTimeout = 10 * time.Second
 
-// freeze holds a running container's processes still; thaw, which can be called
+// freeze holds a live container's processes still; thaw, which can be called
 // more than once, lets them go when nobody else holds them. A container without
 // processes is still already.
 func (e *Engine) freeze(ctx context.Context, c *container) (thaw func() error, err error) {
@@ -20,40 +20,42 @@ func (e *Engine) freeze(ctx context.Context, c *container) (thaw func() error, e
 		return nil, err
 	}
 	defer c.release()
-	if c.record().State != moss.StateRunning {
+	if !c.record().State.Alive() {
 		return func() error { return nil }, nil
 	}
 	if err := e.holdStill(ctx, c); err != nil {
-		return nil, err
+		thawErr := e.letGoSurely(ctx, c) // some may have stopped
+		switch moss.ClassOf(err) {
+		case moss.Conflict: // it has just ended
+			return func() error { return nil }, thawErr
+		case moss.NotImplemented:
+			err = moss.Errorf(moss.NotImplemented, "%w; without it: --pause=false", err)
+		default:
+		}
+		return nil, errors.Join(err, thawErr)
 	}
 	c.update(func() { c.holders++ })
 	return sync.OnceValue(func() error { return e.unhold(context.WithoutCancel(ctx), c) }), nil
 }
 
-// holdStill freezes; the caller holds the turn. The record says so before, for
-// the daemon that comes after one that was killed.
+// held says whether the processes are to stand still; the caller holds the turn.
+func (c *container) held() bool { return c.holders > 0 || c.record().State == moss.StatePaused }
+
+// holdStill freezes; the caller holds the turn, and lets go after an error. The
+// record says so before, for the daemon that comes after one that was killed.
 func (e *Engine) holdStill(ctx context.Context, c *container) error {
-	if c.record().Run.Frozen {
+	frozen := c.record().Run.Frozen
+	if frozen && c.held() {
 		return nil
 	}
-	if err := e.note(c, func(r *moss.Container) { r.Run.Frozen = true }); err != nil {
-		return err
+	if !frozen {
+		if err := e.note(c, func(r *moss.Container) { r.Run.Frozen = true }); err != nil {
+			return err
+		}
 	}
 	freezing, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
-	err := e.Freezer.Freeze(freezing, c.id)
-	if err == nil {
-		return nil
-	}
-	thawErr := e.letGoSurely(ctx, c) // some may have stopped
-	switch moss.ClassOf(err) {
-	case moss.Conflict: // it has just ended
-		return thawErr
-	case moss.NotImplemented:
-		err = moss.Errorf(moss.NotImplemented, "%w; without it: --pause=false", err)
-	default:
-	}
-	return errors.Join(err, thawErr)
+	return e.Freezer.Freeze(freezing, c.id)
 }
 
 func (e *Engine) unhold(ctx context.Context, c *container) error {
@@ -62,7 +64,13 @@ func (e *Engine) unhold(ctx context.Context, c *container) error {
 	}
 	defer c.release()
 	c.update(func() { c.holders-- })
-	if c.holders > 0 {
+	return e.letGoUnlessHeld(ctx, c)
+}
+
+// letGoUnlessHeld is letGoSurely where nobody wants them to stand still; the
+// caller holds the turn.
+func (e *Engine) letGoUnlessHeld(ctx context.Context, c *container) error {
+	if c.held() {
 		return nil
 	}
 	return e.letGoSurely(ctx, c)
@@ -89,7 +97,7 @@ func (e *Engine) letGoLater(ctx context.Context, c *container) {
 			return
 		}
 		var err error
-		if c.holders == 0 {
+		if !c.held() {
 			err = e.letGo(ctx, c)
 		}
 		c.release()
@@ -105,17 +113,22 @@ func (e *Engine) letGo(ctx context.Context, c *container) error {
 	if !c.record().Run.Frozen {
 		return nil
 	}
+	if err := e.thaw(ctx, c); err != nil {
+		return moss.Wrap(err, "let go the processes of", c.record().Name)
+	}
+	e.noteFact(c, func(r *moss.Container) { r.Run.Frozen = false })
+	return nil
+}
+
+// thaw returns when the processes do not stand still any more; the caller holds the turn.
+func (e *Engine) thaw(ctx context.Context, c *container) error {
 	thawing, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
 	err := e.Freezer.Thaw(thawing, c.id)
 	switch moss.ClassOf(err) {
 	case moss.Conflict, moss.NotFound, moss.NotImplemented: // nothing stands still
-		err = nil
+		return nil
 	default:
+		return err
 	}
-	if err != nil {
-		return moss.Wrap(err, "let go the processes of", c.record().Name)
-	}
-	e.noteFact(c, func(r *moss.Container) { r.Run.Frozen = false })
-	return nil
 }

@@ -276,8 +276,8 @@ func (r *rig) wrongs() []string {
 			if st := have[rec.ID.Short()]; st.Phase != moss.UnitRunning || st.PID != rec.Run.PID {
 				say("%s is %s with pid %d, its unit %s with %d", rec.Name, rec.State, rec.Run.PID, st.Phase, st.PID)
 			}
-			if st := have[rec.ID.Short()]; st.Frozen != rec.Run.Frozen || st.Frozen {
-				say("%s stands still (%v, its unit %v)", rec.Name, rec.Run.Frozen, st.Frozen)
+			if st := have[rec.ID.Short()]; st.Frozen != rec.Run.Frozen || st.Frozen != (rec.State == moss.StatePaused) {
+				say("%s is %s, stands still %v, its unit %v", rec.Name, rec.State, rec.Run.Frozen, st.Frozen)
 			}
 			if rec.Network == nil {
 				say("%s runs without a network", rec.Name)

@@ -180,7 +180,7 @@ func (e *Engine) restoreOne(ctx context.Context, c *container, st moss.UnitStatu
 	}
 	switch v {
 	case reattach:
-		return false, e.reattach(ctx, c, rec)
+		return false, e.reattach(ctx, c, rec, st)
 	case goOn:
 		if err := e.finishStart(ctx, c, rec, st); err != nil {
 			return false, e.startFailed(ctx, c, err, e.teardown(ctx, rec))
@@ -225,8 +225,11 @@ func (e *Engine) autoRemove(ctx context.Context, c *container, retry bool) error
 }
 
 // reattach takes a running container over.
-func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container) error {
-	if err := e.letGoSurely(ctx, c); err != nil {
+func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container, st moss.UnitStatus) error {
+	if rec.State == moss.StatePaused && !st.Frozen { // an unpause was interrupted, or systemctl thawed it
+		e.unpaused(c, false)
+	}
+	if err := e.letGoUnlessHeld(ctx, c); err != nil {
 		e.Log.Error("a container stands still since a commit that the daemon did not survive; it is tried again to let it go", "container", rec.Name, "error", err)
 	}
 	if err := e.restoreStreams(ctx, rec); err != nil {

@@ -47,6 +47,9 @@ func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
 			err := s.remove(ctx, c)
 			c.release()
 			return err
+		case !force && rec.State == moss.StatePaused:
+			c.release()
+			return moss.Errorf(moss.Conflict, "cannot remove container %q: container is paused and must be unpaused first, or force remove", "/"+rec.Name)
 		case !force:
 			c.release()
 			return moss.Errorf(moss.Conflict, "cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+rec.Name, rec.State)

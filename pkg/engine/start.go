@@ -24,6 +24,9 @@ func (s Containers) Start(ctx context.Context, ref string) error {
 	}
 	defer c.release()
 	rec := c.record()
+	if rec.State == moss.StatePaused {
+		return moss.Errorf(moss.Conflict, "cannot start a paused container, try unpause instead")
+	}
 	if rec.State.Alive() {
 		return moss.Errorf(moss.NotModified, "container %s is already running", rec.Name)
 	}

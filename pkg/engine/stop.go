@@ -114,6 +114,9 @@ func (e *Engine) signalFinal(ctx context.Context, c *container, sig syscall.Sign
 	if err := e.signal(ctx, c, sig); err != nil || sig == syscall.SIGKILL {
 		return err
 	}
+	if c.record().State == moss.StatePaused {
+		e.unpaused(c, true)
+	}
 	return e.letGoSurely(ctx, c)
 }
 

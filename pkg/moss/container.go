@@ -66,7 +66,7 @@ type Run struct {
 	OOMKilled  bool
 	Error      string // why the last start failed, or what was wrong at the end
 	Restarts   int    // by the restart policy, since the user last started it
-	Frozen     bool   // its processes stand still for a commit; a restarted engine lets them go
+	Frozen     bool   // its processes stand still: it is paused, or for a commit, after which a restarted engine lets them go
 }
 
 // ContainerConfig is the portable part of a container: what docker calls Config.
