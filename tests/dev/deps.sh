@@ -12,8 +12,8 @@ packages=(
   gcc libc6-dev libseccomp-dev pkg-config make git ca-certificates
   # what tests use or compare with
   crun runc iproute2 procps util-linux bsdutils netcat-openbsd curl jq nftables socat skopeo
+  podman conmon bzip2 xz-utils zstd
 )
-[ -z "${BENCH:-}" ] || packages+=(podman conmon) # make bench compares with it
 tools=bin/tools
 
 die() { echo "deps: $*" >&2; exit 1; }
