@@ -66,7 +66,11 @@ func TestPullReal(t *testing.T) {
 // A disk that fills up in the middle: a clear error, and all else goes on.
 func TestPullRealDiskFull(t *testing.T) {
 	r := testreg.New(t, testreg.Options{})
-	big := r.Remote().Push(t, "big", "1", testreg.Image{Layers: testreg.Layers(3, 12<<20)})
+	layers := testreg.Layers(3, 12<<20)
+	for i := range layers {
+		layers[i].Plain = true // packing them takes long, and makes them no smaller
+	}
+	big := r.Remote().Push(t, "big", "1", testreg.Image{Layers: layers})
 	small := r.Remote().Push(t, "small", "1", testreg.Image{Layers: testreg.Layers(2, 100_000)})
 	dir := t.TempDir()
 	must(t, unix.Mount("small", dir, "tmpfs", 0, "size=30m"))
