@@ -47,7 +47,7 @@ func Find() (string, error) {
 
 // WriteArchive writes the image as `docker save` would.
 func WriteArchive(w io.Writer) error {
-	layer, err := layer()
+	layer, err := Layer()
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,8 @@ func WriteFile(path string) error {
 	return errors.Join(WriteArchive(f), f.Close())
 }
 
-func layer() ([]byte, error) {
+// Layer is its one layer, a tar.
+func Layer() ([]byte, error) {
 	bin, err := Find()
 	if err != nil {
 		return nil, err

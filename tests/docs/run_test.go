@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/moss-containers/moss/tests/busybox"
+	"github.com/moss-containers/moss/tests/registry"
 	"github.com/moss-containers/moss/tests/turn"
 )
 
@@ -23,7 +24,12 @@ const prefix = "mossdocs"
 type engine struct {
 	top string
 	env []string
+	own *strings.Replacer // what stands for something of the reader's
 }
+
+// ownHost is the pages' name of a registry that wants a login as ownUser with
+// $PASSWORD.
+const ownHost, ownUser = "registry.example.com", "me"
 
 // ownNames are what the pages say of an engine called moss, and what must be
 // said of one with another prefix: the flag, the directory and the units.
@@ -34,13 +40,12 @@ var ownNames = []struct{ pattern, with string }{
 	{`\bmoss(-rootless|-\$|-…|\.(?:socket|service|slice))`, prefix + "$1"},
 }
 
-// here makes a command of a page one for the test's engine. Port 8080 may be in
-// use.
-func here(text, port string) string {
+// here makes a command of a page one for the test's engine.
+func here(text string, own *strings.Replacer) string {
 	for _, n := range ownNames {
 		text = regexp.MustCompile(n.pattern).ReplaceAllString(text, n.with)
 	}
-	return strings.ReplaceAll(text, "8080", port)
+	return own.Replace(text)
 }
 
 // notRun are the first words of commands that TestNames looks at instead.
@@ -53,7 +58,6 @@ func TestTutorial(t *testing.T) { runPage(t, "docs/tutorial.md") }
 // compares what they print with what the page shows.
 func runPage(t *testing.T, name string) {
 	e := newEngine(t)
-	port := freePort(t)
 	p := page{name, read(t, name)}
 	var (
 		script strings.Builder
@@ -66,7 +70,7 @@ func runPage(t *testing.T, name string) {
 		n := len(run)
 		run = append(run, c)
 		e.write(t, fmt.Sprintf("%d.in", n), strings.Join(c.typed(), "\n")+"\n")
-		text := here(c.text, port)
+		text := here(c.text, e.own)
 		if c.interactive() {
 			e.write(t, fmt.Sprintf("%d.sh", n), text+"\n")
 			text = fmt.Sprintf(`script -qec "bash %s/%d.sh" /dev/null`, e.top, n)
@@ -97,7 +101,7 @@ func runPage(t *testing.T, name string) {
 			journal, _ := e.command("journalctl", "--user", "--no-pager", "-q", "-n", "40", "-u", prefix+"*").CombinedOutput()
 			t.Fatalf("%s\nended with exit status %s%s\n%s", at, rc, printed, journal)
 		}
-		if why := c.differs(printed, port); why != "" {
+		if why := c.differs(printed, e.own); why != "" {
 			t.Errorf("%s\n%s", at, why)
 		}
 	}
@@ -105,7 +109,7 @@ func runPage(t *testing.T, name string) {
 
 // differs says how output is not what the page shows: "…" stands for any text
 // in a line, a line of its own for any lines.
-func (c command) differs(printed []byte, port string) string {
+func (c command) differs(printed []byte, own *strings.Replacer) string {
 	if !c.shows {
 		return ""
 	}
@@ -118,7 +122,7 @@ func (c command) differs(printed []byte, port string) string {
 		}
 		return ""
 	}
-	want := here(strings.TrimSpace(strings.Join(c.output, "\n")), port)
+	want := here(strings.TrimSpace(strings.Join(c.output, "\n")), own)
 	re := regexp.QuoteMeta(want)
 	re = regexp.MustCompile(`(?m)^…$`).ReplaceAllString(re, `(?s:.*)`)
 	re = regexp.MustCompile(` +`).ReplaceAllString(re, ` +`) // columns move
@@ -144,6 +148,7 @@ func (c command) typed() (lines []string) {
 }
 
 func TestDiffers(t *testing.T) {
+	own := strings.NewReplacer("8080", "1234")
 	show := func(lines ...string) command { return command{shows: true, output: lines} }
 	for _, c := range []struct {
 		command
@@ -162,7 +167,7 @@ func TestDiffers(t *testing.T) {
 		{show("8080"), "1234\n", true},
 		{command{output: []string{"a"}}, "b\n", true},
 	} {
-		if got := c.differs([]byte(c.printed), "1234"); (got == "") != c.same {
+		if got := c.differs([]byte(c.printed), own); (got == "") != c.same {
 			t.Errorf("%q shown and %q printed: %q", c.output, c.printed, got)
 		}
 	}
@@ -181,7 +186,7 @@ func newEngine(t *testing.T) *engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{top: top}
+	e := &engine{top: top, own: strings.NewReplacer("8080", freePort(t), ownHost, privateRegistry(t))} // port 8080 may be in use
 	if err := os.MkdirAll(filepath.Join(top, "home"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +201,7 @@ func newEngine(t *testing.T) *engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.mirror(t)
 	e.env = []string{
 		"PATH=" + strings.Join([]string{filepath.Join(top, "bin"), bin, filepath.Join(bin, "tools"), os.Getenv("PATH")}, ":"),
 		"HOME=" + filepath.Join(top, "home"),
@@ -204,6 +210,7 @@ func newEngine(t *testing.T) *engine {
 		"XDG_DATA_HOME=" + filepath.Join(top, "data"),
 		"XDG_CONFIG_HOME=" + filepath.Join(top, "config"),
 		"DOCKER_CONFIG=" + filepath.Join(top, "docker"),
+		"PASSWORD=secret",
 		"SYSTEMD_PAGER=", "SYSTEMD_COLORS=0", "TERM=dumb",
 	}
 	t.Cleanup(func() {
@@ -219,6 +226,27 @@ func newEngine(t *testing.T) *engine {
 		}
 	})
 	return e
+}
+
+// mirror gives the engine a docker.io that needs no network, with busybox.
+func (e *engine) mirror(t *testing.T) {
+	t.Helper()
+	hub := registry.New(t, registry.Options{})
+	layer, err := busybox.Layer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub.Remote().Push(t, "library/busybox", "latest", registry.Image{Layers: []registry.Layer{{Tar: layer}}, Cmd: []string{"sh"}})
+	if err := os.MkdirAll(filepath.Join(e.top, "config", prefix), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e.write(t, filepath.Join("config", prefix, "daemon.json"), fmt.Sprintf(`{"registry-mirrors": ["http://%s"]}`, hub.Host))
+}
+
+// privateRegistry starts the registry that the pages call ownHost.
+func privateRegistry(t *testing.T) string {
+	t.Helper()
+	return registry.New(t, registry.Options{Users: map[string]string{ownUser: "secret"}}).Host
 }
 
 func (e *engine) command(name string, args ...string) *exec.Cmd {

@@ -46,7 +46,7 @@ func (i ids) refused(name string, m *meta, err error) error {
 		what, id, file = "group", m.gid, "gid"
 	}
 	return moss.Errorf(moss.Unavailable, "%q belongs to the %s id %d, which is beyond the subordinate ids of this user: "+
-		"widen the range in /etc/sub%s (sudo usermod --add-sub%ss FIRST-LAST USER; %d ids are needed), then restart moss; `moss doctor` tells what there is: %w",
+		"widen the range in /etc/sub%s (sudo usermod --add-sub%ss FIRST-LAST USER; %d ids are needed), then restart moss-rootless.service, which stops the containers; `moss doctor` tells what there is: %w",
 		name, what, id, file, file, uint64(id)+1, err)
 }
 
