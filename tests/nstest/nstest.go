@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -15,8 +16,8 @@ import (
 
 const inside = "_MOSS_NSTEST"
 
-// Full says whether more than one id is mapped: only root can give the tests
-// a range of ids without help.
+// Full says whether more than one id is mapped: root can give the tests a range
+// of ids, others one of their subordinate ids (subuid(5)).
 func Full() bool { return os.Getenv(inside) == "full" }
 
 // Main is the rest of a TestMain: it runs the tests in new namespaces. Where
@@ -29,19 +30,32 @@ func Main(m *testing.M) {
 		os.Exit(code)
 	}
 	const ids = 65536
+	self, argv := "/proc/self/exe", os.Args[1:]
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	kind := "single"
-	if os.Getuid() == 0 {
+	switch {
+	case os.Getuid() == 0:
 		kind = "full"
 		attr.UidMappings = []syscall.SysProcIDMap{{Size: ids}}
 		attr.GidMappings = []syscall.SysProcIDMap{{Size: ids}}
 		attr.GidMappingsEnableSetgroups = true
-	} else {
+	case mapsAll():
+		kind = "full"
+		path, err := os.Executable()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "cannot run the tests in a user namespace:", err)
+			os.Exit(1)
+		}
+		self, argv = "unshare", append(append(slices.Clone(ranged), path), argv...)
+		attr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	default:
 		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
+	cmd := exec.Command(self, argv...)
+	if self != "unshare" {
+		cmd.Args[0] = os.Args[0]
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// With the race detector every process that a test starts from this binary would linger for a second at its end.
 	cmd.Env = append(os.Environ(), inside+"="+kind, "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0")
@@ -55,6 +69,13 @@ func Main(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// ranged makes unshare(1) map the user to root and the subordinate ids behind it.
+var ranged = []string{"--user", "--map-root-user", "--map-auto", "--mount", "--kill-child", "--"}
+
+func mapsAll() bool {
+	return exec.Command("unshare", append(slices.Clone(ranged), "chown", "--version")...).Run() == nil
 }
 
 // inMemory makes the tests' temporary directories in memory where that can
