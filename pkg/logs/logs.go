@@ -5,17 +5,32 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/moss-containers/moss/pkg/logs/journal"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
 // Logs keeps the logs of all containers of one engine.
 type Logs struct {
-	mu   sync.Mutex
-	live map[moss.ContainerID]*sink
+	journal Journal
+
+	mu       sync.Mutex
+	live     map[moss.ContainerID]*sink
+	journald map[moss.ContainerID]*journaldRun // the last run of each
+}
+
+// Journal says where the systemd journal is.
+type Journal struct {
+	Socket string
+	Dirs   []string
 }
 
 // New returns an empty Logs.
-func New() *Logs { return &Logs{live: map[moss.ContainerID]*sink{}} }
+func New() *Logs {
+	return &Logs{
+		journal: Journal{Socket: journal.Socket, Dirs: journal.Dirs()},
+		live:    map[moss.ContainerID]*sink{}, journald: map[moss.ContainerID]*journaldRun{},
+	}
+}
 
 // store is where and how a log that can be read is kept.
 type store struct {
@@ -80,6 +95,8 @@ func (l *Logs) open(c *moss.Container, s settings) (moss.LogSink, error) {
 	switch s.driver {
 	case driverNone:
 		return nil, nil
+	case driverJournald:
+		return l.openJournald(c)
 	default:
 		return l.openFile(c)
 	}
@@ -124,6 +141,7 @@ func (l *Logs) forget(id moss.ContainerID, s *sink) {
 func (l *Logs) Remove(c *moss.Container) error {
 	l.mu.Lock()
 	s := l.live[c.ID]
+	delete(l.journald, c.ID)
 	l.mu.Unlock()
 	var errs []error
 	if s != nil {

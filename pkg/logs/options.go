@@ -35,9 +35,10 @@ var (
 )
 
 var drivers = map[string]driver{
-	driverNone:  {},
-	driverJSON:  {options: slices.Concat(fileOptionNames, attrOptionNames, modeOptionNames)},
-	driverLocal: {options: slices.Concat(fileOptionNames, modeOptionNames)},
+	driverNone:     {},
+	driverJournald: {options: slices.Concat(attrOptionNames, modeOptionNames)},
+	driverJSON:     {options: slices.Concat(fileOptionNames, attrOptionNames, modeOptionNames)},
+	driverLocal:    {options: slices.Concat(fileOptionNames, modeOptionNames)},
 }
 
 // settings are what the options of all drivers amount to.

@@ -21,6 +21,9 @@ import (
 // What cannot be read as an entry is passed over. Errors: NotImplemented for a
 // driver that keeps nothing; ctx's error; fn's.
 func (l *Logs) Read(ctx context.Context, c *moss.Container, q moss.LogQuery, fn func(moss.LogLine) error) error {
+	if c.Host.LogConfig.Driver == driverJournald {
+		return l.readJournald(ctx, c, q, fn)
+	}
 	st, ok := storeOf(c)
 	if !ok {
 		return moss.Errorf(moss.NotImplemented, "configured logging driver does not support reading")
