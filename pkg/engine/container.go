@@ -34,6 +34,8 @@ type container struct {
 	retries int
 	// readings are who reads its files: meanwhile it is not removed.
 	readings map[*reading]struct{}
+	// lookers counts those who need its root file system mounted, besides its process.
+	lookers int
 	// holders counts those who want its processes to stand still.
 	holders int
 	// unclean: something of an earlier run could not be torn down yet.

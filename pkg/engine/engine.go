@@ -24,6 +24,7 @@ type Deps struct {
 	Space      ImageSpace
 	Rootfs     Rootfs
 	Files      RootfsFiles
+	Paths      ContainerPaths
 	Networks   Networks
 	Runtime    Runtime
 	Units      Units
@@ -50,7 +51,7 @@ type Options struct {
 }
 
 // Engine holds the containers. Its services are the types Containers, Views,
-// Signals, Execs, Files, Images, Archives, Transfers, RegistryAccess, Networking and System.
+// Signals, Execs, Files, Copies, Images, Archives, Transfers, RegistryAccess, Networking and System.
 type Engine struct {
 	Deps
 	opts Options

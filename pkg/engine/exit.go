@@ -192,7 +192,7 @@ func (e *Engine) teardown(ctx context.Context, rec *moss.Container) error {
 	for range steps {
 		all = append(all, <-errs)
 	}
-	all = append(all, e.Rootfs.Unmount(ctx, rec.ID))
+	all = append(all, e.unmount(ctx, rec.ID))
 	return errors.Join(all...)
 }
 

@@ -112,6 +112,21 @@ type RootfsFiles interface {
 	Written(ctx context.Context, id moss.ContainerID) (int64, error)
 }
 
+// ContainerPaths copies files in and out of containers (pkg/storage), which may
+// run or not. Paths are of the container: links are followed within its root.
+// The root file system is mounted. All fail when ctx ends.
+type ContainerPaths interface {
+	// Stat tells of a path. Errors: NotFound.
+	Stat(ctx context.Context, v moss.View, path string) (moss.PathStat, error)
+	// Pack is the tar of a path; it is read until it is closed. Errors: NotFound.
+	Pack(ctx context.Context, v moss.View, path string) (moss.PathStat, io.ReadCloser, error)
+	// Unpack makes a tar's files below a directory. Errors: NotFound, Invalid where it is no
+	// directory, or may not be written to.
+	Unpack(ctx context.Context, v moss.View, path string, r io.Reader, o moss.UnpackOptions) error
+	// Changes tells what the container changed in its image's files, mounted or not.
+	Changes(ctx context.Context, id moss.ContainerID) ([]moss.Change, error)
+}
+
 // Networks attaches containers to networks (pkg/network).
 type Networks interface {
 	// Attach makes the network namespace and its link; for mode host it makes nothing.

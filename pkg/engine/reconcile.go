@@ -209,6 +209,12 @@ func (e *Engine) restoreOne(ctx context.Context, c *container, st moss.UnitStatu
 	case giveUpOn:
 		return true, e.teardown(ctx, rec)
 	case leave:
+		if !fresh { // a copy may have been going on
+			if err := e.unmount(ctx, rec.ID); err != nil {
+				e.Log.Error("a container stays mounted", "container", rec.Name, "error", err)
+				c.update(func() { c.unclean = true })
+			}
+		}
 	}
 	ran := rec.State == moss.StateExited && !rec.Run.StartedAt.IsZero()
 	if rec.Host.AutoRemove && ran { // the daemon died between the end and the removal

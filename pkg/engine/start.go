@@ -61,7 +61,7 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	if err != nil {
 		return moss.Wrap(err, "mount rootfs of", rec.Name)
 	}
-	undo.add(func(ctx context.Context) error { return e.Rootfs.Unmount(ctx, rec.ID) })
+	undo.add(func(ctx context.Context) error { return e.unmount(ctx, rec.ID) })
 
 	net, err := e.Networks.Attach(ctx, rec)
 	if err != nil {

@@ -20,6 +20,8 @@ type packer struct {
 	tw    *tar.Writer
 	buf   []byte
 	links map[inode]string // first names of files that have several
+	// prefix comes before all names.
+	prefix string
 	// marks: see merge.
 	marks bool
 	// diff: what was deleted is written too, and what the runtime only mounts on is not.
@@ -119,7 +121,7 @@ func (p *packer) directory(rel string, e *entry, dirs []*os.File, old *os.File) 
 // flush writes the directories that the next entry is in.
 func (p *packer) flush() error {
 	for _, h := range p.pending {
-		if err := p.tw.WriteHeader(h); err != nil {
+		if err := p.begin(h); err != nil {
 			return err
 		}
 	}
@@ -127,12 +129,21 @@ func (p *packer) flush() error {
 	return nil
 }
 
+// begin begins an entry.
+func (p *packer) begin(h *tar.Header) error {
+	h.Name = p.prefix + h.Name
+	if h.Typeflag == tar.TypeLink {
+		h.Linkname = p.prefix + h.Linkname
+	}
+	return p.tw.WriteHeader(h)
+}
+
 // mark writes an empty file that says what was deleted.
 func (p *packer) mark(rel string) error {
 	if err := p.flush(); err != nil {
 		return err
 	}
-	return p.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: rel, Format: tar.FormatPAX, ModTime: time.Unix(0, 0)})
+	return p.begin(&tar.Header{Typeflag: tar.TypeReg, Name: rel, Format: tar.FormatPAX, ModTime: time.Unix(0, 0)})
 }
 
 // deleted marks what was in old and is not in list.
@@ -229,6 +240,12 @@ func (p *packer) file(rel string, e *entry, dir *os.File) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: rel, Err: err}
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		_ = unix.Close(fd) // another took its place, and reading it might never end
+		delete(p.links, inode{e.st.Dev, e.st.Ino})
+		return err
+	}
 	f := os.NewFile(uintptr(fd), rel)
 	defer func() { _ = f.Close() }() // only read
 	if err := xattrs(f, h); err != nil {
@@ -241,7 +258,7 @@ func (p *packer) put(h *tar.Header, body io.Reader) error {
 	if err := p.flush(); err != nil {
 		return err
 	}
-	if err := p.tw.WriteHeader(h); err != nil || body == nil {
+	if err := p.begin(h); err != nil || body == nil {
 		return err
 	}
 	n, err := io.CopyBuffer(struct{ io.Writer }{p.tw}, io.LimitReader(struct{ io.Reader }{body}, h.Size), p.buf)
@@ -299,7 +316,7 @@ func xattrs(f *os.File, h *tar.Header) error {
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
 		}
-		h.PAXRecords["SCHILY.xattr."+key] = string(value)
+		h.PAXRecords[paxXattr+key] = string(value)
 	}
 	return nil
 }

@@ -52,8 +52,8 @@ func (r *Rootfs) DropImage(id moss.ImageID) error {
 	return nil
 }
 
-// Fail makes a method ("Create", "Mount", "Unmount", "Remove", "Diff", "Export", "Written") return err until
-// it is called with nil.
+// Fail makes a method ("Create", "Mount", "Unmount", "Remove", "Diff", "Export", "Written", "Stat",
+// "Pack", "Unpack", "Changes") return err until it is called with nil.
 func (r *Rootfs) Fail(method string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

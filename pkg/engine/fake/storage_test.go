@@ -17,6 +17,8 @@ func TestRootfs(t *testing.T) { porttest.Rootfs(t, openRootfs) }
 
 func TestRootfsFiles(t *testing.T) { porttest.RootfsFiles(t, openRootfs) }
 
+func TestContainerPaths(t *testing.T) { porttest.ContainerPaths(t, openRootfs) }
+
 func TestImages(t *testing.T) {
 	porttest.Images(t, func(t *testing.T) porttest.ImagesFixture {
 		s := fake.NewImages(fake.NewRootfs(t.TempDir()))
