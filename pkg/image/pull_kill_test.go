@@ -13,7 +13,9 @@ import (
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/archive"
+	"github.com/moby/sys/mountinfo"
 	digest "github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/image/layer"
 	"github.com/moss-containers/moss/pkg/image/registry"
@@ -88,6 +90,7 @@ func TestPullKilled(t *testing.T) {
 	killed, kept, done := 0, 0, 0
 	for i := range 20 {
 		dir := t.TempDir()
+		t.Cleanup(func() { unmountBelow(t, dir) })
 		after := rand.N(whole)
 		pullKilled(t, dir, ref, after)
 		s := openReal(t, dir)
@@ -115,6 +118,17 @@ func TestPullKilled(t *testing.T) {
 		s.store.Free()
 	}
 	t.Logf("a whole pull takes %v; of %d killed %d were done, and %d layers were finished", whole, killed, done, kept)
+}
+
+// unmountBelow takes away what the library mounted to try the kernel out, and a
+// killed process could not: pkg/storage does it at the daemon's start.
+func unmountBelow(t *testing.T, dir string) {
+	t.Helper()
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	must(t, err)
+	for _, m := range mounts {
+		must(t, unix.Unmount(m.Mountpoint, unix.MNT_DETACH))
+	}
 }
 
 // intact reads every layer back: its tar is the one that was pulled.
