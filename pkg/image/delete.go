@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/containers/storage"
 	digest "github.com/opencontainers/go-digest"
@@ -20,6 +21,11 @@ func (s *Store) Delete(ctx context.Context, id moss.ImageID) ([]moss.ImageRemova
 	}
 	s.naming.Lock()
 	defer s.naming.Unlock()
+	return s.deleteLocked(id)
+}
+
+// deleteLocked does it; s.naming is held, so that the image is not one that is about to get names.
+func (s *Store) deleteLocked(id moss.ImageID) ([]moss.ImageRemoval, error) {
 	im, ok := s.get(id)
 	switch {
 	case !ok:
@@ -54,8 +60,7 @@ func (s *Store) Delete(ctx context.Context, id moss.ImageID) ([]moss.ImageRemova
 // deleteRecord removes an image from the store and leaves the layers that no
 // other one needs, the last first, to the reaper.
 func (s *Store) deleteRecord(id moss.ImageID) (layers []string, err error) {
-	// The store's own removal returns when the last file is gone. This only asks what it would remove.
-	layers, err = s.store.DeleteImage(hexOf(id), false)
+	layers, err = s.own(hexOf(id))
 	if errors.Is(err, storage.ErrNotAnImage) {
 		return nil, nil // it is gone behind our back
 	}
@@ -69,4 +74,49 @@ func (s *Store) deleteRecord(id moss.ImageID) (layers []string, err error) {
 	}
 	defer start()
 	return layers, s.store.Delete(hexOf(id))
+}
+
+// own lists the layers that only this image needs, the last first. Those that
+// the reaper has not come to yet need nothing any more, which the store's own answer does not know.
+func (s *Store) own(hex string) (layers []string, err error) {
+	going := s.reaper.pending()
+	all, err := s.store.MultiList(storage.MultiListOptions{Images: true, Layers: true, Containers: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all.Containers {
+		if c.ImageID == hex {
+			return nil, fmt.Errorf("image used by %v: %w", c.ID, storage.ErrImageUsedByContainer)
+		}
+	}
+	needed := map[string]int{} // how often
+	parent := map[string]string{}
+	for _, l := range all.Layers {
+		parent[l.ID] = l.Parent
+		if !going[l.ID] {
+			needed[l.Parent]++
+		}
+	}
+	top, found := "", false
+	for _, im := range all.Images {
+		if im.ID == hex {
+			top, found = im.TopLayer, true
+			layers = append(layers, im.MappedTopLayers...)
+			continue
+		}
+		for _, l := range append(im.MappedTopLayers, im.TopLayer) {
+			needed[l]++
+		}
+	}
+	if !found {
+		return nil, storage.ErrNotAnImage
+	}
+	for _, l := range layers {
+		needed[parent[l]]--
+	}
+	for l := top; l != "" && needed[l] == 0; l = parent[l] {
+		layers = append(layers, l)
+		needed[parent[l]]--
+	}
+	return layers, nil
 }

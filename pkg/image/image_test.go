@@ -11,7 +11,6 @@ import (
 	"github.com/containers/storage/pkg/reexec"
 	stypes "github.com/containers/storage/types"
 
-	"github.com/moss-containers/moss/pkg/engine/porttest"
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/tests/nstest"
 )
@@ -46,11 +45,6 @@ func open(t testing.TB, dir string) *Store {
 	}
 	t.Cleanup(func() { _ = s.reaper.wait(context.Background()) })
 	return s
-}
-
-func fixture(t *testing.T) porttest.ImagesFixture {
-	s := open(t, t.TempDir())
-	return porttest.ImagesFixture{Images: s, Archives: s, Leftovers: func(t *testing.T) []string { return leftovers(t, s) }}
 }
 
 // leftovers lists temporary files, layers without image, directories of
@@ -103,5 +97,3 @@ func leftovers(t *testing.T, s *Store) (left []string) {
 	}
 	return left
 }
-
-func TestImages(t *testing.T) { porttest.Images(t, fixture) }

@@ -67,50 +67,26 @@ func (s *Store) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progr
 	if err != nil {
 		return nil, broken(err)
 	}
-	ids, err := s.bring(ctx, images, progress)
-	if err != nil {
-		return nil, err
+	loaded, lines, err := s.bring(ctx, images, progress)
+	for _, status := range lines {
+		progress(moss.Progress{Status: status})
 	}
-	return s.nameLoaded(images, ids, progress)
+	return loaded, err
 }
 
-func (s *Store) nameLoaded(images []archived, ids []moss.ImageID, progress func(moss.Progress)) (loaded []moss.LoadedImage, err error) {
-	for i, im := range images {
-		if len(im.names) == 0 {
-			if err := s.confirm(ids[i]); err != nil {
-				return loaded, err
-			}
-			loaded = append(loaded, moss.LoadedImage{ID: ids[i]})
-			progress(moss.Progress{Status: "Loaded image ID: " + string(ids[i])})
-		}
-		for _, name := range im.names {
-			had, err := s.name(ids[i], name)
-			if err != nil {
-				return loaded, err
-			}
-			if had != "" {
-				progress(moss.Progress{Status: "The image " + familiar(name) + " already exists, renaming the old one with ID " + string(had) + " to empty string"})
-			}
-			loaded = append(loaded, moss.LoadedImage{ID: ids[i], Name: familiar(name)})
-			progress(moss.Progress{Status: "Loaded image: " + familiar(name)})
-		}
-	}
-	return loaded, nil
-}
-
-// bring puts images in without names. On an error none of those that are new stays.
-func (s *Store) bring(ctx context.Context, images []archived, progress func(moss.Progress)) (ids []moss.ImageID, err error) {
+// bring puts the images' layers in, and then the images with their names. On an
+// error none of those that are new stays. The lines are for the client, who may be slow.
+func (s *Store) bring(ctx context.Context, images []archived, progress func(moss.Progress)) (loaded []moss.LoadedImage, lines []string, err error) {
 	steps, chains := s.steps(images)
 	release, err := s.hold(ctx, chains...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var made []string // layers
-	var fresh []moss.ImageID
 	defer func() {
 		release() // before layers can go
 		if err != nil {
-			err = errors.Join(err, s.undoLoad(ctx, fresh, made))
+			err = errors.Join(err, s.abandon(made))
 		}
 	}()
 	steps = s.missing(steps)
@@ -119,21 +95,37 @@ func (s *Store) bring(ctx context.Context, images []archived, progress func(moss
 		if ctx.Err() != nil {
 			err = ctx.Err() // whatever else it broke
 		}
-		return nil, broken(err)
+		return nil, nil, broken(err)
 	}
 	for _, st := range steps {
 		id, err := s.commit(st.staged, st.parent, progress)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		made = append(made, id)
 	}
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	ids, err := s.enterLocked(images)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.nameLoadedLocked(images, ids)
+}
+
+// enterLocked puts all images in without names, or none; s.naming is held until they have them.
+func (s *Store) enterLocked(images []archived) (ids []moss.ImageID, err error) {
+	var fresh []moss.ImageID
 	for _, im := range images {
-		id, isNew, err := s.record(newRecord{config: im.config, manifest: im.manifest, top: layer.ChainID(im.diffIDs), attestations: im.attestations, unnamed: true})
+		id, isNew, err := s.recordLocked(newRecord{config: im.config, manifest: im.manifest, top: layer.ChainID(im.diffIDs), attestations: im.attestations, unnamed: true})
 		if isNew {
 			fresh = append(fresh, id)
 		}
 		if err != nil {
+			for _, id := range fresh {
+				_, undo := s.deleteLocked(id)
+				err = errors.Join(err, undo)
+			}
 			return nil, err
 		}
 		ids = append(ids, id)
@@ -141,13 +133,29 @@ func (s *Store) bring(ctx context.Context, images []archived, progress func(moss
 	return ids, nil
 }
 
-func (s *Store) undoLoad(ctx context.Context, images []moss.ImageID, layers []string) error {
-	var errs []error
-	for _, id := range images {
-		_, err := s.Delete(context.WithoutCancel(ctx), id)
-		errs = append(errs, err)
+// nameLoadedLocked gives loaded images their names, or leaves them without, and tells what docker tells; s.naming is held.
+func (s *Store) nameLoadedLocked(images []archived, ids []moss.ImageID) (loaded []moss.LoadedImage, lines []string, err error) {
+	for i, im := range images {
+		if len(im.names) == 0 {
+			if err := s.confirm(ids[i]); err != nil {
+				return loaded, lines, err
+			}
+			loaded = append(loaded, moss.LoadedImage{ID: ids[i]})
+			lines = append(lines, "Loaded image ID: "+string(ids[i]))
+		}
+		for _, name := range im.names {
+			had, err := s.nameLocked(ids[i], name)
+			if err != nil {
+				return loaded, lines, err
+			}
+			if had != "" {
+				lines = append(lines, "The image "+familiar(name)+" already exists, renaming the old one with ID "+string(had)+" to empty string")
+			}
+			loaded = append(loaded, moss.LoadedImage{ID: ids[i], Name: familiar(name)})
+			lines = append(lines, "Loaded image: "+familiar(name))
+		}
 	}
-	return errors.Join(append(errs, s.abandon(layers))...)
+	return loaded, lines, nil
 }
 
 // archivedStep is one layer to bring in.

@@ -77,16 +77,11 @@ func (s *Store) build(ctx context.Context, r io.Reader, b building, name string)
 	if err != nil {
 		return "", err
 	}
-	id, err := s.finish(ctx, staged, b, name != "")
-	if err != nil || name == "" {
-		return id, err
-	}
-	_, err = s.name(id, name)
-	return id, err
+	return s.finish(ctx, staged, b, name)
 }
 
-// finish commits the layer and puts the image in.
-func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, unnamed bool) (id moss.ImageID, err error) {
+// finish commits the layer, puts the image in and gives it its name, "" for none.
+func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, name string) (id moss.ImageID, err error) {
 	top := ""
 	if b.base != nil {
 		raw, err := s.store.Image(hexOf(b.base.ID))
@@ -131,7 +126,12 @@ func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, un
 	if err != nil {
 		return "", err
 	}
-	id, _, err = s.record(newRecord{config: config, top: top, unnamed: unnamed})
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	id, _, err = s.recordLocked(newRecord{config: config, top: top, unnamed: name != ""})
+	if err == nil && name != "" {
+		_, err = s.nameLocked(id, name)
+	}
 	return id, err
 }
 

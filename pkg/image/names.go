@@ -113,14 +113,14 @@ func (s *Store) Tag(ctx context.Context, id moss.ImageID, name string) (string, 
 	if err := ctx.Err(); err != nil {
 		return "", moss.Wrap(err, "tag image", id.Short())
 	}
-	_, err = s.name(id, normal)
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	_, err = s.nameLocked(id, normal)
 	return normal, err
 }
 
-// name does it for a normalised name, and tells which other image had it.
-func (s *Store) name(id moss.ImageID, normal string) (had moss.ImageID, err error) {
-	s.naming.Lock()
-	defer s.naming.Unlock()
+// nameLocked does it for a normalised name, and tells which other image had it; s.naming is held.
+func (s *Store) nameLocked(id moss.ImageID, normal string) (had moss.ImageID, err error) {
 	im, ok := s.get(id)
 	if !ok {
 		return "", notFound(string(id))

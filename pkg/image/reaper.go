@@ -136,6 +136,19 @@ func (r *reaper) remove(layer string) (gone bool, err error) {
 	return err == nil, err
 }
 
+// pending are the layers whose turn has not come.
+func (r *reaper) pending() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := map[string]bool{}
+	for _, b := range r.queue {
+		for _, l := range b.layers {
+			all[l] = true
+		}
+	}
+	return all
+}
+
 // wait returns when everything that was to be removed so far is.
 func (r *reaper) wait(ctx context.Context) error {
 	r.mu.Lock()

@@ -23,9 +23,10 @@ type newRecord struct {
 	unnamed      bool // it is to get names in the next step, or be confirmed; see halfway
 }
 
-// record puts an image into the store and the index, unless it is there; isNew
-// tells. It gets its names with name, or is confirmed where it has none.
-func (s *Store) record(r newRecord) (id moss.ImageID, isNew bool, err error) {
+// recordLocked puts an image into the store and the index, unless it is there;
+// isNew tells. It gets its names with nameLocked, or is confirmed where it has
+// none, before s.naming is let go: until then nobody can delete it.
+func (s *Store) recordLocked(r newRecord) (id moss.ImageID, isNew bool, err error) {
 	id = moss.ImageID(digest.FromBytes(r.config))
 	if _, ok := s.get(id); ok {
 		return id, false, nil

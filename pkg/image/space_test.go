@@ -140,6 +140,31 @@ func TestDeleteAndLoad(t *testing.T) {
 	}
 }
 
+// An image is deleted right after one that was made of it, whose layer is still on its way out.
+func TestDeleteBase(t *testing.T) {
+	s := open(t, t.TempDir())
+	base, err := s.Import(t.Context(), bytes.NewReader(porttest.Tar(t, porttest.File{Name: "low", Text: "low"})), moss.ImportOptions{})
+	must(t, err)
+	made, err := s.Make(t.Context(), moss.NewImage{Base: base.ID}, bytes.NewReader(porttest.Tar(t, porttest.File{Name: "high", Text: "high"})))
+	must(t, err)
+	// The reaper stands still meanwhile.
+	s.reaper.mu.Lock()
+	idle := make(chan struct{})
+	s.reaper.queue, s.reaper.idle = append(s.reaper.queue, batch{file: filepath.Join(s.reaper.dir, "none")}), idle
+	s.reaper.mu.Unlock()
+	for _, id := range []moss.ImageID{made, base.ID} {
+		removed, err := s.Delete(t.Context(), id)
+		must(t, err)
+		if len(removed) != 2 {
+			t.Errorf("Delete tells %+v, and not of one layer", removed)
+		}
+	}
+	go s.reaper.run(idle)
+	if left := leftovers(t, s); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
 func TestHolds(t *testing.T) {
 	h := newHolds()
 	done, ok := h.take("a")

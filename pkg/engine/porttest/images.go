@@ -28,6 +28,7 @@ func Images(t *testing.T, open func(t *testing.T) ImagesFixture) {
 	t.Run("resolve", func(t *testing.T) { imagesResolve(t, open(t)) })
 	t.Run("tag", func(t *testing.T) { imagesTag(t, open(t)) })
 	t.Run("delete", func(t *testing.T) { imagesDelete(t, open(t)) })
+	t.Run("delete what comes in", func(t *testing.T) { imagesDeleteArriving(t, open(t)) })
 	t.Run("bad archives", func(t *testing.T) { imagesBad(t, open(t)) })
 	t.Run("import", func(t *testing.T) { imagesImport(t, open(t)) })
 	t.Run("builtin", func(t *testing.T) { imagesBuiltin(t, open(t)) })
@@ -167,6 +168,36 @@ func imagesDelete(t *testing.T, f ImagesFixture) {
 	must(t, f.Images.Untag(ctx, "other:1"))
 	_, err = f.Images.Delete(ctx, other.ID(t))
 	must(t, err)
+	wantImages(t, f, 0)
+}
+
+// Who removes images without a name does not get those that are about to have one.
+func imagesDeleteArriving(t *testing.T, f ImagesFixture) {
+	archive := DockerArchive(t, other)
+	ctx, id := t.Context(), other.ID(t)
+	for range 20 {
+		loaded := make(chan error)
+		go func() {
+			_, err := f.Archives.Load(ctx, bytes.NewReader(archive), moss.LoadOptions{}, func(moss.Progress) {})
+			loaded <- err
+		}()
+		for done := false; !done; {
+			select {
+			case err := <-loaded:
+				must(t, err)
+				done = true
+			default:
+				_, err := f.Images.Delete(ctx, id)
+				if class := moss.ClassOf(err); class != moss.NotFound && class != moss.Conflict {
+					t.Fatalf("Delete of an image on its way in is %v", err)
+				}
+			}
+		}
+		wantResolves(t, f, "other:1", id)
+		must(t, f.Images.Untag(ctx, "other:1"))
+		_, err := f.Images.Delete(ctx, id)
+		must(t, err)
+	}
 	wantImages(t, f, 0)
 }
 

@@ -1,0 +1,20 @@
+package registry
+
+import (
+	"testing"
+
+	"github.com/moss-containers/moss/pkg/engine/porttest"
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/tests/registry"
+)
+
+func TestRegistries(t *testing.T) {
+	porttest.Registries(t, func(t *testing.T) porttest.RegistriesFixture {
+		r := registry.New(t, registry.Options{Users: map[string]string{"me": "secret"}})
+		return porttest.RegistriesFixture{
+			Registries: client(t, Options{}),
+			Registry:   porttest.RegistryAt{Base: "http://" + r.Host, Username: "me", Password: "secret"},
+			Good:       moss.Credentials{Username: "me", Password: "secret", ServerAddress: r.Host},
+		}
+	})
+}
