@@ -67,6 +67,7 @@ func (s *Store) deleteRecord(id moss.ImageID) (layers []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.reserve.spend()
 	// First what is to go: killed from here on, the next start goes on.
 	start, err := s.reaper.doom(hexOf(id), layers)
 	if err != nil {

@@ -64,6 +64,7 @@ type Store struct {
 	unpacker *layer.Store
 	holds    *holds
 	reaper   *reaper
+	reserve  *reserve
 
 	registries puller // nil without a registry
 	targets    pusher // the same
@@ -99,7 +100,9 @@ func New(store storage.Store, o Options) (*Store, error) {
 		s.registries, s.targets = realPuller{o.Registry}, realPusher{o.Registry}
 	}
 	s.holds = newHolds()
+	s.reserve = newReserve(store.GraphRoot(), s.log)
 	s.reaper = newReaper(store, s.holds, filepath.Join(s.tmp, doomedDir), s.log)
+	s.reaper.done = s.reserve.keep
 	if err := s.recover(); err != nil {
 		return nil, moss.Wrap(err, "open images", "")
 	}
@@ -132,6 +135,7 @@ func New(store storage.Store, o Options) (*Store, error) {
 		}
 		s.putLocked(im)
 	}
+	s.reserve.keep()
 	return s, nil
 }
 

@@ -10,7 +10,7 @@ import (
 
 // Import makes a one-layer image of a root file system's tar, compressed or not.
 func (s *Store) Import(ctx context.Context, r io.Reader, o moss.ImportOptions) (_ moss.LoadedImage, err error) {
-	defer func() { err = moss.Wrap(err, "import the root file system", "") }()
+	defer func() { err = moss.Wrap(s.diskFull(err), "import the root file system", "") }()
 	var name string
 	if o.Reference != "" {
 		if name, err = normalTag(o.Reference); err != nil {

@@ -48,7 +48,7 @@ func (a *archived) complete() error {
 // not. It brings in all of them or none: they get their names when every one is
 // there. The lines for progress have no newline.
 func (s *Store) Load(ctx context.Context, r io.Reader, o moss.LoadOptions, progress func(moss.Progress)) (_ []moss.LoadedImage, err error) {
-	defer func() { err = moss.Wrap(err, "load the archive", "") }()
+	defer func() { err = moss.Wrap(s.diskFull(err), "load the archive", "") }()
 	defer s.disk.Changed()
 	want, err := parsePlatform(o.Platform)
 	if err != nil {

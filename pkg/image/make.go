@@ -21,7 +21,7 @@ const emptyTar = digest.Digest("sha256:5f70bf18a086007016e948b04aed3b82103a36bea
 
 // Make adds a layer, whose tar is read from diff, on top of a base.
 func (s *Store) Make(ctx context.Context, n moss.NewImage, diff io.Reader) (_ moss.ImageID, err error) {
-	defer func() { err = moss.Wrap(err, "make the image", n.Reference) }()
+	defer func() { err = moss.Wrap(s.diskFull(err), "make the image", n.Reference) }()
 	var name string
 	if n.Reference != "" {
 		if name, err = normalTag(n.Reference); err != nil {

@@ -163,6 +163,7 @@ func (s *Store) Untag(_ context.Context, name string) error {
 	if !ok {
 		return notFound(familiar(normal))
 	}
+	s.reserve.spend()
 	if err := s.store.RemoveNames(hexOf(id), []string{normal}); err != nil {
 		return moss.Wrap(err, "untag image", familiar(normal))
 	}

@@ -21,6 +21,7 @@ type reaper struct {
 	holds *holds
 	dir   string // of the files
 	log   *slog.Logger
+	done  func() // called after each image
 
 	mu    sync.Mutex
 	queue []batch
@@ -117,6 +118,9 @@ func (r *reaper) reap(b batch) {
 	}
 	if err := os.Remove(b.file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		r.log.Warn("the note of a deleted image stays", "file", b.file, "error", err)
+	}
+	if r.done != nil {
+		r.done()
 	}
 }
 

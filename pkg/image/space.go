@@ -40,6 +40,8 @@ func (s *Store) Collect(ctx context.Context) (bytes int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	s.reserve.spend()
+	defer s.reserve.keep()
 	var errs []error
 	for _, l := range layers {
 		if err := ctx.Err(); err != nil {

@@ -65,6 +65,7 @@ type prober interface {
 // choose settles on a driver. Layers of one driver are of no use to another,
 // so a store that has images stays with its own.
 func choose(ctx context.Context, root, want string, t tuning, p prober) (choice, error) {
+	makeRoom(root) // probes write
 	c, err := chooseDriver(ctx, root, want, t, p)
 	if err == nil && c.driver == driverVFS && t != (tuning{}) {
 		return c, moss.Errorf(moss.Invalid, "driver vfs has no storage options")
