@@ -59,7 +59,7 @@ func (a *app) prefix() string {
 // get a daemon.
 func message(err error) string {
 	if client.IsErrConnectionFailed(err) {
-		return "cannot reach the engine: " + strings.TrimSuffix(err.Error(), ".") + "\nset it up with: moss setup"
+		return "cannot reach the engine: " + strings.TrimSuffix(err.Error(), ".") + "\nset it up with: moss setup; if it is, its log tells more: journalctl --user -u moss -n 20"
 	}
 	return err.Error()
 }

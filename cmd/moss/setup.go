@@ -62,7 +62,12 @@ func (a *app) setup(c *cli.Context) error {
 	defer m.Close()
 	var report setup.Report
 	if c.Bool("uninstall") {
+		chosen := cfg
+		readErr := chosen.ReadFile(cfg.File()) // before it is deleted
 		report, err = setup.Uninstall(c.Context, m, m, o)
+		if o.Purge && readErr == nil && chosen.Data != cfg.Data {
+			fmt.Fprintf(a.err, "not deleted: %s, the data-root of daemon.json, which may hold more than moss's\n", chosen.Data)
+		}
 	} else {
 		report, err = setup.Install(c.Context, m, o)
 	}
