@@ -35,7 +35,7 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err != nil {
 		return "", nil, err
 	}
-	warnings = append(warnings, discarded...)
+	warnings = slices.Concat(foreign(image, r.Platform), warnings, discarded)
 	var undo undo
 	defer func() {
 		if err != nil {

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"runtime"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -54,6 +56,19 @@ func checkPlatform(image moss.Image, ref, platform string) error {
 		}
 	}
 	return moss.Errorf(moss.NotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, have, platform)
+}
+
+// alsoRuns are the architectures that a machine's processor runs besides its own.
+var alsoRuns = map[string]string{"amd64": "386", "arm64": "arm"}
+
+// foreign warns of an image that is for another machine than this one, where nobody asked for its platform.
+func foreign(image moss.Image, asked string) (warnings []string) {
+	own := runtime.GOARCH
+	if has := image.Architecture; asked != "" || has == "" || has == own || has == alsoRuns[own] {
+		return nil
+	}
+	return []string{fmt.Sprintf("The requested image's platform (%s/%s) does not match the detected host platform (linux/%s) and no specific platform was requested",
+		image.OS, image.Architecture, own)}
 }
 
 // imageEvent tells of an image's change, with docker's attributes.
