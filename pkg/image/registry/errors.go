@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -68,7 +69,7 @@ func isHopeless(err error) bool {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok { // it wants a certificate of ours
+	if isAlert(err) {
 		return true
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
@@ -78,6 +79,13 @@ func isHopeless(err error) bool {
 		return true
 	}
 	return errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// isAlert says whether the registry ended the talk with an alert of TLS: most
+// often it wants a certificate of ours.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" // crypto/tls; the type of what is in it is private
 }
 
 // statusOf finds the HTTP status of the library's errors, 0 for none.
@@ -107,7 +115,7 @@ func statusOf(err error) int {
 }
 
 // wordless is in the library's error for an answer without words of a registry; its type is private.
-var wordless = regexp.MustCompile(`StatusCode: ([1-5][0-9]{2}), "`)
+var wordless = regexp.MustCompile(`StatusCode: ([1-5][0-9]{2}), "((?:[^"\\]|\\.)*)"`)
 
 // errorOf finds what a registry said in its own words.
 func errorOf(err error) (errcode.Error, bool) {
@@ -153,6 +161,7 @@ func broken(ctx context.Context, err error, host string) error {
 	if _, done := errors.AsType[*moss.Error](err); done {
 		return err
 	}
+	err = worded(registryFirst(err))
 	class := moss.Unavailable
 	switch status := statusOf(err); status {
 	case 0:
@@ -182,8 +191,45 @@ func unreachable(err error, host string) error {
 	if unknown || invalid {
 		return moss.Errorf(moss.Unavailable, "%w; put its CA's certificate into certs.d/%s/ca.crt beside daemon.json", err, host)
 	}
+	if isAlert(err) {
+		return moss.Errorf(moss.Unavailable, "%w; if %s asks for a certificate, put yours as client.cert and client.key into certs.d/%[2]s beside daemon.json", err, host)
+	}
 	if _, ok := Retryable(err); ok || isHopeless(err) {
 		return moss.Errorf(moss.Unavailable, "%w", err)
 	}
 	return err
 }
+
+// worded says in words what the library gives as a number alone.
+func worded(err error) error {
+	m := wordless.FindStringSubmatch(err.Error())
+	if m == nil || m[2] != "" {
+		return err
+	}
+	n, _ := strconv.Atoi(m[1])
+	return &StatusError{Status: n, Text: strings.Replace(err.Error(), m[0], fmt.Sprintf("the registry answers %d %s", n, http.StatusText(n)), 1)}
+}
+
+const alsoFailed = "(Mirrors also failed: "
+
+// registryFirst turns the library's error for a registry and its mirrors
+// around: what the registry itself said goes first, and all is in one line.
+func registryFirst(err error) error {
+	own := errors.Unwrap(err)
+	rest, ok := strings.CutPrefix(err.Error(), alsoFailed)
+	if !ok || own == nil {
+		return err
+	}
+	mirrors, _, _ := strings.Cut(strings.TrimSuffix(rest, own.Error()), "): ")
+	return &mirroredError{err: own, mirrors: strings.ReplaceAll(mirrors, "\n", ", ")}
+}
+
+type mirroredError struct {
+	err     error
+	mirrors string
+}
+
+func (e *mirroredError) Error() string {
+	return e.err.Error() + "; its mirrors failed as well: " + e.mirrors
+}
+func (e *mirroredError) Unwrap() error { return e.err }
