@@ -27,6 +27,7 @@ type Fault struct {
 	Truncate   int64         // of the answer's body so many bytes, then its end, as if it were all
 	Corrupt    int64         // changes the byte of the answer's body at that place, counted from 1
 	Delay      time.Duration // before anything
+	Rate       int           // of the answer's body so many bytes a second; the only one that goes with others
 	Stall      bool          // with DropAfter: silence until the client leaves
 }
 
@@ -40,14 +41,19 @@ type Proxy struct {
 
 	mu     sync.Mutex
 	faults []*Fault
-	seen   []Request
+	seen   []*Request
 }
 
 // Request is one that the proxy saw.
 type Request struct {
 	Method, Path, Range string
+	Query               string
 	Host                string
 	Authorization       string
+
+	Sent int64 // bytes of the answer's body
+	Over bool  // nothing more will be sent
+	Left bool  // the client ended the connection before its time
 }
 
 // NewProxy starts one for a test.
@@ -104,7 +110,7 @@ func (p *Proxy) Seen(method, part string) (list []Request) {
 	defer p.mu.Unlock()
 	for _, r := range p.seen {
 		if strings.Contains(r.Path, part) && (method == "" || r.Method == method) {
-			list = append(list, r)
+			list = append(list, *r)
 		}
 	}
 	return list
@@ -114,10 +120,14 @@ func (p *Proxy) Seen(method, part string) (list []Request) {
 func (p *Proxy) Count(method, part string) int { return len(p.Seen(method, part)) }
 
 // next notes a request and finds what is to be done to it.
-func (p *Proxy) next(r *http.Request) Fault {
+func (p *Proxy) next(r *http.Request) (Fault, *Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.seen = append(p.seen, Request{r.Method, r.URL.Path, r.Header.Get("Range"), r.Host, r.Header.Get("Authorization")})
+	seen := &Request{
+		Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Range: r.Header.Get("Range"),
+		Host: r.Host, Authorization: r.Header.Get("Authorization"),
+	}
+	p.seen = append(p.seen, seen)
 	for i, f := range p.faults {
 		if !strings.Contains(r.URL.Path, f.Path) || (f.Method != "" && f.Method != r.Method) {
 			continue
@@ -132,13 +142,18 @@ func (p *Proxy) next(r *http.Request) Fault {
 		} else if f.Times > 1 {
 			f.Times--
 		}
-		return hit
+		return hit, seen
 	}
-	return Fault{}
+	return Fault{}, seen
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
-	f := p.next(r)
+	f, seen := p.next(r)
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		seen.Over, seen.Left = true, r.Context().Err() != nil
+	}()
 	if f.Delay > 0 {
 		select {
 		case <-time.After(f.Delay):
@@ -168,7 +183,51 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Del("Content-Length") // or the client would notice at once
 	}
 	w.WriteHeader(resp.StatusCode)
-	f.body(r.Context(), w, resp.Body)
+	f.body(r.Context(), &counter{ResponseWriter: w, p: p, seen: seen, ctx: r.Context(), rate: f.Rate}, resp.Body)
+}
+
+// counter counts what is sent, and slows it down.
+type counter struct {
+	http.ResponseWriter
+	p    *Proxy
+	seen *Request
+	ctx  context.Context //nolint:containedctx // of one request
+	rate int
+}
+
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c *counter) Write(b []byte) (n int, err error) {
+	for piece := range slices.Chunk(b, c.piece(len(b))) {
+		m, err := c.ResponseWriter.Write(piece)
+		n += m
+		c.p.mu.Lock()
+		c.seen.Sent += int64(m)
+		c.p.mu.Unlock()
+		if err != nil {
+			return n, err
+		}
+		if c.rate == 0 {
+			continue
+		}
+		if err := http.NewResponseController(c.ResponseWriter).Flush(); err != nil {
+			return n, err
+		}
+		select {
+		case <-time.After(time.Second * time.Duration(m) / time.Duration(c.rate)):
+		case <-c.ctx.Done():
+			return n, c.ctx.Err()
+		}
+	}
+	return n, nil
+}
+
+// piece is how much goes out at a time: a twentieth of a second's worth.
+func (c *counter) piece(all int) int {
+	if c.rate == 0 {
+		return max(all, 1)
+	}
+	return max(c.rate/20, 1)
 }
 
 // body copies the answer as the fault has it.

@@ -33,12 +33,13 @@ type Options struct {
 	TLS       bool
 	ClientTLS bool              // asks for a certificate that the same CA signed
 	Users     map[string]string // name to password; nil lets everyone in
+	Addr      string            // address it listens on; "" means 127.0.0.1, which is insecure for every client
 	Dir       string            // where it keeps its things; "" means a temporary directory
 }
 
 // Registry is a running registry.
 type Registry struct {
-	Host string // 127.0.0.1:port
+	Host string // address:port
 	Dir  string
 	CA   *CA // with TLS
 	TLS  bool
@@ -139,6 +140,9 @@ func find() (string, error) {
 }
 
 func (r *Registry) configure(o Options) (string, error) {
+	if o.Addr == "" {
+		o.Addr = "127.0.0.1"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `version: 0.1
 log: {level: info}
@@ -147,16 +151,16 @@ storage:
   delete: {enabled: true}
 validation: {manifests: {urls: {allow: ["^https?://"]}}}
 http:
-  addr: 127.0.0.1:0
+  addr: %s:0
   relativeurls: true
-`, filepath.Join(r.Dir, "data"))
+`, filepath.Join(r.Dir, "data"), o.Addr)
 	if r.TLS {
 		ca, err := NewCA(filepath.Join(r.Dir, "ca"))
 		if err != nil {
 			return "", err
 		}
 		r.CA = ca
-		cert, key, err := ca.Issue("server", "127.0.0.1")
+		cert, key, err := ca.Issue("server", o.Addr)
 		if err != nil {
 			return "", err
 		}

@@ -13,18 +13,23 @@ import (
 
 // Commands are for testscript:
 //
-//	registry NAME [tls] [USER:PASSWORD]   starts one that lives as long as the script: $NAME is its host:port, $NAME_PROXY
-//	                                      that of the proxy in front, $NAME_CA the certificate of its CA
-//	image NAME REPO:TAG [docker] [zstd] [index] [layers=N] [size=BYTES] [files=N]
-//	                                      makes an image there; $DIGEST is its digest
-//	fault NAME PATH [METHOD] [times=N] [after=N] [status=N] [retry=SECONDS] [drop=BYTES] [truncate=BYTES] [corrupt=PLACE] [delay=DURATION]
+//	registry NAME [tls|mtls] [at=ADDRESS] [USER:PASSWORD]
+//	                                      starts one that lives as long as the script: $NAME is its host:port, $NAME_PROXY
+//	                                      that of the proxy in front, $NAME_CA the certificate of its CA; mtls asks clients for
+//	                                      one as well: $NAME_CERT and $NAME_KEY
+//	image NAME REPO:TAG [docker] [zstd|plain] [index] [foreign] [layers=N] [size=BYTES] [files=N] [env=K=V]
+//	                                      makes an image there; $DIGEST is its digest, $PART that of an index's part for this
+//	                                      machine, $LAYER that of its first layer. The first layer of a foreign one is at $NAME
+//	                                      in another repository
+//	fault NAME PATH [METHOD] [times=N] [after=N] [status=N] [retry=SECONDS] [drop=BYTES] [truncate=BYTES] [corrupt=PLACE] [delay=DURATION] [rate=BYTES]
 //	                                      makes the proxy break requests whose path has PATH ("*": all)
 //	heal NAME                             ends that, and forgets what the proxy saw
 //	[!] asked NAME METHOD PATH [N]        the proxy saw such requests, N of them
+//	sent NAME PATH BYTES                  it answered those with at most so many bytes together
 func Commands() map[string]func(*testscript.TestScript, bool, []string) {
 	c := &commands{all: map[string]running{}}
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"registry": c.registry, "image": c.image, "fault": c.fault, "heal": c.heal, "asked": c.asked,
+		"registry": c.registry, "image": c.image, "fault": c.fault, "heal": c.heal, "asked": c.asked, "sent": c.sent,
 	}
 }
 
@@ -53,14 +58,16 @@ func (c *commands) get(ts *testscript.TestScript, neg bool, args []string, least
 
 func (c *commands) registry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: registry NAME [tls] [USER:PASSWORD]")
+		ts.Fatalf("usage: registry NAME [tls|mtls] [at=ADDRESS] [USER:PASSWORD]")
 	}
 	o := Options{Dir: filepath.Join(ts.Getenv("WORK"), ".registry-"+args[0])}
 	for _, a := range args[1:] {
 		if name, pass, ok := strings.Cut(a, ":"); ok {
 			o.Users = map[string]string{name: pass}
-		} else if a == "tls" {
-			o.TLS = true
+		} else if addr, ok := strings.CutPrefix(a, "at="); ok {
+			o.Addr = addr
+		} else if a == "tls" || a == "mtls" {
+			o.TLS, o.ClientTLS = true, a == "mtls"
 		} else {
 			ts.Fatalf("registry has no %q", a)
 		}
@@ -77,6 +84,12 @@ func (c *commands) registry(ts *testscript.TestScript, neg bool, args []string) 
 	if r.CA != nil {
 		ts.Setenv(args[0]+"_CA", r.CA.Cert)
 	}
+	if o.ClientTLS {
+		cert, key, err := r.CA.Issue("user")
+		ts.Check(err)
+		ts.Setenv(args[0]+"_CERT", cert)
+		ts.Setenv(args[0]+"_KEY", key)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all[ts.Getenv("WORK")+"/"+args[0]] = running{r, p}
@@ -86,7 +99,7 @@ func (c *commands) image(ts *testscript.TestScript, neg bool, args []string) {
 	r := c.get(ts, neg, args, 2)
 	repo, tag, _ := strings.Cut(args[1], ":")
 	im := Image{Layers: make([]Layer, 1), Cmd: []string{"/bin/true"}}
-	layer, index := Layer{Size: 1 << 16}, false
+	layer, index, foreign := Layer{Size: 1 << 16}, false, false
 	for _, a := range args[2:] {
 		key, value, _ := strings.Cut(a, "=")
 		n, _ := strconv.Atoi(value)
@@ -95,8 +108,14 @@ func (c *commands) image(ts *testscript.TestScript, neg bool, args []string) {
 			im.Docker = true
 		case "zstd":
 			layer.Zstd = true
+		case "plain":
+			layer.Plain = true
 		case "index":
 			index = true
+		case "foreign":
+			foreign = true
+		case "env":
+			im.Env = append(im.Env, value)
 		case "layers":
 			im.Layers = make([]Layer, n)
 		case "size":
@@ -111,6 +130,9 @@ func (c *commands) image(ts *testscript.TestScript, neg bool, args []string) {
 		im.Layers[i] = layer
 		im.Layers[i].Seed = uint64(i + 1)
 	}
+	if foreign {
+		ts.Check(r.elsewhere(&im.Layers[0]))
+	}
 	var m Made
 	var err error
 	if index {
@@ -122,6 +144,23 @@ func (c *commands) image(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(err)
 	ts.Setenv("DIGEST", m.Digest.String())
+	one := m
+	if index {
+		one = m.Parts[0]
+	}
+	ts.Setenv("PART", one.Digest.String())
+	ts.Setenv("LAYER", one.Layers[0].Digest.String())
+}
+
+// elsewhere makes a layer foreign: it is in another repository.
+func (r running) elsewhere(l *Layer) error {
+	packed, err := l.Packed()
+	if err != nil {
+		return err
+	}
+	desc, err := r.Remote().Blob("elsewhere", "", packed)
+	l.URL = r.Remote().URL + "/v2/elsewhere/blobs/" + desc.Digest.String()
+	return err
 }
 
 func (c *commands) fault(ts *testscript.TestScript, neg bool, args []string) {
@@ -159,6 +198,8 @@ func (c *commands) fault(ts *testscript.TestScript, neg bool, args []string) {
 			f.Truncate = int64(n)
 		case "corrupt":
 			f.Corrupt = int64(n)
+		case "rate":
+			f.Rate = n
 		default:
 			ts.Fatalf("fault has no %q", a)
 		}
@@ -181,5 +222,18 @@ func (c *commands) asked(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if good == neg {
 		ts.Fatalf("%s %s was asked for %d times", args[1], args[2], n)
+	}
+}
+
+func (c *commands) sent(ts *testscript.TestScript, neg bool, args []string) {
+	r := c.get(ts, neg, args, 3)
+	most, err := strconv.ParseInt(args[2], 10, 64)
+	ts.Check(err)
+	sum := int64(0)
+	for _, q := range r.proxy.Seen("", args[1]) {
+		sum += q.Sent
+	}
+	if sum == 0 || sum > most {
+		ts.Fatalf("%s: %d bytes were sent", args[1], sum)
 	}
 }
