@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moss-containers/moss/tests/busybox"
 	"github.com/moss-containers/moss/tests/turn"
@@ -105,6 +107,36 @@ func (e *engine) up() error {
 		err = fmt.Errorf("the engine does not answer: %w\n%s", err, journal)
 	}
 	return err
+}
+
+// pid is the daemon's, 0 when there is none.
+func (e *engine) pid() (int, error) {
+	out, err := e.output("systemctl", "--user", "show", "--property=MainPID", "--value", prefix+".service")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(out))
+}
+
+// kill is kill -9 of the daemon; it returns when its successor answers.
+func (e *engine) kill() error {
+	old, err := e.pid()
+	if err != nil || old == 0 {
+		return fmt.Errorf("%s.service has no main process: %w", prefix, err)
+	}
+	if _, err := e.output("systemctl", "--user", "kill", "--signal=KILL", "--kill-who=main", prefix+".service"); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		_, err := e.output("docker", "version")
+		now, pidErr := e.pid()
+		if err == nil && pidErr == nil && now != old && now != 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no new daemon answers: %w", errors.Join(err, pidErr))
+		}
+	}
 }
 
 func (e *engine) down() error {

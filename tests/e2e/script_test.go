@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -37,6 +38,7 @@ func TestScripts(t *testing.T) {
 		"container":   cmdContainer,
 		"kill-engine": cmdKillEngine,
 		"leak-check":  cmdLeakCheck,
+		"settings":    cmdSettings,
 	}
 	maps.Copy(cmds, registry.Commands())
 	testscript.RunT(serial{t}, testscript.Params{
@@ -142,26 +144,49 @@ func cmdKillEngine(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 0 || neg {
 		ts.Fatalf("usage: kill-engine")
 	}
-	pid := func() string {
-		out, err := suite.output("systemctl", "--user", "show", "--property=MainPID", "--value", prefix+".service")
-		ts.Check(err)
-		return strings.TrimSpace(out)
+	ts.Check(suite.kill())
+}
+
+// settings DIR: for the rest of the script the files in it, with $NAMES
+// replaced, are the user's configuration, and the engine has started with them.
+func cmdSettings(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 || neg {
+		ts.Fatalf("usage: settings directory")
 	}
-	old := pid()
-	if old == "0" {
-		ts.Fatalf("%s.service has no main process", prefix)
+	from, to := ts.MkAbs(args[0]), ts.Getenv("XDG_CONFIG_HOME")
+	// systemd's own files there stay as they are.
+	for _, name := range []string{prefix, "containers", "docker"} {
+		place := filepath.Join(to, name)
+		if _, err := os.Lstat(place); !errors.Is(err, fs.ErrNotExist) {
+			ts.Fatalf("%s is there already: %v", place, err)
+		}
+		ts.Defer(func() { ts.Check(os.RemoveAll(place)) })
 	}
-	_, err := suite.output("systemctl", "--user", "kill", "--signal=KILL", "--kill-who=main", prefix+".service")
+	ts.Defer(func() { restart(ts) }) // after the files have gone: the last that is deferred is the first
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(to, os.Expand(strings.TrimPrefix(path, from), ts.Getenv))
+		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+			return err
+		}
+		return os.WriteFile(at, []byte(os.Expand(string(text), ts.Getenv)), 0o600)
+	})
 	ts.Check(err)
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		_, err := suite.output("docker", "version")
-		if now := pid(); err == nil && now != old && now != "0" {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("no new daemon answers: %v", err)
-		}
-	}
+	restart(ts)
+}
+
+// restart ends the daemon as systemctl does; it returns when the next one answers.
+func restart(ts *testscript.TestScript) {
+	_, err := suite.output("systemctl", "--user", "restart", prefix+".service")
+	ts.Check(err)
+	_, err = suite.output("docker", "version")
+	ts.Check(err)
 }
 
 // leak-check: nothing more is there than when the script began.

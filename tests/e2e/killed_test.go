@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moss-containers/moss/tests/registry"
+)
+
+// A pull whose daemon is killed at any instant leaves nothing to be seen; the
+// next one goes on from the layers that were finished.
+func TestKilledPull(t *testing.T) {
+	leakFree(t)
+	before := stored(t)
+	o := newOrigin(t)
+	layers := registry.Layers(6, 2<<20)
+	layers[1].Files, layers[4].Files = 500, 2000
+	made := o.Remote().Push(t, "killed", "1", registry.Image{Layers: layers, Cmd: []string{"/none"}})
+	ref := o.ref("killed:1")
+	slow := func() {
+		o.proxy.Heal()
+		o.proxy.Fault(registry.Fault{Path: "/blobs/", Rate: 3 << 20})
+	}
+	slow()
+	begun := time.Now()
+	must(t, "docker", "pull", ref)
+	whole := time.Since(begun)
+	want := contentOf(t, ref)
+	must(t, "docker", "rmi", ref)
+	emptied(t, before)
+
+	reused, hits := 0, 0
+	for i := range 20 {
+		slow()
+		c := begin(t, "docker", "pull", ref)
+		at := time.Duration(rand.Int64N(int64(whole)))
+		select {
+		case <-time.After(at):
+		case <-c.done:
+		}
+		if err := suite.kill(); err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.wait()
+		seen := must(t, "docker", "images", "-q", o.ref("killed"))
+		if (seen == "" && err == nil) || (seen != "" && strings.TrimSpace(must(t, "docker", "inspect", "-f", "{{len .RootFS.Layers}}", ref)) != "6") {
+			t.Fatalf("round %d, after %s: images %q, client %v:\n%s", i, at, seen, err, out)
+		}
+		if seen == "" {
+			hits++
+		}
+		o.proxy.Heal()
+		again := must(t, "docker", "pull", ref)
+		for _, l := range made.Layers {
+			short := l.Digest.Encoded()[:12]
+			_, times := o.sent(l.Digest.String())
+			if strings.Contains(out, short+": Pull complete") && times > 0 {
+				t.Errorf("round %d: layer %s was complete, and is fetched again", i, short)
+			}
+			if seen == "" && (times == 0) != strings.Contains(again, short+": Already exists") {
+				t.Errorf("round %d: layer %s was asked for %d times:\n%s", i, short, times, again)
+			}
+			if times == 0 {
+				reused++
+			}
+		}
+		if got := contentOf(t, ref); got != want {
+			t.Fatalf("round %d, after %s: the tree is another one", i, at)
+		}
+		sizesAgree(t)
+		must(t, "docker", "rmi", ref)
+		must(t, "docker", "image", "prune", "-f")
+		emptied(t, before)
+	}
+	t.Logf("a whole pull takes %s; %d of 20 kills hit one; %d of 120 layers were not fetched again", whole, hits, reused)
+	if hits == 0 {
+		t.Error("no kill hit a pull")
+	}
+}
+
+// What a killed pull has finished counts as reclaimable, and prune takes it.
+func TestPruneOfKilledPull(t *testing.T) {
+	leakFree(t)
+	before := stored(t)
+	o := newOrigin(t)
+	made := o.Remote().Push(t, "half", "1", registry.Image{Layers: registry.Layers(3, 4<<20)})
+	o.proxy.Fault(registry.Fault{Path: "/blobs/" + made.Layers[2].Digest.String(), DropAfter: 1000, Stall: true})
+	c := begin(t, "docker", "pull", o.ref("half:1"))
+	until(t, "two layers", func() bool { return c.count(": Pull complete") == 2 })
+	if err := suite.kill(); err != nil {
+		t.Fatal(err)
+	}
+	sizesAgree(t)
+	// With busybox's two.
+	if out := must(t, "docker", "system", "df", "--format", "{{.Type}} {{.Reclaimable}}"); !strings.Contains(out, "Images 10.") {
+		t.Errorf("system df says:\n%s", out)
+	}
+	// docker's client tells of space only where an image went.
+	if out := must(t, "moss", "image", "prune", "-f"); !strings.Contains(out, "Total reclaimed space: 8.") {
+		t.Errorf("prune says: %s", out)
+	}
+	emptied(t, before)
+}
+
+// contentOf is a digest of all that a container of an image has.
+func contentOf(t *testing.T, ref string) string {
+	t.Helper()
+	id := must(t, "docker", "create", "--pull=never", ref)
+	defer must(t, "docker", "rm", id)
+	// Times are left out: those of a container's own directories differ.
+	return must(t, "bash", "-c", `set -eo pipefail; cd "$0"; docker export `+id+` | tar -x
+		{ find . -printf '%p %y %m %U %l\n' | sort; find . -type f -print0 | sort -z | xargs -0 sha256sum; } | sha256sum`, t.TempDir())
+}
+
+// sizesAgree compares what system df says of images with the disk.
+func sizesAgree(t *testing.T) {
+	t.Helper()
+	disk, err := strconv.ParseInt(strings.Fields(inData(t, "du -s --apparent-size --block-size=1 storage/overlay"))[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var df struct{ LayersSize int64 }
+	out := must(t, "sh", "-c", `curl -sS --fail --unix-socket "${DOCKER_HOST#unix://}" http://moss/v1.51/system/df`)
+	if err := json.Unmarshal([]byte(out), &df); err != nil {
+		t.Fatal(err)
+	}
+	if spare := disk/5 + 1<<20; df.LayersSize < disk-spare || df.LayersSize > disk+spare {
+		t.Errorf("system df says %d, the disk %d", df.LayersSize, disk)
+	}
+}
