@@ -34,6 +34,13 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill running ones"},
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "with their anonymous volumes"},
 		}, a.rm),
+		command("top", "CONTAINER [PS OPTION…]", "list a container's processes, by columns as ps has them", 1, -1, nil, a.top),
+		command("stats", "[CONTAINER…]", "show what containers use", 0, -1, []cli.Flag{
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},
+			&cli.StringFlag{Name: "format", Usage: "Go `TEMPLATE`, \"json\", or \"table TEMPLATE\""},
+			&cli.BoolFlag{Name: "no-stream", Usage: "once only"},
+			&cli.BoolFlag{Name: "no-trunc", Usage: "do not cut ids short"},
+		}, a.stats),
 		command("pause", "CONTAINER…", "make all processes of containers stand still", 1, -1, nil, a.pause),
 		command("unpause", "CONTAINER…", "let the processes of paused containers go on", 1, -1, nil, a.unpause),
 		command("rename", "CONTAINER NAME", "give a container another name", 2, 2, nil, a.rename),

@@ -22,6 +22,7 @@ import (
 	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/logbridge"
 	"github.com/moss-containers/moss/pkg/logs"
+	"github.com/moss-containers/moss/pkg/meter"
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/pkg/network"
 	"github.com/moss-containers/moss/pkg/records"
@@ -114,6 +115,10 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	if err != nil {
 		return d, err
 	}
+	gauge, err := meter.New()
+	if err != nil {
+		return d, err
+	}
 	streams, err := stdio.New(stdio.Config{Store: sd.Store{Notifier: d.sd, Inherited: d.files}, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console")})
 	if err != nil {
 		return d, err
@@ -127,7 +132,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	bus := new(events.Bus)
 	d.engine = engine.New(engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: registries, Maker: images, Space: images,
-		Rootfs: store, Files: store, Paths: store, Networks: nets, Runtime: oci, Units: d.units, Freezer: d.units,
+		Rootfs: store, Files: store, Paths: store, Networks: nets, Runtime: oci, Units: d.units, Freezer: d.units, Meter: gauge,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}, engine.Options{
@@ -137,7 +142,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	})
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
 	d.api = api.New(api.Options{
-		Containers: d.engine.Containers(), Upkeep: d.engine.Containers(), Views: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
+		Containers: d.engine.Containers(), Upkeep: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
 		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Usage: d.engine.System(), Networks: d.engine.Networking(), System: d.engine.System(),
 		Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,

@@ -33,6 +33,7 @@ type Options struct {
 	Containers Containers
 	Upkeep     ContainerUpkeep
 	Views      ContainerViews
+	Use        ContainerUse
 	Signals    ContainerSignals
 	Execs      Execs
 	Images     Images

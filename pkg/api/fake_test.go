@@ -276,6 +276,40 @@ func (f fakeViews) Logs(ctx context.Context, _ string, q moss.LogQuery, fn func(
 	return nil
 }
 
+func (f fakeViews) Processes(_ context.Context, ref string) (moss.ProcessList, error) {
+	p, err := f.get(ref)
+	if err != nil {
+		return moss.ProcessList{}, err
+	}
+	if !p.c.State.Alive() {
+		return moss.ProcessList{}, moss.Errorf(moss.Conflict, "container %s is not running", ref)
+	}
+	return psList, nil
+}
+
+func (f fakeViews) Stats(ctx context.Context, ref string, mode moss.StatsMode, fn func(moss.Stats) error) error {
+	p, err := f.get(ref)
+	if err != nil {
+		return err
+	}
+	st := moss.Stats{ID: p.c.ID, Name: p.c.Name}
+	if p.c.State.Alive() {
+		st.Now = sampleAt(2)
+		if mode == moss.StatsPair {
+			st.Before = sampleAt(1)
+		}
+	}
+	if err := fn(st); err != nil || mode != moss.StatsStream {
+		return err
+	}
+	st.Before, st.Now = sampleAt(2), sampleAt(3)
+	if err := fn(st); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 func (f fakeSignals) Kill(_ context.Context, ref string, _ syscall.Signal) error {
 	_, err := f.get(ref)
 	return err
@@ -394,7 +428,7 @@ func (f fakeSystem) Events(ctx context.Context, _, _ time.Time, fn func(moss.Eve
 func newFake() (*Server, *world) {
 	w := &world{byRef: map[string]*proc{}, execs: map[string]*fakeExec{}, events: make(chan moss.Event, 16), left: make(chan struct{}, 16)}
 	s := New(Options{
-		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Views: fakeViews{w}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
+		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Views: fakeViews{w}, Use: fakeViews{w}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
 		Images: fakeImages{w}, Archives: fakeArchives{w}, Transfers: fakeTransfers{w}, Registries: fakeRegistries{w},
 		Files: fakeFiles{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",

@@ -49,6 +49,13 @@ type ContainerViews interface {
 	Logs(ctx context.Context, ref string, q moss.LogQuery, fn func(moss.LogLine) error) error
 }
 
+// ContainerUse tells what running containers are doing.
+type ContainerUse interface {
+	Processes(ctx context.Context, ref string) (moss.ProcessList, error)
+	// Stats calls fn with what a container uses, every second until it is removed or ctx ends, or once.
+	Stats(ctx context.Context, ref string, mode moss.StatsMode, fn func(moss.Stats) error) error
+}
+
 // ContainerSignals reaches a running container's process.
 type ContainerSignals interface {
 	Kill(ctx context.Context, ref string, sig syscall.Signal) error

@@ -182,6 +182,13 @@ type Freezer interface {
 	Thaw(ctx context.Context, id moss.ContainerID) error
 }
 
+// Meter looks at the processes of running containers, which it knows by their
+// main one (pkg/meter). Errors: Conflict when that does not run.
+type Meter interface {
+	Processes(ctx context.Context, id moss.ContainerID, pid int) (moss.ProcessList, error)
+	Sample(ctx context.Context, id moss.ContainerID, pid int) (moss.Sample, error)
+}
+
 // Stdio keeps the standard streams of processes (pkg/stdio).
 type Stdio interface {
 	// Open makes the streams of one run, stores our ends, and pumps output into sink (nil for none)

@@ -36,3 +36,20 @@ func TestUnits(t *testing.T) {
 func TestFreezer(t *testing.T) {
 	porttest.Freezer(t, func(*testing.T) porttest.UnitsRig { return unitsRig{fake.NewUnits()} })
 }
+
+func (r unitsRig) Meter() engine.Meter { return r.u }
+
+type meterRig struct{ unitsRig }
+
+func (r meterRig) Start(t *testing.T) (moss.ContainerID, int) {
+	id := moss.ContainerID(moss.NewHexID())
+	st, err := r.u.Start(t.Context(), r.Spec(t, id, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, st.PID
+}
+
+func TestMeter(t *testing.T) {
+	porttest.Meter(t, func(*testing.T) porttest.MeterRig { return meterRig{unitsRig{fake.NewUnits()}} })
+}
