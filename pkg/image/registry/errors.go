@@ -54,14 +54,25 @@ func Retryable(err error) (after time.Duration, ok bool) {
 	if isHopeless(err) {
 		return 0, false
 	}
-	for _, broken := range []error{io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+	return 0, isNetwork(err)
+}
+
+// isNetwork says whether it is the network that broke, and not, say, the disk.
+func isNetwork(err error) bool {
+	for _, broken := range []error{
+		io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.ECONNABORTED, syscall.EPIPE,
+		syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN,
+	} {
 		if errors.Is(err, broken) {
-			return 0, true
+			return true
 		}
 	}
-	_, isURL := errors.AsType[*url.Error](err)
-	_, isNet := errors.AsType[net.Error](err)
-	return 0, isURL || isNet
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return true
+	}
+	e, ok := errors.AsType[net.Error](err)
+	_, any := e.(syscall.Errno) //nolint:errorlint // every number has the methods of one
+	return ok && !any
 }
 
 // isHopeless says whether the way to a registry is wrong, not just broken.

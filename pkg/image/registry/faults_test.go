@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +35,11 @@ func TestRetryable(t *testing.T) {
 		{io.ErrUnexpectedEOF, 0, true},
 		{fmt.Errorf("x: %w", syscall.ECONNRESET), 0, true},
 		{net.ErrClosed, 0, true},
+		{syscall.ENOSPC, 0, false},
+		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, 0, false},
+		{&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, 0, false},
+		{os.NewSyscallError("connect", syscall.ENETUNREACH), 0, true},
+		{&url.Error{Op: "Get", URL: "x", Err: errors.New("x")}, 0, true},
 		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, 0, true},
 		{&net.DNSError{IsNotFound: true}, 0, false},
 		{&net.DNSError{IsTemporary: true}, 0, true},
