@@ -53,9 +53,9 @@ func (d *differ) ApplyDiff(dest string, o *archive.TarOptions, do *graphdriver.D
 func (d *differ) Close() error { return nil }
 
 // stageUnpacked has the driver make a place beside its layers, and fills it.
-func (s *Store) stageUnpacked(ctx context.Context, r io.Reader, want Expect) (*Staged, error) {
+func (s *Store) stageUnpacked(ctx context.Context, r io.Reader, want Expect) (_ *Staged, err error) {
 	d := &differ{in: openStream(ctx, r, want)}
-	defer d.in.close()
+	defer func() { err = d.in.close(err) }()
 	out, err := s.store.PrepareStagedLayer(nil, d)
 	if err != nil {
 		if out != nil && out.Target != "" {

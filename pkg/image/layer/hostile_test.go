@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -168,6 +169,11 @@ func TestReaderErrors(t *testing.T) {
 		_, err := s.Stage(t.Context(), io.MultiReader(bytes.NewReader(z[:n]), failing{}), Expect{})
 		if !errors.Is(err, errNetwork) || moss.ClassOf(err) == moss.Invalid {
 			t.Errorf("after %d bytes: %v", n, err)
+		}
+		// Which a cut archive, too, would be told by.
+		_, err = s.Stage(t.Context(), io.MultiReader(bytes.NewReader(z[:n]), iotest.ErrReader(io.ErrUnexpectedEOF)), Expect{})
+		if err != io.ErrUnexpectedEOF { //nolint:errorlint // as it is
+			t.Errorf("cut after %d bytes: %v", n, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -82,7 +82,7 @@ func (s *Store) stageSpooled(ctx context.Context, r io.Reader, want Expect) (_ *
 		}
 	}()
 	in := openStream(ctx, r, want)
-	defer in.close()
+	defer func() { err = in.close(err) }()
 	if _, err := io.Copy(f, in); err != nil {
 		return nil, err
 	}

@@ -48,12 +48,17 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// close ends the reading. Nothing reads the layer's stream afterwards.
-func (s *stream) close() {
+// close ends the reading. Nothing reads the layer's stream afterwards. It
+// returns err, or what the reader failed with: the rest followed from that.
+func (s *stream) close(err error) error {
 	if s.tar != nil {
 		s.tar.stop()
 	}
 	s.dec.free()
+	if err != nil && s.dec.src.err != nil {
+		return s.dec.src.err
+	}
+	return err
 }
 
 // check says what the stream was, after its end.
