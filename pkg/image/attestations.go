@@ -25,10 +25,10 @@ const (
 
 // keptAttestation is how a statement is kept.
 type keptAttestation struct {
-	PredicateType string          `json:"predicateType"`
-	MediaType     string          `json:"mediaType"`
-	Digest        digest.Digest   `json:"digest"`
-	Statement     json.RawMessage `json:"statement"`
+	PredicateType string        `json:"predicateType"`
+	MediaType     string        `json:"mediaType"`
+	Digest        digest.Digest `json:"digest"`
+	Statement     []byte        `json:"bytes"` // as they came: their digest is kept, too
 }
 
 // isAttestation tells whether an entry of an index is no image but speaks of

@@ -136,7 +136,7 @@ func TestLoadPlatforms(t *testing.T) {
 func TestLoadAttestations(t *testing.T) {
 	l := newLayout(t)
 	amd, id := l.image("linux/amd64", "gzip")
-	text := `{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://slsa.dev/provenance/v0.2"}`
+	text := "{\"_type\": \"https://in-toto.io/Statement/v0.1\",\n  \"predicateType\": \"https://slsa.dev/provenance/v0.2\"}\n"
 	bare := l.blob("application/vnd.in-toto+json", []byte(text))
 	bare.Annotations = map[string]string{"in-toto.io/predicate-type": "https://spdx.dev/Document"}
 	sealed := l.json("application/vnd.dsse.envelope.v1+json", map[string]any{"payloadType": "application/vnd.in-toto+json", "payload": []byte(text), "signatures": []string{}})
