@@ -112,6 +112,9 @@ func New(store storage.Store, o Options) (*Store, error) {
 	if err := s.dropUnfinished(); err != nil {
 		s.log.Warn("an unfinished image stays", "error", err)
 	}
+	if err := s.dropStrays(); err != nil {
+		s.log.Warn("layers of an unfinished image stay", "error", err)
+	}
 	all, err := store.MultiList(storage.MultiListOptions{Images: true, Layers: true})
 	if err != nil {
 		return nil, moss.Wrap(err, "open images", "")
@@ -199,6 +202,12 @@ func (s *Store) read(raw *storage.Image, layer func(string) (storage.Layer, erro
 		}
 	}
 	im.Digest = raw.Digest.String()
+	if man, err := s.store.ImageBigData(raw.ID, storage.ImageDigestBigDataKey); err == nil {
+		// What cannot be read is not known, and the image as good without.
+		if _, im.MediaType, err = decodeManifest(man, ""); err == nil {
+			im.ManifestSize = int64(len(man))
+		}
+	}
 	for _, name := range raw.Names {
 		if strings.Contains(name, "@") {
 			im.Digests = append(im.Digests, name)

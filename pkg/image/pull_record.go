@@ -3,6 +3,7 @@ package image
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -161,8 +162,19 @@ func (s *Store) dropUnfinished() error {
 	return nil
 }
 
-// dropStaged removes the layers that a killed process was unpacking. Nobody
-// has begun to unpack any yet.
+// dropStaged removes the layers that a killed process was unpacking, behind the
+// start: they may be large. Nobody has begun to unpack any yet.
 func (s *Store) dropStaged() error {
-	return os.RemoveAll(filepath.Join(s.store.GraphRoot(), s.store.GraphDriverName(), "staging"))
+	staging := filepath.Join(s.store.GraphRoot(), s.store.GraphDriverName(), "staging")
+	left, err := os.ReadDir(staging)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(left) == 0 {
+		return nil
+	}
+	if err == nil {
+		err = s.reaper.bury(staging)
+	}
+	if err != nil { // it is on another disk
+		return os.RemoveAll(staging)
+	}
+	return nil
 }

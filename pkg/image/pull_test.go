@@ -58,6 +58,9 @@ func TestPull(t *testing.T) {
 			if !slices.Equal(im.Names, []string{name("box:1")}) || !slices.Equal(im.Digests, []string{name("box@" + m.manifest.String())}) || im.Digest != m.manifest.String() || len(im.LayerSizes) != 3 || im.TaggedAt.IsZero() {
 				t.Errorf("image is %+v", im)
 			}
+			if im.MediaType != m.man.MediaType || im.ManifestSize != int64(len(f.manifests[m.manifest].b)) {
+				t.Errorf("its manifest is %q of %d bytes", im.MediaType, im.ManifestSize)
+			}
 			raw, err := s.store.Image(hexOf(m.id))
 			must(t, err)
 			if raw.TopLayer != m.chains[2] {

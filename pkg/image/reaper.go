@@ -28,7 +28,8 @@ type reaper struct {
 	idle  chan struct{} // closed when there is nothing to do
 }
 
-// batch is one file's layers, children before their parents.
+// batch is one file's layers, children before their parents, or a directory
+// tree without any.
 type batch struct {
 	file   string
 	layers []string
@@ -51,6 +52,10 @@ func (r *reaper) resume() error {
 	}
 	for _, f := range files {
 		name := filepath.Join(r.dir, f.Name())
+		if f.IsDir() { // see bury
+			r.enqueue(batch{file: name})
+			continue
+		}
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return err
@@ -72,6 +77,19 @@ func (r *reaper) doom(name string, layers []string) (start func(), err error) {
 		return nil, err
 	}
 	return func() { r.enqueue(b) }, nil
+}
+
+// bury removes a directory tree on the same disk, which is out of the way at once.
+func (r *reaper) bury(tree string) error {
+	to, err := os.MkdirTemp(r.dir, "tree-")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tree, to); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	r.enqueue(batch{file: to})
+	return nil
 }
 
 // start dooms and begins.
@@ -116,8 +134,8 @@ func (r *reaper) reap(b batch) {
 			r.log.Warn("a layer of a deleted image stays", "layer", l, "error", err)
 		}
 	}
-	if err := os.Remove(b.file); err != nil && !errors.Is(err, os.ErrNotExist) {
-		r.log.Warn("the note of a deleted image stays", "file", b.file, "error", err)
+	if err := os.RemoveAll(b.file); err != nil {
+		r.log.Warn("the note of a deleted image, or a half unpacked layer, stays", "path", b.file, "error", err)
 	}
 	if r.done != nil {
 		r.done()

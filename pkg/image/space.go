@@ -122,24 +122,14 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	if err := s.reaper.resume(); err != nil {
-		return err
-	}
-	lost, err := s.strays()
-	if err == nil {
-		err = s.reaper.start("strays", lost)
-	}
-	if err != nil {
-		s.log.Warn("layers of an unfinished image stay", "error", err)
-	}
-	return nil
+	return s.reaper.resume()
 }
 
-// strays lists the layers without use that no pull will ask for: those whose id is not their chain's.
-func (s *Store) strays() ([]string, error) {
+// dropStrays removes the layers without use that no pull will ask for: those whose id is not their chain's.
+func (s *Store) dropStrays() error {
 	layers, err := s.unneeded()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var ids []string
 	for _, l := range layers {
@@ -147,7 +137,7 @@ func (s *Store) strays() ([]string, error) {
 			ids = append(ids, l.ID)
 		}
 	}
-	return ids, nil
+	return s.reaper.start("strays", ids)
 }
 
 // chainOf is the id of a layer on top of a parent, whose id is its chain's.

@@ -140,6 +140,37 @@ func TestDeleteAndLoad(t *testing.T) {
 	}
 }
 
+// What a killed process left half made goes at the next start, all of it.
+func TestNewDropsHalfMade(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := load(t, s, porttest.DockerArchive(t, boxed))
+	must(t, err)
+	// A layer of a record without its last data, by another's rules: no pull would ask for it.
+	stray, _, err := s.store.PutLayer("", "", nil, "", false, nil, bytes.NewReader(porttest.Tar(t, porttest.File{Name: "x", Text: "x"})))
+	must(t, err)
+	_, err = s.store.CreateImage(strings.Repeat("ab", 32), nil, stray.ID, "", nil)
+	must(t, err)
+	// What was being unpacked.
+	half := filepath.Join(s.store.GraphRoot(), "overlay", "staging", "staging-dir-1", "dir")
+	must(t, os.MkdirAll(half, 0o700))
+	must(t, os.WriteFile(filepath.Join(half, "file"), []byte("x"), 0o600))
+	// And what a start before this one did not get to the end of.
+	must(t, os.MkdirAll(filepath.Join(s.reaper.dir, "tree-1", "sub"), 0o700))
+	s.store.Free()
+	s = open(t, dir)
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was half unpacked is %v", err)
+	}
+	if left := leftovers(t, s); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	if s.store.Exists(stray.ID) {
+		t.Error("the layer is still there")
+	}
+	save(t, s, "box:1")
+}
+
 // An image is deleted right after one that was made of it, whose layer is still on its way out.
 func TestDeleteBase(t *testing.T) {
 	s := open(t, t.TempDir())
