@@ -78,6 +78,12 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "no-pause", Usage: "let its processes run on meanwhile"},
 			&cli.BoolFlag{Name: "pause", Aliases: []string{"p"}, Value: true, Usage: "pause its processes meanwhile"},
 		}, a.commit),
+		command("cp", "CONTAINER:PATH PATH|- or PATH|- CONTAINER:PATH", "copy files between a container and here; - is an archive", 2, 2, []cli.Flag{
+			&cli.BoolFlag{Name: "archive", Aliases: []string{"a"}, Usage: "give what comes into the container to its user"},
+			&cli.BoolFlag{Name: "follow-link", Aliases: []string{"L"}, Usage: "copy what a link in the source leads to"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not tell how much was copied"},
+		}, a.cp),
+		command("diff", "CONTAINER", "list what a container changed in its image's files", 1, 1, nil, a.diff),
 		command("export", "CONTAINER", "write a container's files to an archive", 1, 1, []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE` instead of stdout"},
 		}, a.export),

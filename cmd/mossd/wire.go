@@ -144,7 +144,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	d.api = api.New(api.Options{
 		Containers: d.engine.Containers(), Upkeep: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
-		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Usage: d.engine.System(), Networks: d.engine.Networking(), System: d.engine.System(),
+		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), System: d.engine.System(),
 		Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	return d, nil

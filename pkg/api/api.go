@@ -41,6 +41,7 @@ type Options struct {
 	Transfers  ImageTransfers
 	Registries Registries
 	Files      ContainerFiles
+	Copies     ContainerCopies
 	Usage      Usage
 	Networks   Networks
 	System     System

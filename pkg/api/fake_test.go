@@ -430,7 +430,7 @@ func newFake() (*Server, *world) {
 	s := New(Options{
 		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Views: fakeViews{w}, Use: fakeViews{w}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
 		Images: fakeImages{w}, Archives: fakeArchives{w}, Transfers: fakeTransfers{w}, Registries: fakeRegistries{w},
-		Files: fakeFiles{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
+		Files: fakeFiles{w}, Copies: fakeCopies{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",
 	})
 	s.relabel = func() bool { return false }

@@ -120,6 +120,19 @@ type ContainerFiles interface {
 	Export(ctx context.Context, ref string) (io.ReadCloser, error)
 }
 
+// ContainerCopies copies files in and out of containers.
+type ContainerCopies interface {
+	// Stat tells of a path. Errors: NotFound.
+	Stat(ctx context.Context, ref, path string) (moss.PathStat, error)
+	// Pack is the tar of a path; closing it waits until nothing is read any more.
+	Pack(ctx context.Context, ref, path string) (moss.PathStat, io.ReadCloser, error)
+	// Unpack makes a tar's files below a directory; with keepKinds no directory is replaced by
+	// something else, nor the other way round; with asUser all belongs to the container's user.
+	// r may still be read after an error.
+	Unpack(ctx context.Context, ref, path string, r io.Reader, keepKinds, asUser bool) error
+	Changes(ctx context.Context, ref string) ([]moss.Change, error)
+}
+
 // Usage tells what takes room on the disk.
 type Usage interface {
 	Usage(ctx context.Context) (moss.DiskUsage, error)

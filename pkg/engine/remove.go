@@ -42,7 +42,7 @@ func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
 			continue
 		case !rec.State.Alive() && c.isRead():
 			c.release()
-			return moss.Errorf(moss.Conflict, "cannot remove container %q: it is being committed or exported: try again when that has ended, or force remove", "/"+rec.Name)
+			return moss.Errorf(moss.Conflict, "cannot remove container %q: its files are being read or written by commit, export, cp or diff: try again when that has ended, or force remove", "/"+rec.Name)
 		case !rec.State.Alive():
 			err := s.remove(ctx, c)
 			c.release()
