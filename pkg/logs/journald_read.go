@@ -25,15 +25,15 @@ func (l *Logs) readJournald(ctx context.Context, c *moss.Container, q moss.LogQu
 		return moss.Errorf(moss.Unavailable, "cannot read the log of %s: %v", c.ID.Short(), err)
 	}
 	defer func() { _ = j.Close() }() // it was only read
-	r := &journaldReader{ctx: ctx, j: j, q: q, fn: fn, run: run}
-	if err := errors.Join(r.settle(), ctx.Err()); err != nil {
+	r := &journaldReader{j: j, q: q, fn: fn, run: run}
+	if err := r.settle(ctx); err != nil {
 		return err
 	}
-	if err := r.seek(); err != nil {
+	if err := r.seek(ctx); err != nil {
 		return err
 	}
-	if err = r.rest(); err == nil && q.Follow {
-		err = r.follow()
+	if err = r.rest(ctx); err == nil && q.Follow {
+		err = r.follow(ctx)
 	}
 	if errors.Is(err, errPast) {
 		return nil
@@ -52,7 +52,7 @@ type journaldReader struct {
 
 // settle waits until the journal has what the run has sent so far, so that
 // the tail is the tail.
-func (r *journaldReader) settle() error {
+func (r *journaldReader) settle(outer context.Context) error {
 	if r.run == nil {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (r *journaldReader) settle() error {
 	if ordinal == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, drainTime)
+	ctx, cancel := context.WithTimeout(outer, drainTime)
 	defer cancel()
 	for {
 		if err := r.j.SeekEnd(); err != nil {
@@ -71,8 +71,8 @@ func (r *journaldReader) settle() error {
 			return err
 		}
 		if err := r.j.Wait(ctx); err != nil {
-			if r.ctx.Err() != nil {
-				return r.ctx.Err()
+			if outer.Err() != nil {
+				return outer.Err()
 			}
 			return nil // it has refused some
 		}
@@ -86,7 +86,7 @@ func arrived(e journal.Entry, epoch string, ordinal uint64) bool {
 }
 
 // seek goes to where the query begins.
-func (r *journaldReader) seek() error {
+func (r *journaldReader) seek(outer context.Context) error {
 	if r.q.Tail < 0 {
 		return r.j.SeekTime(r.q.Since) // no line is older than its entry
 	}
@@ -99,7 +99,7 @@ func (r *journaldReader) seek() error {
 		if err != nil || !ok {
 			return err
 		}
-		if err := r.ctx.Err(); err != nil {
+		if err := outer.Err(); err != nil {
 			return err
 		}
 		l := lineOf(e)
@@ -118,13 +118,13 @@ func (r *journaldReader) seek() error {
 }
 
 // follow hands out what comes until the run ends.
-func (r *journaldReader) follow() error {
+func (r *journaldReader) follow(outer context.Context) error {
 	if r.run == nil {
 		return nil
 	}
-	ctx, stop := context.WithCancel(r.ctx)
+	ctx, stop := context.WithCancel(outer)
 	if !r.q.Until.IsZero() {
-		ctx, stop = context.WithDeadline(r.ctx, r.q.Until)
+		ctx, stop = context.WithDeadline(outer, r.q.Until)
 	}
 	defer stop()
 	go func() {
@@ -135,42 +135,42 @@ func (r *journaldReader) follow() error {
 		}
 	}()
 	for ctx.Err() == nil {
-		if err := r.rest(); err != nil {
+		if err := r.rest(outer); err != nil {
 			return err
 		}
 		if err := r.j.Wait(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
-	if r.ctx.Err() != nil {
-		return r.ctx.Err()
+	if outer.Err() != nil {
+		return outer.Err()
 	}
-	return r.drain()
+	return r.drain(outer)
 }
 
 // drain hands out what an ended run has sent and journald has not written yet.
-func (r *journaldReader) drain() error {
+func (r *journaldReader) drain(outer context.Context) error {
 	epoch, ordinal := r.run.last()
-	ctx, cancel := context.WithTimeout(r.ctx, drainTime)
+	ctx, cancel := context.WithTimeout(outer, drainTime)
 	defer cancel()
 	for {
-		if err := r.rest(); err != nil || ordinal == 0 || arrived(r.last, epoch, ordinal) {
+		if err := r.rest(outer); err != nil || ordinal == 0 || arrived(r.last, epoch, ordinal) {
 			return err
 		}
 		if r.j.Wait(ctx) != nil {
-			return r.ctx.Err()
+			return outer.Err()
 		}
 	}
 }
 
 // rest hands out what there is.
-func (r *journaldReader) rest() error {
+func (r *journaldReader) rest(outer context.Context) error {
 	for {
 		e, ok, err := r.j.Next()
 		if err != nil || !ok {
 			return err
 		}
-		if err := r.ctx.Err(); err != nil {
+		if err := outer.Err(); err != nil {
 			return err
 		}
 		r.last = e

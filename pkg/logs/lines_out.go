@@ -19,6 +19,7 @@ type message struct {
 	at   time.Time
 	text []byte  // good until send returns
 	part partial // zero for a whole line
+	sent bool    // the server has said so
 }
 
 // partial says which piece of a line a message is.
@@ -103,18 +104,18 @@ func (s *lineSink) extend(b *begun, kind moss.StreamKind, at time.Time, p []byte
 		}
 		b.part.ordinal++
 		n := maxText - len(b.text)
-		s.batch = append(s.batch, message{kind, b.at, join(b.text, p[:n]), b.part})
+		s.batch = append(s.batch, message{kind: kind, at: b.at, text: join(b.text, p[:n]), part: b.part})
 		b.text, p = nil, p[n:]
 	}
 	if !end {
-		b.text = append(bytes.Clone(b.text), p...) // the old one may be in the batch
+		b.text = append(b.text, p...)
 		return
 	}
 	if b.part.id != "" {
 		b.part.ordinal++
 		b.part.last = true
 	}
-	s.batch = append(s.batch, message{kind, b.at, join(b.text, p), b.part})
+	s.batch = append(s.batch, message{kind: kind, at: b.at, text: join(b.text, p), part: b.part})
 	*b = begun{}
 }
 
@@ -139,7 +140,7 @@ func (s *lineSink) Close() error {
 				b.part.id = moss.NewHexID()
 			}
 			b.part.ordinal++
-			s.batch = append(s.batch, message{moss.StreamKind(kind), b.at, b.text, b.part})
+			s.batch = append(s.batch, message{kind: moss.StreamKind(kind), at: b.at, text: b.text, part: b.part})
 			*b = begun{}
 		}
 	}

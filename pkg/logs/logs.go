@@ -97,8 +97,10 @@ func (l *Logs) open(c *moss.Container, s settings) (moss.LogSink, error) {
 		return nil, nil
 	case driverJournald:
 		return l.openJournald(c)
-	default:
+	case driverJSON, driverLocal:
 		return l.openFile(c)
+	default:
+		return l.openRemote(c, s)
 	}
 }
 

@@ -23,8 +23,9 @@ const (
 // driver is what a log driver takes.
 type driver struct {
 	options []string
-	check   func(o map[string]string) error // of the driver's own options; nil for none
-	remote  bool                            // it cannot read: a cache does
+	check   func(o map[string]string) error         // of the driver's own options; nil for none
+	remote  bool                                    // it sends to a server and cannot read: a cache does
+	dial    func(c *moss.Container) (sender, error) // of a remote one
 }
 
 var (
@@ -38,6 +39,9 @@ var drivers = map[string]driver{
 	driverNone:     {},
 	driverJournald: {options: slices.Concat(attrOptionNames, modeOptionNames)},
 	driverJSON:     {options: slices.Concat(fileOptionNames, attrOptionNames, modeOptionNames)},
+	"syslog":       syslogDriver,
+	"gelf":         gelfDriver,
+	"fluentd":      fluentdDriver,
 	driverLocal:    {options: slices.Concat(fileOptionNames, modeOptionNames)},
 }
 

@@ -3,6 +3,8 @@ package porttest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -16,11 +18,7 @@ import (
 // the drivers, which keep a log that can be read.
 func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string), drivers ...moss.LogConfig) {
 	for _, d := range drivers {
-		name := d.Driver
-		for k, v := range d.Options {
-			name += " " + k + "=" + v
-		}
-		t.Run(name, func(t *testing.T) { readableLogs(t, open, d) })
+		t.Run(fmt.Sprint(d.Driver, " ", d.Options), func(t *testing.T) { readableLogs(t, open, d) })
 	}
 	t.Run("driver none", func(t *testing.T) { noLogs(t, open) })
 	t.Run("check", func(t *testing.T) {
@@ -29,7 +27,11 @@ func Logs(t *testing.T, open func(t *testing.T) (l engine.Logs, dir string), dri
 			if err := l.Check(d); err != nil {
 				t.Errorf("%s: %v", d.Driver, err)
 			}
-			d.Options = map[string]string{"colour": "red"}
+			d.Options = maps.Clone(d.Options)
+			if d.Options == nil {
+				d.Options = map[string]string{}
+			}
+			d.Options["colour"] = "red"
 			if err := l.Check(d); moss.ClassOf(err) != moss.Invalid {
 				t.Errorf("%s: %v", d.Driver, err)
 			}

@@ -121,8 +121,11 @@ func (r *Reader) look() error {
 // open opens a file; nil for one that is open, may not be read, has gone, or is damaged.
 func (r *Reader) open(path string) (*part, error) {
 	st, err := os.Stat(path)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	id := fileID{}
 	if s, ok := st.Sys().(*syscall.Stat_t); ok {

@@ -1,0 +1,136 @@
+package logs
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+const (
+	wireTimeout = 10 * time.Second // of a connection being made and of a write
+	maxBackOff  = 30 * time.Second
+)
+
+// address is where a log server listens.
+type address struct {
+	network, at string
+	tls         *tls.Config
+}
+
+// parseAddress reads scheme://host[:port] or unix://path.
+func parseAddress(key, s, port string, schemes ...string) (address, error) {
+	bad := func(why string) (address, error) {
+		return address{}, moss.Errorf(moss.Invalid, "log opt '%s' must be like %s://host:%s, not '%s'%s", key, schemes[0], port, s, why)
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" {
+		return bad("")
+	}
+	known := false
+	for _, k := range schemes {
+		known = known || k == u.Scheme
+	}
+	if !known {
+		return bad(": its scheme is none of " + strings.Join(schemes, ", "))
+	}
+	if strings.HasPrefix(u.Scheme, "unix") {
+		path := u.Host + u.Path
+		if path == "" {
+			return bad(": it has no path")
+		}
+		return address{network: u.Scheme, at: path}, nil
+	}
+	if u.Path != "" && u.Path != "/" || u.Hostname() == "" && u.Port() == "" {
+		return bad("")
+	}
+	if p := u.Port(); p != "" {
+		port = p
+	}
+	host := u.Hostname()
+	if host == "" {
+		host = "localhost"
+	}
+	return address{network: strings.TrimSuffix(u.Scheme, "+tls"), at: net.JoinHostPort(host, port)}, nil
+}
+
+func (a address) datagram() bool { return a.network == "udp" || a.network == "unixgram" }
+
+func (a address) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
+	if a.tls != nil {
+		return (&tls.Dialer{Config: a.tls}).DialContext(ctx, a.network, a.at)
+	}
+	return (&net.Dialer{}).DialContext(ctx, a.network, a.at)
+}
+
+// wire is a connection that is made anew when it breaks. While the server cannot
+// be reached most writes fail at once: nobody waits for a dead one.
+type wire struct {
+	dial    func(ctx context.Context) (net.Conn, error)
+	timeout time.Duration // of a write; 0 means the usual one
+	conn    net.Conn
+	wait    time.Duration
+	next    time.Time // no attempt before
+	down    error     // why there is no connection
+}
+
+// connect makes the connection where there is none.
+func (w *wire) connect() error {
+	if w.conn != nil {
+		return nil
+	}
+	if time.Now().Before(w.next) {
+		return w.down
+	}
+	c, err := w.dial(context.Background())
+	if err != nil {
+		w.wait = min(maxBackOff, max(time.Second, 2*w.wait))
+		w.next, w.down = time.Now().Add(w.wait), err
+		return err
+	}
+	w.conn, w.wait = c, 0
+	return nil
+}
+
+// write writes all of b, at a second attempt over a new connection.
+func (w *wire) write(b []byte) error {
+	var errs []error
+	for range 2 {
+		if err := w.connect(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		err := w.conn.SetWriteDeadline(time.Now().Add(cmp.Or(w.timeout, wireTimeout)))
+		if err == nil {
+			_, err = w.conn.Write(b)
+		}
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+		w.hangUp()
+	}
+	return errors.Join(errs...)
+}
+
+func (w *wire) hangUp() {
+	_ = w.conn.Close() // it is broken
+	w.conn = nil
+}
+
+// Close ends the connection.
+func (w *wire) Close() error {
+	if w.conn == nil {
+		return nil
+	}
+	c := w.conn
+	w.conn = nil
+	return c.Close()
+}
