@@ -127,6 +127,7 @@ type look struct {
 	*reading
 	e    *Engine
 	view moss.View
+	ctx  context.Context //nolint:containedctx // for what must be done at the end, also when the caller's has ended
 	over sync.Once
 }
 
@@ -135,7 +136,7 @@ func (e *Engine) look(ctx context.Context, ref, verb string) (context.Context, *
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &look{reading: r, e: e}
+	l := &look{reading: r, e: e, ctx: context.WithoutCancel(ctx)}
 	if err := l.begin(ctx); err != nil {
 		r.end()
 		return nil, nil, r.failed(err)
@@ -178,11 +179,11 @@ func mountsOf(rec *moss.Container) []moss.MountPoint {
 // end lets go of the mount, where nobody else needs it.
 func (l *look) end() {
 	l.over.Do(func() {
-		_ = l.c.acquire(context.Background()) // never ends, so never fails
+		_ = l.c.acquire(l.ctx) // never ends, so never fails
 		defer l.c.release()
 		l.c.update(func() { l.c.lookers-- })
 		if !l.c.record().State.Alive() {
-			ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+			ctx, cancel := context.WithTimeout(l.ctx, cleanupTimeout)
 			defer cancel()
 			if err := l.e.unmount(ctx, l.c.id); err != nil {
 				l.e.Log.Error("a container stays mounted after a copy", "container", l.c.record().Name, "error", err)
