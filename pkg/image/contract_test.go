@@ -4,7 +4,10 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/containers/image/v5/manifest"
+
 	"github.com/moss-containers/moss/pkg/engine/porttest"
+	"github.com/moss-containers/moss/pkg/moss"
 	testreg "github.com/moss-containers/moss/tests/registry"
 )
 
@@ -38,7 +41,11 @@ func TestImageSaver(t *testing.T) {
 func TestImageMaker(t *testing.T) {
 	porttest.ImageMaker(t, func(t *testing.T) porttest.MakerFixture {
 		s := open(t, t.TempDir())
-		return porttest.MakerFixture{ImagesFixture: fixtureOf(s), Maker: s}
+		return porttest.MakerFixture{ImagesFixture: fixtureOf(s), Maker: s, Attest: func(t *testing.T, id moss.ImageID, list ...moss.Attestation) {
+			data, err := attestationData(list)
+			must(t, err)
+			must(t, s.store.SetImageBigData(hexOf(id), data[0].Key, data[0].Data, manifest.Digest))
+		}}
 	})
 }
 

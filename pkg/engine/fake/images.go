@@ -29,7 +29,8 @@ type Images struct {
 	mu       sync.Mutex
 	images   map[moss.ImageID]moss.Image
 	blobs    map[string][]byte // configurations and layers, by digest
-	stranded map[string]int64  // layers that no image needs, with their sizes
+	attested map[moss.ImageID][]moss.Attestation
+	stranded map[string]int64 // layers that no image needs, with their sizes
 	rootfs   *Rootfs
 	fail     map[string]error
 }
@@ -37,7 +38,7 @@ type Images struct {
 // NewImages makes an empty store. The images that come in become known to
 // rootfs, with no files; it may be nil.
 func NewImages(rootfs *Rootfs) *Images {
-	return &Images{images: map[moss.ImageID]moss.Image{}, blobs: map[string][]byte{}, stranded: map[string]int64{}, rootfs: rootfs, fail: map[string]error{}}
+	return &Images{images: map[moss.ImageID]moss.Image{}, blobs: map[string][]byte{}, stranded: map[string]int64{}, attested: map[moss.ImageID][]moss.Attestation{}, rootfs: rootfs, fail: map[string]error{}}
 }
 
 // Fail makes a method ("Resolve", "List", "Tag", "Untag", "Delete", "Load", "Import", "Save", "Make",

@@ -54,13 +54,30 @@ func (s *Images) Make(ctx context.Context, n moss.NewImage, diff io.Reader) (mos
 	return made.ID, err
 }
 
-// Attestations implements engine.ImageMaker: there are none.
-func (s *Images) Attestations(ctx context.Context, id moss.ImageID, _ []string) ([]moss.Attestation, error) {
+// Attest keeps statements with an image.
+func (s *Images) Attest(id moss.ImageID, list ...moss.Attestation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attested[id] = append(s.attested[id], list...)
+}
+
+// Attestations implements engine.ImageMaker: those of Attest.
+func (s *Images) Attestations(ctx context.Context, id moss.ImageID, types []string) ([]moss.Attestation, error) {
 	if err := s.failure(ctx, "Attestations"); err != nil {
 		return nil, err
 	}
-	_, err := s.Resolve(ctx, string(id))
-	return nil, err
+	if _, err := s.Resolve(ctx, string(id)); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []moss.Attestation
+	for _, a := range s.attested[id] {
+		if len(types) == 0 || slices.Contains(types, a.PredicateType) {
+			list = append(list, a)
+		}
+	}
+	return list, nil
 }
 
 // Strand leaves a layer as a pull does that was cut short.

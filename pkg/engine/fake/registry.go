@@ -356,6 +356,9 @@ func (r *Registry) Search(ctx context.Context, q moss.SearchQuery) ([]moss.Searc
 	if err := errors.Join(r.failure(ctx, "Search"), r.allows(q.Credentials)); err != nil {
 		return nil, err
 	}
+	if strings.Contains(q.Term, "://") || q.Limit < 0 || q.Limit > 100 {
+		return nil, moss.Errorf(moss.Invalid, "invalid search")
+	}
 	term := strings.TrimPrefix(q.Term, r.host+"/")
 	var found []moss.SearchResult
 	for _, s := range r.results {

@@ -39,7 +39,10 @@ func TestRegistries(t *testing.T) {
 		images, _ := emptyImages(t)
 		r := fake.NewRegistry("registry.example.com", images)
 		r.Require("me", "secret")
-		return porttest.RegistriesFixture{Registries: r, Registry: registry{r}, Good: moss.Credentials{Username: "me", Password: "secret", ServerAddress: r.Host()}}
+		return porttest.RegistriesFixture{
+			Registries: r, Registry: registry{r}, Good: moss.Credentials{Username: "me", Password: "secret", ServerAddress: r.Host()},
+			Offer: func(_ *testing.T, repo string) { r.Offer(moss.SearchResult{Name: r.Host() + "/" + repo}) },
+		}
 	})
 }
 
@@ -53,7 +56,7 @@ func TestSaver(t *testing.T) {
 func TestMaker(t *testing.T) {
 	porttest.ImageMaker(t, func(t *testing.T) porttest.MakerFixture {
 		s, f := emptyImages(t)
-		return porttest.MakerFixture{ImagesFixture: f, Maker: s}
+		return porttest.MakerFixture{ImagesFixture: f, Maker: s, Attest: func(_ *testing.T, id moss.ImageID, list ...moss.Attestation) { s.Attest(id, list...) }}
 	})
 }
 
