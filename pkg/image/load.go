@@ -171,7 +171,7 @@ func (s *Store) steps(images []archived) (steps []*archivedStep, chains []string
 	for _, im := range images {
 		parent := ""
 		for i, d := range im.diffIDs {
-			id := chainOf(parent, d)
+			id := layer.Under(parent, d)
 			if !seen[id] {
 				seen[id] = true
 				steps = append(steps, &archivedStep{chain: id, parent: parent, from: im.layers[i]})

@@ -95,7 +95,7 @@ func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, na
 		b.image.DiffIDs = slices.Clone(b.base.DiffIDs)
 	}
 	diff := staged.Info().DiffID
-	release, err := s.hold(ctx, top, chainOf(top, diff))
+	release, err := s.hold(ctx, top, layer.Under(top, diff))
 	if err != nil {
 		return "", err
 	}
@@ -113,7 +113,7 @@ func (s *Store) finish(ctx context.Context, staged *layer.Staged, b building, na
 	if diff == emptyTar && b.skipEmpty {
 		b.image.History[len(b.image.History)-1].EmptyLayer = true
 	} else {
-		_, had := s.unpacker.Has(chainOf(top, diff))
+		_, had := s.unpacker.Has(layer.Under(top, diff))
 		if top, err = s.commit(staged, top, nil); err != nil {
 			return "", broken(err)
 		}

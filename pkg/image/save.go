@@ -12,6 +12,7 @@ import (
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
 
+	"github.com/moss-containers/moss/pkg/image/layer"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -173,7 +174,7 @@ func chainsOf(diffs []string) []string {
 	ids := make([]string, len(diffs))
 	parent := ""
 	for i, d := range diffs {
-		ids[i] = chainOf(parent, digest.Digest(d))
+		ids[i] = layer.Under(parent, digest.Digest(d))
 		parent = ids[i]
 	}
 	return ids

@@ -8,9 +8,8 @@ import (
 	"slices"
 
 	"github.com/containers/storage"
-	digest "github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 
+	"github.com/moss-containers/moss/pkg/image/layer"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -133,20 +132,9 @@ func (s *Store) dropStrays() error {
 	}
 	var ids []string
 	for _, l := range layers {
-		if l.ID != chainOf(l.Parent, l.UncompressedDigest) {
+		if l.ID != layer.Under(l.Parent, l.UncompressedDigest) {
 			ids = append(ids, l.ID)
 		}
 	}
 	return s.reaper.start("strays", ids)
-}
-
-// chainOf is the id of a layer on top of a parent, whose id is its chain's.
-func chainOf(parent string, diff digest.Digest) string {
-	if diff.Validate() != nil { // of a layer that somebody else made
-		return ""
-	}
-	if parent == "" {
-		return diff.Encoded()
-	}
-	return identity.ChainID([]digest.Digest{digest.NewDigestFromEncoded(digest.SHA256, parent), diff}).Encoded()
 }

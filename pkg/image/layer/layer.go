@@ -71,8 +71,12 @@ func ChainID(diffIDs []digest.Digest) string {
 	return identity.ChainID(diffIDs).Encoded()
 }
 
-// under is the chain id of a layer on that parent ("" for none).
-func under(parent string, diff digest.Digest) string {
+// Under is the chain id of a layer on that parent ("" for none), whose id is
+// its chain's; "" for a diff id that is none, as of layers that others made.
+func Under(parent string, diff digest.Digest) string {
+	if diff.Validate() != nil {
+		return ""
+	}
 	if parent == "" {
 		return diff.Encoded()
 	}

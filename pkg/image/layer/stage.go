@@ -41,7 +41,7 @@ func (g *Staged) Info() Info { return g.info }
 // Commit makes the layer, with that parent ("" for none), and returns its chain
 // id. When it is there already, what is staged is discarded.
 func (g *Staged) Commit(parent string) (id string, err error) {
-	id = under(parent, g.info.DiffID)
+	id = Under(parent, g.info.DiffID)
 	defer func() { err = moss.Wrap(err, "store the layer", id) }()
 	if g.done {
 		return id, errors.New("it is committed or discarded")
