@@ -71,7 +71,7 @@ func isNetwork(err error) bool {
 		return true
 	}
 	e, ok := errors.AsType[net.Error](err)
-	_, any := e.(syscall.Errno) //nolint:errorlint // every number has the methods of one
+	_, any := e.(syscall.Errno) // every number has the methods of one
 	return ok && !any
 }
 
