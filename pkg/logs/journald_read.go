@@ -42,7 +42,6 @@ func (l *Logs) readJournald(ctx context.Context, c *moss.Container, q moss.LogQu
 }
 
 type journaldReader struct {
-	ctx  context.Context
 	j    *journal.Reader
 	q    moss.LogQuery
 	fn   func(moss.LogLine) error
