@@ -125,10 +125,8 @@ func (s Copies) Changes(ctx context.Context, ref string) ([]moss.Change, error) 
 // file system stays mounted, also when the container starts or ends.
 type look struct {
 	*reading
-	e    *Engine
 	view moss.View
-	ctx  context.Context //nolint:containedctx // for what must be done at the end, also when the caller's has ended
-	over sync.Once
+	end  func() // can be called more than once
 }
 
 func (e *Engine) look(ctx context.Context, ref, verb string) (context.Context, *look, error) {
@@ -136,30 +134,51 @@ func (e *Engine) look(ctx context.Context, ref, verb string) (context.Context, *
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &look{reading: r, e: e, ctx: context.WithoutCancel(ctx)}
-	if err := l.begin(ctx); err != nil {
+	l := &look{reading: r}
+	if l.view, err = e.beginLook(ctx, r.c); err != nil {
 		r.end()
 		return nil, nil, r.failed(err)
 	}
+	l.end = sync.OnceFunc(func() {
+		e.endLook(context.WithoutCancel(ctx), r.c)
+		r.end()
+	})
 	return ctx, l, nil
 }
 
-func (l *look) begin(ctx context.Context) error {
-	if err := l.c.acquire(ctx); err != nil {
-		return err
+// beginLook mounts; the mount stays until endLook.
+func (e *Engine) beginLook(ctx context.Context, c *container) (moss.View, error) {
+	if err := c.acquire(ctx); err != nil {
+		return moss.View{}, err
 	}
-	defer l.c.release()
-	m, err := l.e.Rootfs.Mount(ctx, l.c.id)
+	defer c.release()
+	m, err := e.Rootfs.Mount(ctx, c.id)
 	if err != nil {
-		return err
+		return moss.View{}, err
 	}
-	rec := l.c.record()
-	l.view = moss.View{Container: rec.ID, Rootfs: m, ReadOnly: rec.Host.ReadonlyRootfs, Mounts: mountsOf(rec)}
+	rec := c.record()
+	v := moss.View{Container: rec.ID, Rootfs: m, ReadOnly: rec.Host.ReadonlyRootfs, Mounts: mountsOf(rec)}
 	if rec.State.Alive() {
-		l.view.PID = rec.Run.PID
+		v.PID = rec.Run.PID
 	}
-	l.c.update(func() { l.c.lookers++ })
-	return nil
+	c.update(func() { c.lookers++ })
+	return v, nil
+}
+
+// endLook lets go of the mount, where nobody else needs it.
+func (e *Engine) endLook(ctx context.Context, c *container) {
+	_ = c.acquire(ctx) // it never ends, so this never fails
+	defer c.release()
+	c.update(func() { c.lookers-- })
+	if c.record().State.Alive() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	if err := e.unmount(ctx, c.id); err != nil {
+		e.Log.Error("a container stays mounted after a copy", "container", c.record().Name, "error", err)
+		c.update(func() { c.unclean = true })
+	}
 }
 
 // mountsOf are a container's mounts with the files in /etc that are its own,
@@ -174,24 +193,6 @@ func mountsOf(rec *moss.Container) []moss.MountPoint {
 		}
 	}
 	return all
-}
-
-// end lets go of the mount, where nobody else needs it.
-func (l *look) end() {
-	l.over.Do(func() {
-		_ = l.c.acquire(l.ctx) // never ends, so never fails
-		defer l.c.release()
-		l.c.update(func() { l.c.lookers-- })
-		if !l.c.record().State.Alive() {
-			ctx, cancel := context.WithTimeout(l.ctx, cleanupTimeout)
-			defer cancel()
-			if err := l.e.unmount(ctx, l.c.id); err != nil {
-				l.e.Log.Error("a container stays mounted after a copy", "container", l.c.record().Name, "error", err)
-				l.c.update(func() { l.c.unclean = true })
-			}
-		}
-	})
-	l.reading.end()
 }
 
 // unmount unmounts a container's root file system when the last has looked.
