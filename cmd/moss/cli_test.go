@@ -442,6 +442,26 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+func TestUpdate(t *testing.T) {
+	e := newEngine(t, map[string]string{"POST /containers/c/update": `{"Warnings":["no swap"]}`})
+	code, out, errs := run1(t, e.env, "update", "-m", "64m", "--memory-swap", "-1", "--cpus", "1.5", "--pids-limit", "9", "--restart", "on-failure:3", "c")
+	if code != 0 || out != "c\n" || errs != "WARNING: no swap\n" {
+		t.Errorf("%d %q %q", code, out, errs)
+	}
+	got := strings.Join(e.requests(), "\n")
+	for _, want := range []string{`"Memory":67108864`, `"MemorySwap":-1`, `"NanoCpus":1500000000`, `"PidsLimit":9`, `"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3}`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s lacks %s", got, want)
+		}
+	}
+	if code, _, errs := run1(t, e.env, "update", "c"); code != 1 || !strings.Contains(errs, "no flag says what to change") {
+		t.Errorf("%d %q", code, errs)
+	}
+	if code, _, _ := run1(t, e.env, "update", "--restart", "on-failure:x", "c"); code != 1 {
+		t.Errorf("a wrong policy ends with %d", code)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	e := newEngine(t, map[string]string{
 		"POST /images/prune":     `{"ImagesDeleted":[{"Untagged":"x:1"},{"Deleted":"sha256:1"}],"SpaceReclaimed":1500}`,

@@ -34,6 +34,7 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill running ones"},
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "with their anonymous volumes"},
 		}, a.rm),
+		command("update", "CONTAINER…", "change limits and the restart policy of containers", 1, -1, updateFlags(), a.update),
 		command("top", "CONTAINER [PS OPTION…]", "list a container's processes, by columns as ps has them", 1, -1, nil, a.top),
 		command("stats", "[CONTAINER…]", "show what containers use", 0, -1, []cli.Flag{
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},

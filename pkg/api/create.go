@@ -103,6 +103,7 @@ type createDecoder struct {
 	in       *createBody
 	out      *moss.CreateRequest
 	version  version
+	update   bool // of a container that is there
 	warnings []string
 }
 

@@ -155,7 +155,7 @@ func (d *createDecoder) memory() error {
 		return invalid("Minimum memory limit allowed is 6MB")
 	case in.Memory > 0 && in.MemorySwap > 0 && in.MemorySwap < in.Memory:
 		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
-	case in.Memory == 0 && in.MemorySwap > 0:
+	case in.Memory == 0 && in.MemorySwap > 0 && !d.update:
 		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
 	case in.MemoryReservation > 0 && in.MemoryReservation < minMemory:
 		return invalid("Minimum memory reservation allowed is 6MB")

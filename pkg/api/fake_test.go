@@ -191,6 +191,14 @@ func (f fakeContainers) pause(ref string, from, to moss.State) error {
 	return nil
 }
 
+func (f fakeContainers) Update(_ context.Context, ref string, u moss.ContainerUpdate) ([]string, error) {
+	_, err := f.get(ref)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = u
+	return []string{"a warning"}, err
+}
+
 func (f fakeContainers) Prune(_ context.Context, q moss.PruneFilter) (moss.ContainersPruned, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

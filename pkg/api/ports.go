@@ -27,6 +27,8 @@ type ContainerUpkeep interface {
 	// Pause makes a container's processes stand still. Errors: NotImplemented where the machine's cgroups cannot.
 	Pause(ctx context.Context, ref string) error
 	Unpause(ctx context.Context, ref string) error
+	// Update changes limits and the restart policy; warnings are for the user.
+	Update(ctx context.Context, ref string, u moss.ContainerUpdate) (warnings []string, err error)
 	// Prune removes the containers that do not run and that the filter chooses.
 	Prune(ctx context.Context, f moss.PruneFilter) (moss.ContainersPruned, error)
 }

@@ -52,7 +52,7 @@ func routes() []route {
 		{get, "/containers/{id}/attach/ws", all, no("attach through a web socket", "use POST /containers/{id}/attach")},
 		{post, "/containers/{id}/resize", all, (*Server).resizeContainer},
 		{post, "/containers/{id}/rename", all, (*Server).renameContainer},
-		{post, "/containers/{id}/update", all, no("change a container's limits", "create it anew with them")},
+		{post, "/containers/{id}/update", all, (*Server).updateContainer},
 		{post, "/containers/{id}/pause", all, (*Server).pauseContainer},
 		{post, "/containers/{id}/unpause", all, (*Server).unpauseContainer},
 		{get, "/containers/{id}/top", all, (*Server).top},

@@ -96,7 +96,7 @@ func (r *rig) anything(rnd *rand.Rand) {
 	wait := time.Duration(rnd.IntN(3)) * time.Second
 	ctx := r.t.Context()
 	var err error
-	switch what := rnd.IntN(22); what {
+	switch what := rnd.IntN(24); what {
 	case 0, 1:
 		opts := []option{named(name), [...]option{autoRemove, policy(moss.RestartAlways, 0), policy(moss.RestartOnFailure, 2), published}[rnd.IntN(4)]}
 		_, err = r.tryCreate(opts...)
@@ -129,6 +129,8 @@ func (r *rig) anything(rnd *rand.Rand) {
 		if err != nil && moss.ClassOf(err) == moss.Invalid { // its own name
 			err = nil
 		}
+	case 22, 23:
+		_, err = r.Containers().Update(ctx, name, moss.ContainerUpdate{Resources: moss.Resources{Memory: int64(1+rnd.IntN(3)) << 30}})
 	case 20:
 		err = r.Containers().Pause(ctx, name)
 	case 21:

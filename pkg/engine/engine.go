@@ -29,6 +29,7 @@ type Deps struct {
 	Runtime    Runtime
 	Units      Units
 	Freezer    Freezer
+	Limiter    Limiter
 	Meter      Meter
 	Stdio      Stdio
 	Attacher   Attacher

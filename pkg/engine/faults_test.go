@@ -379,3 +379,15 @@ func (u faultyFreezer) Thaw(ctx context.Context, id moss.ContainerID) error {
 	}
 	return u.Freezer.Thaw(ctx, id)
 }
+
+type faultyLimiter struct {
+	engine.Limiter
+	f *faults
+}
+
+func (l faultyLimiter) Limit(ctx context.Context, id moss.ContainerID, r moss.Resources) error {
+	if err := l.f.hit("Limiter.Limit"); err != nil {
+		return err
+	}
+	return l.Limiter.Limit(ctx, id, r)
+}

@@ -105,7 +105,7 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 	r.faults = f
 	r.Engine = engine.New(engine.Deps{
 		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
-		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f},
+		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f},
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),
@@ -278,6 +278,9 @@ func (r *rig) wrongs() []string {
 			}
 			if st := have[rec.ID.Short()]; st.Frozen != rec.Run.Frozen || st.Frozen != (rec.State == moss.StatePaused) {
 				say("%s is %s, stands still %v, its unit %v", rec.Name, rec.State, rec.Run.Frozen, st.Frozen)
+			}
+			if spec, _ := r.units.Spec(rec.ID); spec.Resources != rec.Host.Resources {
+				say("%s is limited by %+v, its unit by %+v", rec.Name, rec.Host.Resources, spec.Resources)
 			}
 			if rec.Network == nil {
 				say("%s runs without a network", rec.Name)

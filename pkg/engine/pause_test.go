@@ -51,10 +51,14 @@ func TestEndOfAPausedContainer(t *testing.T) {
 		code int
 		more []string
 	}{
-		"stop":         {func(_ *testing.T, r *rig, id moss.ContainerID) error { return r.stop(id) }, 143, []string{"kill", "unpause", "die", "stop"}},
-		"kill":         {func(t *testing.T, r *rig, id moss.ContainerID) error { return r.Signals().Kill(t.Context(), string(id), 9) }, 137, []string{"kill", "die"}},
-		"kill by TERM": {func(t *testing.T, r *rig, id moss.ContainerID) error { return r.Signals().Kill(t.Context(), string(id), 15) }, 143, []string{"kill", "unpause", "die"}},
-		"its own end":  {func(_ *testing.T, r *rig, id moss.ContainerID) error { r.units.Exit(id, 7); return nil }, 7, []string{"die"}},
+		"stop": {func(_ *testing.T, r *rig, id moss.ContainerID) error { return r.stop(id) }, 143, []string{"kill", "unpause", "die", "stop"}},
+		"kill": {func(t *testing.T, r *rig, id moss.ContainerID) error {
+			return r.Signals().Kill(t.Context(), string(id), 9)
+		}, 137, []string{"kill", "die"}},
+		"kill by TERM": {func(t *testing.T, r *rig, id moss.ContainerID) error {
+			return r.Signals().Kill(t.Context(), string(id), 15)
+		}, 143, []string{"kill", "unpause", "die"}},
+		"its own end": {func(_ *testing.T, r *rig, id moss.ContainerID) error { r.units.Exit(id, 7); return nil }, 7, []string{"die"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, r *rig) {

@@ -182,6 +182,12 @@ type Freezer interface {
 	Thaw(ctx context.Context, id moss.ContainerID) error
 }
 
+// Limiter changes running units (pkg/units).
+type Limiter interface {
+	// Limit gives a unit all limits in place of those it had. Errors: Conflict when it does not run, Invalid.
+	Limit(ctx context.Context, id moss.ContainerID, r moss.Resources) error
+}
+
 // Meter looks at the processes of running containers, which it knows by their
 // main one (pkg/meter). Errors: Conflict when that does not run.
 type Meter interface {

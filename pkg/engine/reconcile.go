@@ -238,6 +238,9 @@ func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container
 	if err := e.letGoUnlessHeld(ctx, c); err != nil {
 		e.Log.Error("a container stands still since a commit that the daemon did not survive; it is tried again to let it go", "container", rec.Name, "error", err)
 	}
+	if err := e.finishUpdate(ctx, c); err != nil {
+		e.Log.Error("an interrupted update could not be finished", "container", rec.Name, "error", err)
+	}
 	if err := e.restoreStreams(ctx, rec); err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ const (
 	IntentStart  Intent = "start"
 	IntentStop   Intent = "stop"
 	IntentRemove Intent = "remove"
+	IntentUpdate Intent = "update" // of a running unit's limits
 )
 
 // Container is the record of one container. It is data: the engine owns the

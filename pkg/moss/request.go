@@ -59,3 +59,10 @@ type ContainersPruned struct {
 	Removed   []ContainerID
 	Reclaimed int64 // bytes
 }
+
+// ContainerUpdate changes a container. What is zero in Resources, and what is nil, stays as it is.
+type ContainerUpdate struct {
+	Resources     Resources
+	PidsLimit     *int64 // in place of that in Resources
+	RestartPolicy *RestartPolicy
+}

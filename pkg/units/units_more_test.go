@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moss-containers/moss/pkg/engine/porttest"
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/pkg/units"
 )
@@ -226,4 +227,23 @@ func TestSettle(t *testing.T) {
 	if err := r.m.Settle(t.Context()); err != nil {
 		t.Errorf("without a watch: %v", err)
 	}
+}
+
+func (r realRig) MemoryLimit(t *testing.T, id moss.ContainerID) int64 {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "systemctl", "--user", "show", "--property=MemoryMax", "--value", r.m.UnitName(id)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestLimiter(t *testing.T) {
+	needManager(t)
+	holder(t)
+	porttest.Limiter(t, func(t *testing.T) porttest.LimiterRig { return realRig{m: open(t, false), dir: t.TempDir()} })
 }

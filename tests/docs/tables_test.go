@@ -89,7 +89,7 @@ func commandTables(t *testing.T) string {
 		case len(h.commands) > 0:
 			groupTables(t, &b, h, name, told)
 			continue
-		case len(h.flags) > 10 && subset(h.flags, run.flags):
+		case 2*len(h.flags) > len(run.flags) && subset(h.flags, run.flags):
 			var not []string
 			for _, f := range run.flags {
 				if !slices.Contains(h.flags, f) {

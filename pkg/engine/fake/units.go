@@ -13,6 +13,7 @@ import (
 
 var (
 	_ engine.Units   = (*Units)(nil)
+	_ engine.Limiter = (*Units)(nil)
 	_ engine.Freezer = (*Units)(nil)
 )
 
@@ -142,6 +143,19 @@ func (u *Units) freeze(ctx context.Context, id moss.ContainerID, op string, froz
 	if sig := u.pending[id.Short()]; sig != 0 && !frozen {
 		u.exitLocked(id.Short(), 128+int(sig), "signal")
 	}
+	return nil
+}
+
+// Limit implements engine.Limiter; Spec tells of it.
+func (u *Units) Limit(_ context.Context, id moss.ContainerID, r moss.Resources) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	st, spec := u.units[id.Short()], u.specs[id.Short()]
+	if st == nil || st.Phase != moss.UnitRunning {
+		return moss.Wrap(moss.Errorf(moss.Conflict, "it does not run"), "set the limits of unit", id.Short())
+	}
+	spec.Resources = r
+	u.specs[id.Short()] = spec
 	return nil
 }
 

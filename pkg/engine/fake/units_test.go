@@ -53,3 +53,12 @@ func (r meterRig) Start(t *testing.T) (moss.ContainerID, int) {
 func TestMeter(t *testing.T) {
 	porttest.Meter(t, func(*testing.T) porttest.MeterRig { return meterRig{unitsRig{fake.NewUnits()}} })
 }
+
+func (r unitsRig) MemoryLimit(_ *testing.T, id moss.ContainerID) int64 {
+	spec, _ := r.u.Spec(id)
+	return spec.Resources.Memory
+}
+
+func TestLimiter(t *testing.T) {
+	porttest.Limiter(t, func(*testing.T) porttest.LimiterRig { return unitsRig{fake.NewUnits()} })
+}
