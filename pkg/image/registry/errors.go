@@ -104,6 +104,9 @@ func statusOf(err error) int {
 	if e, ok := errors.AsType[*StatusError](err); ok {
 		return e.Status
 	}
+	if e, ok := errors.AsType[*wordedError](err); ok {
+		return e.status
+	}
 	if e, ok := errors.AsType[docker.UnexpectedHTTPStatusError](err); ok {
 		return e.StatusCode
 	}
@@ -218,8 +221,17 @@ func worded(err error) error {
 		return err
 	}
 	n, _ := strconv.Atoi(m[1])
-	return &StatusError{Status: n, Text: strings.Replace(err.Error(), m[0], fmt.Sprintf("the registry answers %d %s", n, http.StatusText(n)), 1)}
+	return &wordedError{err, n, strings.Replace(err.Error(), m[0], fmt.Sprintf("the registry answers %d %s", n, http.StatusText(n)), 1)}
 }
+
+type wordedError struct {
+	err    error
+	status int
+	text   string
+}
+
+func (e *wordedError) Error() string { return e.text }
+func (e *wordedError) Unwrap() error { return e.err }
 
 const alsoFailed = "(Mirrors also failed: "
 
@@ -231,7 +243,8 @@ func registryFirst(err error) error {
 	if !ok || own == nil {
 		return err
 	}
-	mirrors, _, _ := strings.Cut(strings.TrimSuffix(rest, own.Error()), "): ")
+	mirrors := strings.TrimSuffix(rest, own.Error())
+	mirrors = mirrors[:max(strings.LastIndex(mirrors, "): "), 0)] // what follows is the image's name
 	return &mirroredError{err: own, mirrors: strings.ReplaceAll(mirrors, "\n", ", ")}
 }
 

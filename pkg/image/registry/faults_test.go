@@ -50,6 +50,8 @@ func TestRetryable(t *testing.T) {
 		{docker.UnexpectedHTTPStatusError{StatusCode: 501}, 0, false},
 		{docker.UnexpectedHTTPStatusError{StatusCode: 404}, 0, false},
 		{docker.ErrTooManyRequests, 0, false},
+		{broken(t.Context(), errors.New(`StatusCode: 429, ""`), "h"), 0, false},
+		{broken(t.Context(), errors.New(`StatusCode: 408, ""`), "h"), 0, true},
 		{docker.ErrUnauthorizedForCredentials{Err: errors.New("x")}, 0, false},
 		{errcode.ErrorCodeDenied.WithMessage("x"), 0, false},
 		{errcode.ErrorCodeTooManyRequests, 0, false},
@@ -60,6 +62,24 @@ func TestRetryable(t *testing.T) {
 	} {
 		if after, ok := Retryable(c.err); after != c.after || ok != c.ok {
 			t.Errorf("%v: %v %v", c.err, after, ok)
+		}
+	}
+}
+
+// What the library says of a registry and its mirrors, and in numbers alone, is put in order.
+func TestWording(t *testing.T) {
+	own := fmt.Errorf("ping: %w", io.ErrUnexpectedEOF)
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("(Mirrors also failed: [a/b:1: no): yes]\n[c/b:1: gone]): docker.io/b:1: %w", own), "ping: unexpected EOF; its mirrors failed as well: [a/b:1: no): yes], [c/b:1: gone]"},
+		{fmt.Errorf("fetching blob: %w", errors.New(`StatusCode: 404, ""`)), "fetching blob: the registry answers 404 Not Found"},
+		{errors.New(`StatusCode: 404, "with \"words\""`), `StatusCode: 404, "with \"words\""`},
+		{own, "ping: unexpected EOF"},
+	} {
+		if got := broken(t.Context(), c.err, "h"); got.Error() != c.want {
+			t.Errorf("%s\nwant %s", got, c.want)
 		}
 	}
 }

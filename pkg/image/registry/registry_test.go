@@ -172,8 +172,10 @@ func TestCertificates(t *testing.T) {
 	}
 	dir := filepath.Join(etc, "certs.d", r.Host)
 	copyFile(t, r.CA.Cert, filepath.Join(dir, "ca.crt"))
-	if err := readAll(t.Context(), c, ref, moss.Credentials{}, made); err == nil {
-		t.Error("a client without certificate was let in")
+	err = readAll(t.Context(), c, ref, moss.Credentials{}, made)
+	wantClass(t, err, moss.Unavailable, "client.cert and client.key into certs.d/"+r.Host)
+	if _, again := Retryable(err); again {
+		t.Error("a registry that wants a certificate is tried again")
 	}
 	copyFile(t, cert, filepath.Join(dir, "me.cert"))
 	copyFile(t, key, filepath.Join(dir, "me.key"))
