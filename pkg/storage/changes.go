@@ -147,7 +147,7 @@ func (k *comparer) sub(name string, e, old *entry, upper *os.File, lowers []*os.
 		return false, err
 	}
 	switch {
-	case old == nil && stubs[name[1:]] && !changed:
+	case old == nil && !changed && (stubs[name[1:]] || inside):
 		stub = true
 	case old == nil:
 		k.found[at].Kind = moss.Added

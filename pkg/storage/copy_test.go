@@ -480,6 +480,7 @@ func TestChangesKinds(t *testing.T) {
 		must(t, os.WriteFile(b.at("kind"), nil, 0o600))
 		must(t, os.Remove(b.at("hello")))
 		must(t, os.MkdirAll(b.at("proc"), 0o755)) // the runtime's
+		must(t, os.WriteFile(b.at("etc/hosts"), nil, 0o644))
 		list, err := b.Changes(t.Context(), b.w.Container)
 		must(t, err)
 		var got []string
@@ -493,6 +494,24 @@ func TestChangesKinds(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("got %q\nwant %q", got, want)
+		}
+	})
+}
+
+// What the runtime makes to mount on is nobody's change.
+func TestChangesOfTheRuntime(t *testing.T) {
+	eachDriver(t, func(t *testing.T, driver string) {
+		for _, files := range [][]porttest.File{nil, {{Name: "etc/passwd"}}} {
+			b := newBox(t, driver, files...)
+			for _, dir := range []string{"proc", "sys", "dev", "etc"} {
+				must(t, os.MkdirAll(b.at(dir), 0o755))
+			}
+			for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+				must(t, os.WriteFile(b.at("etc/"+name), nil, 0o644))
+			}
+			if list, err := b.Changes(t.Context(), b.w.Container); err != nil || len(list) != 0 {
+				t.Errorf("got %v, %v", list, err)
+			}
 		}
 	})
 }
