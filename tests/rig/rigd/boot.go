@@ -261,14 +261,14 @@ func account(root string) error {
 			return err
 		}
 	}
-	// Users read their own journal only where it is kept on disk.
+	// Users read their own journal only where it is kept on disk; what tests log is not thrown away.
 	for dir, mode := range map[string]os.FileMode{"var/log/journal": 0o2755, "etc/systemd/journald.conf.d": 0o755} {
 		if err := os.MkdirAll(filepath.Join(root, dir), mode); err != nil {
 			return err
 		}
 	}
 	conf := filepath.Join(root, "etc/systemd/journald.conf.d/rig.conf")
-	if err := os.WriteFile(conf, []byte("[Journal]\nStorage=persistent\n"), 0o644); err != nil {
+	if err := os.WriteFile(conf, []byte("[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n"), 0o644); err != nil {
 		return err
 	}
 	linger := filepath.Join(root, "var/lib/systemd/linger")

@@ -1,0 +1,124 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// printing is what a container prints in a benchmark of logs: a file of lines of
+// 100 bytes, and the command that prints it.
+type printing struct {
+	name    string
+	size    int
+	command string
+}
+
+var printings = []printing{
+	{"bulk", 256 << 20, "cat /in"},
+	{"lines", 64 << 20, "dd if=/in bs=100 2>/dev/null"}, // a write each
+}
+
+// file makes the file to be printed.
+func (p printing) file(b *testing.B) string {
+	b.Helper()
+	path := filepath.Join(suite.top, "print-"+p.name)
+	line := []byte(strings.Repeat("x", 99) + "\n")
+	if err := os.WriteFile(path, bytes.Repeat(line, p.size/len(line)), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.Remove(path) })
+	return path
+}
+
+// logger is an engine with a log driver: it runs the command in a container that
+// nobody is attached to, until all is in the log.
+func logger(name string, run, wait, rm []string, in, command string) contestant {
+	id := ""
+	remove := func() error {
+		if id == "" {
+			return nil
+		}
+		_, err := suite.output(append(rm, "-f", id)...)
+		id = ""
+		return err
+	}
+	return contestant{name: name, reset: remove, run: func() (err error) {
+		id, err = suite.output(append(run, "-v", in+":/in:ro", "busybox", "sh", "-c", command)...)
+		if err == nil {
+			_, err = suite.output(append(wait, id)...)
+		}
+		return err
+	}}
+}
+
+func mossLogger(driver, in, command string) contestant {
+	return logger("moss "+driver, []string{"moss", "run", "-d", "--network", "none", "--log-driver", driver},
+		[]string{"moss", "wait"}, []string{"moss", "rm"}, in, command)
+}
+
+func podmanLogger(driver, in, command string) contestant {
+	run := pod("run", "-d", "--network", "none", "--log-driver", driver)
+	if !controller("pids") {
+		run = append(run, "--pids-limit", "-1")
+	}
+	return logger("podman "+driver, run, pod("wait"), pod("rm"), in, command)
+}
+
+// BenchmarkLogs prints much with each driver. A pipe that is written to a file
+// is what there can be at most.
+func BenchmarkLogs(b *testing.B) {
+	for _, p := range printings {
+		b.Run(p.name, func(b *testing.B) {
+			in, out := p.file(b), filepath.Join(suite.top, "printed")
+			defer os.Remove(out)
+			here := strings.ReplaceAll(p.command, "/in", in)
+			all := []contestant{
+				mossLogger("json-file", in, p.command), mossLogger("local", in, p.command),
+				{name: "pipe to file", run: func() error { _, err := suite.output("sh", "-c", here+" | cat >"+out); return err }},
+			}
+			if podmanUp(b) {
+				all = append(all, podmanLogger("k8s-file", in, p.command))
+			}
+			rates, _ := throughput(b, p, all)
+			if len(rates) > 3 {
+				check(b, figure{"k8s-file/json-file", rates[3] / rates[0], 1})
+			}
+		})
+	}
+}
+
+// BenchmarkJournald does the same with the journal, which is far slower.
+func BenchmarkJournald(b *testing.B) {
+	p := printing{"journal", 6 << 20, "cat /in"}
+	in := p.file(b)
+	all := []contestant{
+		mossLogger("journald", in, p.command),
+		{name: "systemd-cat", run: func() error { _, err := suite.output("systemd-cat", "cat", in); return err }},
+	}
+	if podmanUp(b) {
+		all = append(all, podmanLogger("journald", in, p.command))
+	}
+	_, results := throughput(b, p, all)
+	// By processor time: systemd-cat has ended while journald still reads.
+	check(b, figure{"cpu/systemd-cat", median(results[0].cpu) / median(results[1].cpu), 1.2})
+}
+
+// throughput returns MB/s, by wall time.
+func throughput(b *testing.B, p printing, all []contestant) (rates []float64, results []result) {
+	b.Helper()
+	results = inTurns(b, all)
+	fmt.Printf("\nlog %s, %d MB: median (lower quartile)\n", p.name, p.size>>20)
+	for i := range results {
+		mb := float64(p.size) / 1e6
+		rate := mb / median(results[i].wall) * 1000
+		fmt.Println("   ", results[i].row(), strconv.FormatFloat(rate, 'f', 0, 64), "MB/s,",
+			strconv.FormatFloat(median(results[i].cpu)/mb, 'f', 1, 64), "ms/MB")
+		rates = append(rates, rate)
+	}
+	return rates, results
+}
