@@ -122,7 +122,7 @@ func TestRequests(t *testing.T) {
 	e := newEngine(t, map[string]string{
 		"POST /images/create": pulled, "POST /images/example.com/a/b/push": `{"status":"Pushed"}`, "POST /images/docker.io/library/x/push": `{}`,
 		"GET /images/get": "tar of images", "POST /images/load": `{"stream":"Loaded image: x\n"}`, "GET /images/json": "[]",
-		"GET /images/search": "[]", "POST /images/prune": "{}", "POST /containers/prune": "{}", "POST /containers/c/rename": "", "GET /containers/c/top": "{}", "GET /containers/c/stats": "{}", "POST /containers/c/pause": "", "POST /containers/c/unpause": "", "DELETE /images/x": "[]", "GET /images/x/history": "[]",
+		"GET /images/search": "[]", "POST /images/prune": "{}", "POST /containers/prune": "{}", "POST /containers/c/rename": "", "GET /containers/json": "[]", "GET /containers/c/top": "{}", "GET /containers/c/stats": "{}", "POST /containers/c/pause": "", "POST /containers/c/unpause": "", "DELETE /images/x": "[]", "GET /images/x/history": "[]",
 		"POST /commit": `201 {"Id":"sha256:9"}`, "GET /containers/c/export": "tar of files", "GET /system/df": "{}", "GET /images/x/json": `{"Id":"1"}`,
 	})
 	config := `{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOnB3"},"example.com":{"auth":"ZXg6","identitytoken":"tok"}}}`
@@ -160,6 +160,7 @@ func TestRequests(t *testing.T) {
 		"container commit --no-pause c":          "POST /commit container=c&pause=0",
 		"top c -o pid,user":                      "GET /containers/c/top ps_args=-o+pid%2Cuser",
 		"stats --no-stream c":                    "GET /containers/c/stats stream=false",
+		"ps -as":                                 "GET /containers/json all=1&size=1",
 		"pause c":                                "POST /containers/c/pause",
 		"container unpause c":                    "POST /containers/c/unpause",
 		"rename c d":                             "POST /containers/c/rename name=d",

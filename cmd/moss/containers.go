@@ -50,6 +50,7 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},
 			&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Value: -1, Usage: "the newest `NUMBER`"},
 			&cli.BoolFlag{Name: "latest", Aliases: []string{"l"}, Usage: "the newest one"},
+			sizeFlag(),
 		), a.ps),
 		command("logs", "CONTAINER", "print a container's log", 1, 1, []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what comes"},
@@ -90,10 +91,10 @@ func (a *app) containerCommands() []*cli.Command {
 		}, a.export),
 	}
 	inspect := command("inspect", "NAME…", "print all that is known of containers or images", 1, -1, []cli.Flag{
-		formatFlag(), &cli.StringFlag{Name: "type", Usage: "`KIND` of thing: container or image"},
+		formatFlag(), sizeFlag(), &cli.StringFlag{Name: "type", Usage: "`KIND` of thing: container or image"},
 	}, a.inspect)
 	members := []*cli.Command{
-		command("inspect", "CONTAINER…", "print all that is known of containers", 1, -1, []cli.Flag{formatFlag()}, a.inspectContainers),
+		command("inspect", "CONTAINER…", "print all that is known of containers", 1, -1, []cli.Flag{formatFlag(), sizeFlag()}, a.inspectContainers),
 		command("prune", "", "remove the containers that do not run", 0, 0, pruneFilterFlags(), a.pruneContainers),
 	}
 	for _, c := range list {
@@ -103,6 +104,10 @@ func (a *app) containerCommands() []*cli.Command {
 		members = append(members, c)
 	}
 	return append(list, inspect, group("container", "commands for containers", members...))
+}
+
+func sizeFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "size", Aliases: []string{"s"}, Usage: "with what containers take on the disk"}
 }
 
 func (a *app) stop(c *cli.Context) error {

@@ -64,7 +64,7 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 	}
 	var v any
 	if kind != "image" {
-		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{})
+		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{Size: c.Bool("size")})
 		if err == nil {
 			err = json.Unmarshal(got.Raw, &v)
 			return v, err

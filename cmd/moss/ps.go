@@ -28,6 +28,7 @@ var psColumns = []column{
 	{"Mounts", "MOUNTS"},
 	{"Networks", "NETWORKS"},
 	{"Unit", "UNIT"},
+	{"Size", "SIZE"},
 }
 
 const psTable = `{{.ID}}	{{.Image}}	{{.Command}}	{{.RunningFor}}	{{.Status}}	{{.Ports}}	{{.Names}}`
@@ -41,24 +42,29 @@ func (a *app) ps(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	format, plain := c.String("format"), psTable
+	sized := c.Bool("size") || strings.Contains(format, ".Size")
+	if c.Bool("size") {
+		plain += `	{{.Size}}`
+	}
 	limit := c.Int("last")
 	if c.Bool("latest") {
 		limit = 1
 	}
-	list, err := api.ContainerList(c.Context, client.ContainerListOptions{All: c.Bool("all"), Limit: max(limit, 0), Filters: filters})
+	list, err := api.ContainerList(c.Context, client.ContainerListOptions{All: c.Bool("all"), Limit: max(limit, 0), Filters: filters, Size: sized})
 	if err != nil {
 		return err
 	}
 	rows := make([]map[string]string, len(list.Items))
 	for i, s := range list.Items {
 		rows[i] = psRow(s, !c.Bool("no-trunc"), time.Now())
+		rows[i]["Size"] = units.HumanSizeWithPrecision(float64(s.SizeRw), 3) + " (virtual " + units.HumanSizeWithPrecision(float64(s.SizeRootFs), 3) + ")"
 		rows[i]["Unit"] = a.prefix() + "-" + s.ID[:min(12, len(s.ID))] + ".service"
 	}
-	format := c.String("format")
 	if c.Bool("quiet") {
 		format = "{{.ID}}"
 	}
-	return printRows(a.out, format, psTable, psColumns, rows)
+	return printRows(a.out, format, plain, psColumns, rows)
 }
 
 func psRow(s container.Summary, cut bool, now time.Time) map[string]string {

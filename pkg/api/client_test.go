@@ -322,7 +322,7 @@ func TestDockerCLI(t *testing.T) {
 		{"image prune -f -a", "", "Deleted Images:\nuntagged: busybox:latest\ndeleted: " + string(busybox.ID) + "\n\nTotal reclaimed space: 4.321kB\n", 0},
 		{"system df --format {{.Type}}={{.TotalCount}}/{{.Active}}={{.Size}}", "", "Images=2/1=6.05kB\nContainers=2/1=17B\nLocal*", 0},
 		{"login -u me -p wrong registry.example.com", "", "*", 1},
-		{"ps -s", "", "Error response from daemon: moss does not do sizes of containers (size=1) yet: leave out -s\n", 1},
+		{"ps -as --filter name=quiet_moss --format {{.Size}}", "", "17B (virtual 4.34kB)\n*", 0},
 		{"rename quiet_moss x", "", "", 0},
 		{"rm x", "", "x\n", 0},
 		{"container prune -f", "", "Deleted Containers:\n*", 0},

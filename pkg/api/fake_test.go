@@ -318,6 +318,14 @@ func (f fakeViews) Stats(ctx context.Context, ref string, mode moss.StatsMode, f
 	return ctx.Err()
 }
 
+func (f fakeViews) Sizes(_ context.Context, ids []moss.ContainerID) (map[moss.ContainerID]moss.ContainerUsage, error) {
+	out := map[moss.ContainerID]moss.ContainerUsage{}
+	for _, id := range ids {
+		out[id] = moss.ContainerUsage{Written: 17, Total: 4338}
+	}
+	return out, nil
+}
+
 func (f fakeSignals) Kill(_ context.Context, ref string, _ syscall.Signal) error {
 	_, err := f.get(ref)
 	return err

@@ -13,9 +13,6 @@ import (
 )
 
 func (s *Server) listContainers(w *response, r *request) error {
-	if r.flag("size") {
-		return notYet("sizes of containers (size=1)", "leave out -s")
-	}
 	f, keep, err := containerFilter(r)
 	if err != nil {
 		return err
@@ -25,13 +22,30 @@ func (s *Server) listContainers(w *response, r *request) error {
 		return err
 	}
 	out := []container.Summary{}
+	list = slices.DeleteFunc(list, func(c moss.Container) bool { return !keep(&c) })
+	sizes, err := s.sizes(r, list)
+	if err != nil {
+		return err
+	}
 	now := s.now()
 	for i := range list {
-		if keep(&list[i]) {
-			out = append(out, encodeSummary(&list[i], r.version, now))
-		}
+		sum := encodeSummary(&list[i], r.version, now)
+		sum.SizeRw, sum.SizeRootFs = sizes[list[i].ID].Written, sizes[list[i].ID].Total
+		out = append(out, sum)
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// sizes are those of containers on the disk, where they are asked for.
+func (s *Server) sizes(r *request, list []moss.Container) (map[moss.ContainerID]moss.ContainerUsage, error) {
+	if !r.flag("size") || len(list) == 0 {
+		return nil, nil //nolint:nilnil // nobody asks
+	}
+	ids := make([]moss.ContainerID, len(list))
+	for i := range list {
+		ids[i] = list[i].ID
+	}
+	return s.o.Use.Sizes(r.Context(), ids)
 }
 
 var containerFilters = []string{
@@ -120,9 +134,6 @@ func portFilter(key string, values []string) ([]string, error) {
 }
 
 func (s *Server) inspectContainer(w *response, r *request) error {
-	if r.flag("size") {
-		return notYet("sizes of containers (size=1)", "leave out -s")
-	}
 	c, err := s.o.Views.Get(r.containerRef())
 	if err != nil {
 		return err
@@ -131,7 +142,15 @@ func (s *Server) inspectContainer(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, encodeInspect(&c, r.version, driver))
+	out := encodeInspect(&c, r.version, driver)
+	sizes, err := s.sizes(r, []moss.Container{c})
+	if err != nil {
+		return err
+	}
+	if size, ok := sizes[c.ID]; ok {
+		out.SizeRw, out.SizeRootFs = &size.Written, &size.Total
+	}
+	return writeJSON(w, http.StatusOK, out)
 }
 
 // storageDriver is the storage driver's name, which does not change while the engine runs.

@@ -51,11 +51,13 @@ type ContainerViews interface {
 	Logs(ctx context.Context, ref string, q moss.LogQuery, fn func(moss.LogLine) error) error
 }
 
-// ContainerUse tells what running containers are doing.
+// ContainerUse tells what containers are doing, and what they take.
 type ContainerUse interface {
 	Processes(ctx context.Context, ref string) (moss.ProcessList, error)
 	// Stats calls fn with what a container uses, every second until it is removed or ctx ends, or once.
 	Stats(ctx context.Context, ref string, mode moss.StatsMode, fn func(moss.Stats) error) error
+	// Sizes tells what containers take on the disk; those that are gone are left out.
+	Sizes(ctx context.Context, ids []moss.ContainerID) (map[moss.ContainerID]moss.ContainerUsage, error)
 }
 
 // ContainerSignals reaches a running container's process.

@@ -297,6 +297,16 @@ func TestDiskUsage(t *testing.T) {
 		}
 		r.writeFile(last, "new", "five\n")
 		u, err := r.System().Usage(t.Context())
+		ids := []moss.ContainerID{"nobody"}
+		for _, c := range u.Containers {
+			ids = append(ids, c.Container.ID)
+		}
+		sizes, sizesErr := r.Views().Sizes(t.Context(), ids)
+		for _, c := range u.Containers {
+			if got := sizes[c.Container.ID]; sizesErr != nil || got.Written != c.Written || got.Total != c.Total || got.Total == 0 || len(sizes) != len(u.Containers) {
+				t.Errorf("%s: %+v, want %+v; %v", c.Container.Name, got, c, sizesErr)
+			}
+		}
 		r.must(err)
 		if u.LayersSize != 407 || u.Unused != 1000 || len(u.Images) != 5 || len(u.Containers) != 10 {
 			t.Errorf("%d bytes, %d unused, %d images, %d containers", u.LayersSize, u.Unused, len(u.Images), len(u.Containers))

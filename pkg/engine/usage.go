@@ -31,27 +31,44 @@ func (s System) Usage(ctx context.Context) (moss.DiskUsage, error) {
 	for _, c := range s.all() {
 		users[c.record().Image]++
 	}
-	imageSize := make(map[moss.ImageID]int64, len(images))
 	for _, image := range images {
-		imageSize[image.ID] = image.Size
 		if chainIDs(image) == nil { // its layers are not known one by one
 			usage.LayersSize += image.Size
 		}
 		usage.Images = append(usage.Images, moss.ImageUsage{Image: image, SharedSize: sizes.shared(image), Containers: users[image.ID]})
 	}
-	usage.Containers, err = s.containerUsage(ctx)
-	for i := range usage.Containers {
-		c := &usage.Containers[i]
-		c.Total = c.Written + imageSize[c.Container.Image]
-	}
+	usage.Containers, err = s.containerUsage(ctx, s.all(), images)
 	return usage, err
 }
 
-// containerUsage measures what the containers wrote, several at a time.
-func (s System) containerUsage(ctx context.Context) ([]moss.ContainerUsage, error) {
+// Sizes tells what containers take on the disk; those that are gone are left out.
+func (s Views) Sizes(ctx context.Context, ids []moss.ContainerID) (map[moss.ContainerID]moss.ContainerUsage, error) {
+	images, err := s.Engine.Images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*container
+	for _, id := range ids {
+		if c, err := s.find(string(id)); err == nil {
+			all = append(all, c)
+		}
+	}
+	list, err := s.containerUsage(ctx, all, images)
+	sizes := make(map[moss.ContainerID]moss.ContainerUsage, len(list))
+	for i := range list {
+		sizes[list[i].Container.ID] = list[i]
+	}
+	return sizes, err
+}
+
+// containerUsage measures what containers wrote, several at a time.
+func (e *Engine) containerUsage(ctx context.Context, all []*container, images []moss.Image) ([]moss.ContainerUsage, error) {
+	imageSize := make(map[moss.ImageID]int64, len(images))
+	for _, image := range images {
+		imageSize[image.ID] = image.Size
+	}
 	var (
 		wg    sync.WaitGroup
-		all   = s.all()
 		list  = make([]*moss.ContainerUsage, len(all)) // in their order; nil for one that went meanwhile
 		errs  = make([]error, len(all))
 		slots = make(chan struct{}, usageWidth)
@@ -60,11 +77,11 @@ func (s System) containerUsage(ctx context.Context) ([]moss.ContainerUsage, erro
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			written, err := s.Files.Written(ctx, c.id)
+			written, err := e.Files.Written(ctx, c.id)
 			rec := c.record()
 			switch {
 			case err == nil:
-				list[i] = &moss.ContainerUsage{Container: *rec, Written: written}
+				list[i] = &moss.ContainerUsage{Container: *rec, Written: written, Total: written + imageSize[rec.Image]}
 			case moss.ClassOf(err) != moss.NotFound:
 				errs[i] = moss.Wrap(err, "measure", rec.Name)
 			}
