@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -147,9 +148,7 @@ func statsRow(ref string, s container.StatsResponse, cut bool) map[string]string
 	}
 	row := map[string]string{"Container": ref, "ID": id, "Name": strings.TrimPrefix(s.Name, "/")}
 	if s.Read.IsZero() { // it does not run
-		for key, none := range map[string]string{"CPUPerc": "--", "MemUsage": "-- / --", "MemPerc": "--", "NetIO": "--", "BlockIO": "--", "PIDs": "--"} {
-			row[key] = none
-		}
+		maps.Copy(row, map[string]string{"CPUPerc": "--", "MemUsage": "-- / --", "MemPerc": "--", "NetIO": "--", "BlockIO": "--", "PIDs": "--"})
 		return row
 	}
 	var rx, tx, read, write uint64

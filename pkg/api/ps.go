@@ -54,15 +54,13 @@ var psTable = func() map[string]psColumn {
 			return fmt.Sprintf("%d:%02d", int(p.CPU.Minutes()), int(p.CPU.Seconds())%60)
 		}),
 	}
-	for name, same := range map[string]psColumn{
+	maps.Copy(t, map[string]psColumn{
 		"pgrp": {"PGRP", t["pgid"].cell}, "sess": {"SESS", t["sid"].cell}, "session": {"SESS", t["sid"].cell},
 		"euid": {"EUID", t["uid"].cell}, "egid": {"EGID", t["gid"].cell}, "euser": {"EUSER", t["user"].cell}, "uname": t["user"], "egroup": {"EGROUP", t["group"].cell},
 		"ucmd": {"CMD", t["comm"].cell}, "ucomm": t["comm"], "command": t["args"], "state": t["s"], "tt": t["tty"], "tname": {"TTY", t["tty"].cell},
 		"nice": t["ni"], "thcount": {"THCNT", t["nlwp"].cell}, "vsize": t["vsz"], "rssize": t["rss"], "rsz": {"RSZ", t["rss"].cell},
 		"pcpu": t["%cpu"], "pmem": t["%mem"], "start_time": {"START", t["stime"].cell}, "bsdstart": {"START", t["stime"].cell}, "cputime": t["time"],
-	} {
-		t[name] = same
-	}
+	})
 	return t
 }()
 

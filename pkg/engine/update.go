@@ -96,8 +96,13 @@ func updated(have moss.Resources, u moss.ContainerUpdate) (moss.Resources, error
 		return have, err
 	}
 	for _, f := range []struct{ to, from *int64 }{
-		{&have.Memory, &want.Memory}, {&have.MemoryReservation, &want.MemoryReservation}, {&have.MemorySwap, &want.MemorySwap},
-		{&have.NanoCPUs, &want.NanoCPUs}, {&have.CPUPeriod, &want.CPUPeriod}, {&have.CPUQuota, &want.CPUQuota}, {&have.CPUShares, &want.CPUShares},
+		{&have.Memory, &want.Memory},
+		{&have.MemoryReservation, &want.MemoryReservation},
+		{&have.MemorySwap, &want.MemorySwap},
+		{&have.NanoCPUs, &want.NanoCPUs},
+		{&have.CPUPeriod, &want.CPUPeriod},
+		{&have.CPUQuota, &want.CPUQuota},
+		{&have.CPUShares, &want.CPUShares},
 	} {
 		*f.to = cmp.Or(*f.from, *f.to)
 	}
