@@ -69,7 +69,7 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		ContainersRunning: in.Containers[moss.StateRunning] + in.Containers[moss.StateRestarting],
 		ContainersPaused:  in.Containers[moss.StatePaused],
 		Driver:            in.Storage.Driver, DriverStatus: in.Storage.Status,
-		Plugins:     system.PluginsInfo{Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
+		Plugins:     system.PluginsInfo{Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"}},
 		MemoryLimit: has("memory"), SwapLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"),
 		CPUShares: has("cpu"), CPUSet: has("cpuset"), PidsLimit: has("pids"), IPv4Forwarding: true,
 		NGoroutines: runtime.NumGoroutine(), SystemTime: now.Format(time.RFC3339Nano),
