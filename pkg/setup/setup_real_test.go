@@ -189,7 +189,8 @@ func (b *bench) container() moss.ContainerID {
 	b.Helper()
 	id := moss.ContainerID(moss.NewHexID())
 	pid := filepath.Join(b.dir, id.Short())
-	script := "sh -c 'trap \"sleep 0.3; exit 7\" TERM; while :; do sleep 0.05; done' & echo $! > " + pid
+	// It is there once it has its trap.
+	script := "sh -c 'trap \"sleep 0.3; exit 7\" TERM; echo $$ >" + pid + "; while :; do sleep 0.05; done' & while ! [ -s " + pid + " ]; do sleep 0.01; done"
 	if _, err := b.m.Start(b.Context(), moss.UnitSpec{
 		ID: id, StopTimeout: 10 * time.Second,
 		Launch: moss.Launch{Args: []string{"/bin/sh", "-c", script}, PIDFile: pid},

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"runtime/debug"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -88,6 +89,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("cannot become a subreaper: %w", err)
 	}
 	defer killChildren(cfg.Log)
+	// A signal that this process sends itself must not come after it has let go of signals.
+	var background sync.WaitGroup
+	defer background.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { _ = unix.Kill(os.Getpid(), unix.SIGTERM) })
@@ -97,7 +101,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	go func() {
+	background.Go(func() {
 		err, ok := <-watched
 		if err != nil {
 			cancel(err) // nothing is usable: end
@@ -112,7 +116,7 @@ func Run(ctx context.Context, cfg Config) error {
 		if err := driverEnds(ctx, rec.recorded()); err != nil {
 			cancel(err)
 		}
-	}()
+	})
 	if asked.Err() != nil {
 		return os.RemoveAll(cfg.StateDir)
 	}
