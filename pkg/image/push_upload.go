@@ -8,27 +8,22 @@ import (
 	"time"
 
 	"github.com/containers/image/v5/pkg/compression"
-	"github.com/containers/storage"
-	storagearchive "github.com/containers/storage/pkg/archive"
 	digest "github.com/opencontainers/go-digest"
 
+	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// upload sends the layer's tar with gzip, and checks meanwhile that it is what it was.
+// upload sends the layer's tar with gzip, and checks meanwhile that it is what it was. No lock of the store is
+// held, as a registry may be slow.
 func (p *pushing) upload(ctx context.Context, l *pushedLayer, report func(moss.Progress)) (_ digest.Digest, _ int64, err error) {
-	plain := storagearchive.Uncompressed
-	tar, err := p.s.store.Diff("", l.id, &storage.DiffOptions{Compression: &plain})
-	if err != nil {
-		return "", 0, err
-	}
-	defer tar.Close()
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		err := pack(w, &meter{r: tar, ctx: ctx, size: l.size, tell: func(n int64) {
+		m := &meter{size: l.size, tell: func(n int64) {
 			report(moss.Progress{ID: shortDigest(l.diff), Status: "Pushing", Current: n, Total: l.size})
-		}}, l.diff)
+		}}
+		err := p.pack(ctx, l, w, m)
 		packed <- err
 		_ = w.CloseWithError(err) // nil is the end
 	}()
@@ -40,38 +35,31 @@ func (p *pushing) upload(ctx context.Context, l *pushedLayer, report func(moss.P
 	return d, size, err
 }
 
-// pack compresses a tar that must have that digest.
-func pack(w io.Writer, r io.Reader, want digest.Digest) (err error) {
+// pack compresses the layer's tar, which must have its digest.
+func (p *pushing) pack(ctx context.Context, l *pushedLayer, w io.Writer, m *meter) error {
 	z, err := compression.CompressStream(w, compression.Gzip, nil)
 	if err != nil {
 		return err
 	}
-	sum := want.Algorithm().Digester()
-	_, err = io.Copy(io.MultiWriter(z, sum.Hash()), r)
-	if err = errors.Join(err, z.Close()); err != nil {
-		return err
+	m.w = z
+	err = p.s.layerTar(ctx, l.id, l.diff, m)
+	if errors.Is(err, errChanged) {
+		err = moss.Errorf(moss.Internal, "layer %s is damaged in the store; pull or load the image again", shortDigest(l.diff))
 	}
-	if sum.Digest() != want {
-		return moss.Errorf(moss.Internal, "layer %s is damaged in the store; pull or load the image again", shortDigest(want))
-	}
-	return nil
+	return errors.Join(err, z.Close())
 }
 
-// meter tells, not too often, how much was read.
+// meter tells, not too often, how much was written.
 type meter struct {
-	r    io.Reader
-	ctx  context.Context //nolint:containedctx // of one upload
+	w    io.Writer
 	n    int64
 	size int64
 	told time.Time
 	tell func(n int64)
 }
 
-func (m *meter) Read(b []byte) (int, error) {
-	if err := m.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := m.r.Read(b)
+func (m *meter) Write(b []byte) (int, error) {
+	n, err := m.w.Write(b)
 	m.n += int64(n)
 	if now := time.Now(); now.Sub(m.told) >= tellEvery {
 		m.told = now
@@ -80,11 +68,14 @@ func (m *meter) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// sendConfig makes the registry have the configuration, together with all who want the same at the moment.
 func (p *pushing) sendConfig(ctx context.Context) error {
-	_, ok, err := p.to.Has(ctx, digest.Digest(p.im.ID))
-	if ok || err != nil {
-		return err
-	}
-	_, _, err = p.to.Put(ctx, bytes.NewReader(p.config), true)
+	_, err := transfer.Do(ctx, p.s.transfers, p.key()+" "+string(p.im.ID), nil, func(ctx context.Context, _ func(moss.Progress)) (struct{}, error) {
+		_, ok, err := p.to.Has(ctx, digest.Digest(p.im.ID))
+		if !ok && err == nil {
+			_, _, err = p.to.Put(ctx, bytes.NewReader(p.config), true)
+		}
+		return struct{}{}, err
+	})
 	return err
 }

@@ -55,10 +55,12 @@ func (s *Store) layerTar(ctx context.Context, id string, want digest.Digest, w i
 		return err
 	}
 	if got := digest.NewDigest(digest.SHA256, j.sum); want != "" && got != want {
-		return fmt.Errorf("its files were changed: the digest is %s where %s is expected", got, want)
+		return fmt.Errorf("%w: the digest is %s where %s is expected", errChanged, got, want)
 	}
 	return nil
 }
+
+var errChanged = errors.New("its files were changed")
 
 // joiner puts a tar together.
 type joiner struct {
