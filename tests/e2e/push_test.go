@@ -20,7 +20,7 @@ func TestSharedPush(t *testing.T) {
 	must(t, "docker", "tag", from.ref("pushed:1"), ref)
 	join := func() (all []*client) {
 		o.proxy.Heal()
-		o.proxy.Fault(registry.Fault{Method: "PATCH", Delay: time.Second})
+		o.proxy.Fault(registry.Fault{Method: "PATCH", Delay: 2 * time.Second})
 		for range 4 {
 			all = append(all, begin(t, "docker", "push", ref))
 		}
@@ -30,7 +30,7 @@ func TestSharedPush(t *testing.T) {
 					return false
 				}
 			}
-			return o.proxy.Count("PATCH", "") == 3
+			return o.proxy.Count("PATCH", "") >= 3
 		})
 		return all
 	}
@@ -51,8 +51,17 @@ func TestSharedPush(t *testing.T) {
 		t.Error("the registry has an image that was not pushed to its end")
 	}
 
+	all := join()
+	// A slow registry holds up nobody else.
+	must(t, "docker", "run", "--rm", "busybox", "true")
+	must(t, "docker", "images")
+	for _, r := range o.proxy.Seen("PATCH", "") {
+		if r.Over {
+			t.Error("a container's run took longer than a push")
+		}
+	}
 	digest := ""
-	for _, c := range join() {
+	for _, c := range all {
 		out, err := c.wait()
 		_, now, _ := strings.Cut(out, "1: digest: ")
 		if digest == "" {
@@ -62,14 +71,8 @@ func TestSharedPush(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
-	layers := 0
-	for _, r := range o.proxy.Seen("PATCH", "") {
-		if r.Over && !r.Left {
-			layers++
-		}
-	}
-	if layers < 4 || layers > 3+4 {
-		t.Errorf("three layers and a configuration were sent in %d requests", layers)
+	if n := o.proxy.Count("PATCH", ""); n != 4 {
+		t.Errorf("three layers and a configuration were sent in %d requests", n)
 	}
 	o.proxy.Heal()
 	if out := must(t, "docker", "push", ref); strings.Count(out, ": Layer already exists") != 3 || !strings.Contains(out, digest) || o.proxy.Count("PATCH", "") != 0 {

@@ -51,9 +51,10 @@ type Request struct {
 	Host                string
 	Authorization       string
 
-	Sent int64 // bytes of the answer's body
-	Over bool  // nothing more will be sent
-	Left bool  // the client ended the connection before its time
+	Status int   // that the registry answered with
+	Sent   int64 // bytes of the answer's body
+	Over   bool  // nothing more will be sent
+	Left   bool  // the client ended the connection before its time
 }
 
 // NewProxy starts one for a test.
@@ -178,6 +179,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer resp.Body.Close()
+	p.mu.Lock()
+	seen.Status = resp.StatusCode
+	p.mu.Unlock()
 	maps.Copy(w.Header(), resp.Header)
 	if f.Truncate > 0 {
 		w.Header().Del("Content-Length") // or the client would notice at once
