@@ -15,10 +15,21 @@ import (
 // it in any namespace.
 func onThread(fn func() error) error {
 	done := make(chan error, 1)
-	go func() {
+	var run func()
+	run = func() {
 		runtime.LockOSThread() // never unlocked: the runtime ends the thread
+		if unix.Gettid() == unix.Getpid() {
+			// But not the first one, which would stay as the process's face in /proc. Held, it cannot be
+			// given to the next.
+			next := make(chan struct{})
+			go func() { defer close(next); run() }()
+			<-next
+			runtime.UnlockOSThread()
+			return
+		}
 		done <- fn()
-	}()
+	}
+	go run()
 	return <-done
 }
 

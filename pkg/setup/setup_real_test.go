@@ -190,7 +190,7 @@ func (b *bench) container() moss.ContainerID {
 	id := moss.ContainerID(moss.NewHexID())
 	pid := filepath.Join(b.dir, id.Short())
 	// It is there once it has its trap.
-	script := "sh -c 'trap \"sleep 0.3; exit 7\" TERM; echo $$ >" + pid + "; while :; do sleep 0.05; done' & while ! [ -s " + pid + " ]; do sleep 0.01; done"
+	script := "sh -c 'trap \"sleep 0.3; exit 7\" TERM; : >" + pid + ".up; while :; do sleep 0.05; done' & while ! [ -e " + pid + ".up ]; do sleep 0.01; done; echo $! >" + pid
 	if _, err := b.m.Start(b.Context(), moss.UnitSpec{
 		ID: id, StopTimeout: 10 * time.Second,
 		Launch: moss.Launch{Args: []string{"/bin/sh", "-c", script}, PIDFile: pid},

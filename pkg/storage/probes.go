@@ -14,9 +14,10 @@ import (
 var probes = []string{".probe-*", "overlay/compat*", "overlay/metacopy-check*", "overlay/opaque-bug-check*", "overlay/volatile-check*"}
 
 // sweepProbes removes the probes of a process that was killed at one, whose
-// mounts stay in the namespace that all of them share.
+// mounts stay in the namespace that all of them share. Layers that were being
+// deleted are unmounted; the library deletes them.
 func sweepProbes(root string) error {
-	var errs []error
+	errs := []error{unmountBelow(filepath.Join(root, "overlay", "tempdirs"))}
 	for _, pattern := range probes {
 		dirs, err := filepath.Glob(filepath.Join(root, pattern))
 		errs = append(errs, err)
@@ -28,6 +29,10 @@ func sweepProbes(root string) error {
 }
 
 func sweepProbe(dir string) error {
+	return errors.Join(unmountBelow(dir), os.RemoveAll(dir))
+}
+
+func unmountBelow(dir string) error {
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return err
@@ -36,5 +41,5 @@ func sweepProbe(dir string) error {
 	for _, m := range mounts {
 		errs = append(errs, unix.Unmount(m.Mountpoint, unix.MNT_DETACH))
 	}
-	return errors.Join(append(errs, os.RemoveAll(dir))...)
+	return errors.Join(errs...)
 }

@@ -10,8 +10,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"runtime/debug"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/parent"
