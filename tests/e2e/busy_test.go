@@ -96,7 +96,7 @@ func TestPullsRunsAndPrunes(t *testing.T) {
 		loop("pull", nil, "docker", "pull", "-q", ref)
 		loop("rmi", []string{"No such image"}, "docker", "rmi", "-f", ref)
 	}
-	loop("run", []string{"No such image: " + o.ref("box:0")}, "docker", "run", "--rm", "--pull=always", "-q", o.ref("box:0"), "true")
+	loop("run", []string{"No such image: " + o.ref("box:0")}, "docker", "run", "--rm", "--pull=always", o.ref("box:0"), "true")
 	loop("prune", []string{"a prune operation is already running"}, "docker", "image", "prune", "-a", "-f")
 	loop("df", nil, "docker", "system", "df")
 	wg.Wait()
