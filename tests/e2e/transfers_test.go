@@ -25,7 +25,7 @@ func TestSharedPull(t *testing.T) {
 		}
 		until(t, "all clients see a layer come in", func() bool {
 			for _, c := range all {
-				if c.count(": Pulling fs layer") < 3 {
+				if c.count(": Pulling fs layer") < 3 && c.count(": Downloading") < 3 {
 					return false
 				}
 			}
