@@ -81,7 +81,7 @@ func classified(err error) error {
 func registryOptions(cfg config.Config, log *slog.Logger) registry.Options {
 	return registry.Options{
 		Mirrors: cfg.RegistryMirrors, Insecure: cfg.InsecureRegistries,
-		CertDirs: []string{filepath.Join(cfg.Etc, "certs.d")}, ConfigDir: filepath.Dir(cfg.Etc),
+		CertDirs: []string{cfg.Certs()}, ConfigDir: filepath.Dir(cfg.Etc),
 		TempDir:   filepath.Join(cfg.Run, "registries"),
 		UserAgent: "moss/" + version.Version, Log: log,
 	}
