@@ -69,24 +69,21 @@ func (s *Server) putArchive(w *response, r *request) error {
 	defer cancel()
 	err = s.o.Copies.Unpack(ctx, r.containerRef(), path, r.Body, r.flag("noOverwriteDirNonDir"), r.flag("copyUIDGID"))
 	if err != nil {
-		wake(w, r)
+		wake(w)
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
-// wakeAfter is how long a client may take to send more of what nobody needs.
+// wakeAfter is how long a client may go on sending what nobody needs.
 const wakeAfter = time.Second
 
-// wake ends what still reads the body of a request: no answer goes out before.
-// One who sends gets time to see it.
-func wake(w *response, r *request) {
-	timer := time.AfterFunc(wakeAfter, func() {
-		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Unix(1, 0)) // a test's has no connection
-	})
-	defer timer.Stop()
-	_, _ = io.CopyN(io.Discard, r.Body, archiveBuffer) // waits for the other reader
+// wake sets an end to all reading of a request's body, whoever reads: no answer
+// goes out before, neither while someone still waits for the client to send nor
+// while the server throws the rest away. The next request has its own time.
+func wake(w *response) {
+	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(wakeAfter)) // a test's has no connection
 }
 
 func (s *Server) changes(w *response, r *request) error {
