@@ -130,6 +130,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path, "status", w.status, "took", s.now().Sub(start))
 	}()
 	v, err := s.serve(w, hr)
+	endBody(w, hr)
 	if err == nil {
 		return
 	}
@@ -140,6 +141,18 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 		writeError(w, err, v)
 	} else {
 		s.log.Debug("an answer was cut short", "method", hr.Method, "path", hr.URL.Path, "error", err)
+	}
+}
+
+// bodyGrace is how long a client may go on sending what nobody needs.
+const bodyGrace = time.Second
+
+// endBody sets an end to all reading of an answered request's body: no answer
+// goes out before, neither while someone still waits for the client to send nor
+// while the server throws the rest away. The next request has its own time.
+func endBody(w *response, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(bodyGrace)) // a test's has no connection
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -69,21 +68,10 @@ func (s *Server) putArchive(w *response, r *request) error {
 	defer cancel()
 	err = s.o.Copies.Unpack(ctx, r.containerRef(), path, r.Body, r.flag("noOverwriteDirNonDir"), r.flag("copyUIDGID"))
 	if err != nil {
-		wake(w)
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil
-}
-
-// wakeAfter is how long a client may go on sending what nobody needs.
-const wakeAfter = time.Second
-
-// wake sets an end to all reading of a request's body, whoever reads: no answer
-// goes out before, neither while someone still waits for the client to send nor
-// while the server throws the rest away. The next request has its own time.
-func wake(w *response) {
-	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(wakeAfter)) // a test's has no connection
 }
 
 func (s *Server) changes(w *response, r *request) error {

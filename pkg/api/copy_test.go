@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -8,6 +9,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -140,5 +143,29 @@ func TestPutThatFailsEarly(t *testing.T) {
 	defer got.Content.Close()
 	if text, err := io.ReadAll(got.Content); err != nil || string(text) != "x kept" || got.Stat.LinkTarget != "/g" {
 		t.Errorf("%q, %+v, %v", text, got.Stat, err)
+	}
+}
+
+// So does one whose request is refused before its body is read.
+func TestRefusalIsNotHeldUpByTheBody(t *testing.T) {
+	socket, _ := serve(t)
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "POST /containers/nobody/nothing HTTP/1.1\r\nHost: moss\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("status %s", resp.Status)
 	}
 }
