@@ -237,10 +237,11 @@ func (s Execs) reap(ctx context.Context, c *container, x *exec, proc Process) {
 	x.rec.Running, x.rec.ExitCode, x.rec.PID, x.endedAt = false, &code, 0, time.Now()
 	id := x.rec.ID
 	x.mu.Unlock()
+	// Told before the clients are let go, so that what they do next comes after it.
+	s.publish(c.record(), "exec_die", time.Now(), "execID", string(id), "exitCode", strconv.Itoa(code))
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	if err := s.Stdio.Finish(finish, id.Streams()); err != nil {
 		s.Log.Error("an exec's streams could not be closed", "container", c.record().Name, "error", err)
 	}
-	s.publish(c.record(), "exec_die", time.Now(), "execID", string(id), "exitCode", strconv.Itoa(code))
 }

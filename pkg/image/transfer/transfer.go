@@ -83,15 +83,13 @@ func (m *Manager) do(ctx context.Context, key string, progress func(moss.Progres
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w := m.join(ctx, key, fn)
+	w, mine := m.join(ctx, key, fn, progress != nil)
 	defer func() {
 		if m.leave(key, w) {
 			<-w.done
 		}
 	}()
-	var mine *reader
-	if progress != nil {
-		mine = w.attach()
+	if mine != nil {
 		defer w.detach(mine)
 	}
 	for {
@@ -109,20 +107,26 @@ func (m *Manager) do(ctx context.Context, key string, progress func(moss.Progres
 	}
 }
 
-// join makes the caller a member of the key's run, which it begins if there is none.
-func (m *Manager) join(ctx context.Context, key string, fn func(context.Context, func(moss.Progress)) (any, error)) *shared {
+// join makes the caller a member of the key's run, which it begins if there is
+// none. Who begins it and reads misses none of its reports.
+func (m *Manager) join(ctx context.Context, key string, fn func(context.Context, func(moss.Progress)) (any, error), reads bool) (w *shared, mine *reader) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w, ok := m.running[key]
+	var run context.Context
 	if !ok {
-		var run context.Context
 		w = &shared{done: make(chan struct{})}
 		run, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		m.running[key] = w
-		go m.run(run, key, w, fn)
 	}
 	w.members++
-	return w
+	if reads {
+		mine = w.attach()
+	}
+	if !ok {
+		go m.run(run, key, w, fn)
+	}
+	return w, mine
 }
 
 // leave takes one member away, and tells whether it was the last. Who asks from
