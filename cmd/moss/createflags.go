@@ -43,6 +43,12 @@ func createFlags() []cli.Flag {
 		list("read environment variables from `FILE`", "env-file"),
 		list("expose a `PORT[/PROTOCOL]`", "expose"),
 		list("further `GROUP`", "group-add"),
+		str("health check: `LINE` for the shell in the container", "health-cmd"),
+		&cli.DurationFlag{Name: "health-interval", Usage: "`TIME` between health checks, 30s by default"},
+		&cli.IntFlag{Name: "health-retries", Usage: "`NUMBER` of failures in a row that make it unhealthy, 3 by default"},
+		&cli.DurationFlag{Name: "health-start-interval", Usage: "`TIME` between health checks in the start period, 5s by default"},
+		&cli.DurationFlag{Name: "health-start-period", Usage: "`TIME` to come up, in which failures do not count"},
+		&cli.DurationFlag{Name: "health-timeout", Usage: "`TIME` after which a health check is killed, 30s by default"},
 		str("host `NAME` in the container", "hostname", "h"),
 		yes("keep stdin open", "interactive", "i"),
 		str("IPC namespace: private, none or host", "ipc"),
@@ -56,6 +62,8 @@ func createFlags() []cli.Flag {
 		list("mount, `type=bind|tmpfs,source=…,target=…[,…]`", "mount"),
 		str("`NAME` of the container", "name"),
 		str("`NETWORK`: bridge, none or host", "network", "net"),
+		yes("no health check, although the image has one", "no-healthcheck"),
+		str("what to do when it becomes unhealthy, `ACTION`: none, restart, stop or kill", "on-unhealthy"),
 		&cli.IntFlag{Name: "oom-score-adj", Usage: "`SCORE` from -1000 to 1000"},
 		str("PID namespace: host", "pid"),
 		&cli.Int64Flag{Name: "pids-limit", Usage: "most processes and threads, `NUMBER`"},
@@ -125,6 +133,9 @@ func containerConfig(c *cli.Context) (*container.Config, error) {
 	if c.IsSet("stop-timeout") {
 		n := c.Int("stop-timeout")
 		cfg.StopTimeout = &n
+	}
+	if err := healthConfig(c, cfg); err != nil {
+		return nil, err
 	}
 	return cfg, attachConfig(c, cfg)
 }

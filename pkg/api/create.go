@@ -120,6 +120,9 @@ func legacy(in *createBody, v version) {
 	if v.before(v1(42)) {
 		h.ConsoleSize = [2]uint{}
 	}
+	if v.before(v1(44)) && in.Healthcheck != nil {
+		in.Healthcheck.StartInterval = 0
+	}
 }
 
 func nilIf[T any](p *T, cond func(T) bool) *T {
@@ -226,18 +229,4 @@ func validEnv(env []string) error {
 		}
 	}
 	return nil
-}
-
-// health accepts NONE, which switches the image's check off. A check without
-// any setting means the image's, as none at all does.
-func (d *createDecoder) health() error {
-	h := d.in.Healthcheck
-	switch {
-	case h == nil || reflect.DeepEqual(*h, container.HealthConfig{}):
-		return nil
-	case len(h.Test) == 1 && h.Test[0] == "NONE":
-		d.out.Config.Healthcheck = &moss.Healthcheck{Test: h.Test}
-		return nil
-	}
-	return notYet("health checks (Config.Healthcheck)", "leave out the --health options, or switch it off with --no-healthcheck")
 }

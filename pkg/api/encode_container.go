@@ -35,7 +35,10 @@ func encodeSummary(c *moss.Container, v version, now time.Time) container.Summar
 		s.HostConfig.Annotations = c.Host.Annotations
 	}
 	if !v.before(v1(52)) {
-		s.Health = &container.HealthSummary{Status: container.NoHealthcheck}
+		s.Health = &container.HealthSummary{Status: container.HealthStatus(c.Health())}
+		if h := c.Run.Health; h != nil {
+			s.Health.FailingStreak = h.FailingStreak
+		}
 	}
 	return s
 }
@@ -56,7 +59,7 @@ func statusText(c *moss.Container, now time.Time) string {
 	ago := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
 	switch c.State {
 	case moss.StateRunning:
-		return "Up " + ago(c.Run.StartedAt)
+		return "Up " + ago(c.Run.StartedAt) + healthText(c)
 	case moss.StatePaused:
 		return "Up " + ago(c.Run.StartedAt) + " (Paused)"
 	case moss.StateRestarting:
@@ -74,6 +77,18 @@ func statusText(c *moss.Container, now time.Time) string {
 		return fmt.Sprintf("Exited (%d) %s ago", c.Run.ExitCode, ago(c.Run.FinishedAt))
 	}
 	return string(c.State)
+}
+
+// healthText is what docker ps says of a running container's health.
+func healthText(c *moss.Container) string {
+	switch h := c.Health(); h {
+	case moss.HealthNone:
+		return ""
+	case moss.HealthStarting:
+		return " (health: starting)"
+	default:
+		return " (" + string(h) + ")"
+	}
 }
 
 // published are the bindings that are open, by the container's port.
@@ -191,7 +206,7 @@ func encodeInspect(c *moss.Container, v version, driver string) containerInspect
 		LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.Run.Restarts,
 		Driver: driver, Platform: "linux",
 		HostConfig: encodeHost(c), GraphDriver: &storage.DriverData{Name: driver, Data: map[string]string{}},
-		Mounts: encodeMounts(c.Mounts), Config: encodeConfig(c.Config),
+		Mounts: encodeMounts(c.Mounts), Config: encodeConfig(c.Config), ExecIDs: encodeExecIDs(c.Execs),
 	}
 	r.NetworkSettings = &container.NetworkSettings{Ports: encodePortMap(c), Networks: encodeEndpoints(c)}
 	if c.Network != nil && c.State.Alive() {
@@ -250,7 +265,22 @@ func encodeState(c *moss.Container) *container.State {
 		StartedAt: stamp(c.Run.StartedAt), FinishedAt: stamp(c.Run.FinishedAt),
 	}
 	s.Running = c.State.Alive() || s.Restarting
+	if h := c.Run.Health; h != nil {
+		s.Health = &container.Health{Status: container.HealthStatus(h.Status), FailingStreak: h.FailingStreak, Log: []*container.HealthcheckResult{}}
+		for _, p := range h.Log {
+			s.Health.Log = append(s.Health.Log, &container.HealthcheckResult{Start: p.Start, End: p.End, ExitCode: p.ExitCode, Output: p.Output})
+		}
+	}
 	return s
+}
+
+// encodeExecIDs leaves null for none, as docker does.
+func encodeExecIDs(in []moss.ExecID) []string {
+	var out []string
+	for _, id := range in {
+		out = append(out, string(id))
+	}
+	return out
 }
 
 // stamp is a time as docker writes it; the zero time is the year 1.

@@ -85,6 +85,11 @@ func TestGolden(t *testing.T) {
 	golden(t, "inspect-1.50", encodeInspect(web, v1(50), "overlay"))
 	created := &moss.Container{ID: "c", Name: "new", State: moss.StateCreated, Path: "sh", Host: moss.HostConfig{NetworkMode: moss.NetworkNone}}
 	golden(t, "inspect-created", encodeInspect(created, newest, "vfs"))
+	created.Run.Health = &moss.Health{Status: moss.HealthUnhealthy, FailingStreak: 1, Log: []moss.HealthProbe{
+		{Start: noon, End: noon.Add(time.Second), Output: "fine"}, {Start: noon.Add(time.Minute), End: noon.Add(2 * time.Minute), ExitCode: -1, Output: "late"},
+	}}
+	created.Execs = []moss.ExecID{"e1", "e2"}
+	golden(t, "inspect-unhealthy", encodeInspect(created, newest, "vfs"))
 	golden(t, "list", []any{encodeSummary(web, newest, noon), encodeSummary(created, newest, noon)})
 	golden(t, "list-1.41", []any{encodeSummary(web, v1(41), noon)})
 	golden(t, "image", encodeImage(&busybox, "overlay", newest))
@@ -121,6 +126,14 @@ func TestStatusText(t *testing.T) {
 	} {
 		if got := statusText(&moss.Container{State: state, Run: ran}, noon); got != want {
 			t.Errorf("%s: %q, want %q", state, got, want)
+		}
+	}
+	for status, want := range map[moss.HealthStatus]string{
+		moss.HealthStarting: "Up 3 seconds (health: starting)", moss.HealthHealthy: "Up 3 seconds (healthy)", moss.HealthUnhealthy: "Up 3 seconds (unhealthy)",
+	} {
+		ran.Health = &moss.Health{Status: status}
+		if got := statusText(&moss.Container{State: moss.StateRunning, Run: ran}, noon); got != want {
+			t.Errorf("%s: %q, want %q", status, got, want)
 		}
 	}
 }

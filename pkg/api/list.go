@@ -94,6 +94,12 @@ func containerFilter(r *request) (f moss.ContainerFilter, keep func(*moss.Contai
 		}
 		f.States = append(f.States, moss.State(state))
 	}
+	for _, h := range args["health"] {
+		if container.ValidateHealthStatus(container.HealthStatus(h)) != nil {
+			return f, nil, badFilter("health", h)
+		}
+		f.Health = append(f.Health, moss.HealthStatus(h))
+	}
 	// Asking for a state or an exit code asks for those that do not run too.
 	f.All = f.All || len(f.States) > 0 || len(f.ExitCodes) > 0
 	none, err := noneFilters(args)
@@ -103,19 +109,14 @@ func containerFilter(r *request) (f moss.ContainerFilter, keep func(*moss.Contai
 	return f, func(c *moss.Container) bool { return !none && args.pairs("annotation", c.Host.Annotations) }, nil
 }
 
-// noneFilters reads the filters on what no container of moss has: a health,
-// a task of a swarm, an isolation. none says that nothing can match.
+// noneFilters reads the filters on what no container of moss has: a task of a
+// swarm, an isolation. none says that nothing can match.
 func noneFilters(args filters) (none bool, err error) {
-	for _, h := range args["health"] {
-		if container.ValidateHealthStatus(container.HealthStatus(h)) != nil {
-			return false, badFilter("health", h)
-		}
-	}
 	task, _, err := args.boolean("is-task")
 	if err != nil {
 		return false, err
 	}
-	return task || !args.exact("health", string(container.NoHealthcheck)) || !args.exact("isolation", "default", ""), nil
+	return task || !args.exact("isolation", "default", ""), nil
 }
 
 // portFilter spells ranges out: port[-port][/proto].

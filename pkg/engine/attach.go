@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -67,6 +68,6 @@ func (s Signals) Resize(_ context.Context, ref string, size moss.TermSize) error
 	if err := s.Attacher.Resize(rec.ID.Streams(), size); err != nil {
 		return err
 	}
-	s.publish(rec, "resize", time.Now())
+	s.publish(rec, "resize", time.Now(), "height", strconv.Itoa(int(size.Rows)), "width", strconv.Itoa(int(size.Cols)))
 	return nil
 }

@@ -166,10 +166,8 @@ func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 	if err := s.checkVolumes(rec); err != nil {
 		return nil, err
 	}
-	if hc := rec.Config.Healthcheck; hc != nil && len(hc.Test) > 0 && hc.Test[0] != "NONE" {
-		warnings = append(warnings, "the image has a health check, which moss does not run yet")
-	}
-	return warnings, nil
+	unwell, err := checkHealth(rec)
+	return append(warnings, unwell...), err
 }
 
 // discardedLimits warns of limits whose cgroup controller the user manager does

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ type exec struct {
 	mu      sync.Mutex // guards what follows
 	rec     moss.Exec
 	endedAt time.Time
+	proc    Process // nil before it runs
 }
 
 func (x *exec) get() moss.Exec {
@@ -50,7 +52,13 @@ func (s Execs) Create(_ context.Context, ref string, cfg moss.ExecConfig) (moss.
 	if err := canExec(rec); err != nil {
 		return "", err
 	}
-	x := &exec{container: c.id, rec: moss.Exec{ID: moss.ExecID(moss.NewHexID()), Container: c.id, Config: cfg}}
+	return s.add(rec, moss.Exec{Config: cfg}).rec.ID, nil
+}
+
+// add takes an exec in under a new id, and forgets those that ended long ago.
+func (s Execs) add(rec *moss.Container, e moss.Exec) *exec {
+	e.ID, e.Container = moss.ExecID(moss.NewHexID()), rec.ID
+	x := &exec{container: rec.ID, rec: e}
 	s.mu.Lock()
 	for id, old := range s.execs {
 		old.mu.Lock()
@@ -59,10 +67,43 @@ func (s Execs) Create(_ context.Context, ref string, cfg moss.ExecConfig) (moss.
 		}
 		old.mu.Unlock()
 	}
-	s.execs[x.rec.ID] = x
+	s.execs[e.ID] = x
 	s.mu.Unlock()
-	s.publish(rec, "exec_create: "+strings.Join(cfg.Cmd, " "), time.Now(), "execID", string(x.rec.ID))
-	return x.rec.ID, nil
+	s.publish(rec, "exec_create: "+strings.Join(e.Config.Cmd, " "), time.Now(), "execID", string(e.ID))
+	return x
+}
+
+// drop forgets an exec.
+func (e *Engine) drop(id moss.ExecID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.execs, id)
+}
+
+// dropExecs forgets the execs of a container whose run has ended, but for those
+// that ran: how they ended can still be asked for.
+func (e *Engine) dropExecs(id moss.ContainerID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for key, x := range e.execs {
+		if x.container == id && !x.get().Started {
+			delete(e.execs, key)
+		}
+	}
+}
+
+// execsOf are the execs of a container that have not ended.
+func (e *Engine) execsOf(id moss.ContainerID) []moss.ExecID {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var ids []moss.ExecID
+	for key, x := range e.execs {
+		if x.container == id && x.get().ExitCode == nil {
+			ids = append(ids, key)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 func canExec(rec *moss.Container) error {
@@ -82,7 +123,7 @@ func canExec(rec *moss.Container) error {
 func (s Execs) lookup(id string) (*exec, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if x, ok := s.execs[moss.ExecID(id)]; ok {
+	if x, ok := s.execs[moss.ExecID(id)]; ok && s.containers[x.container] != nil {
 		return x, nil
 	}
 	return nil, moss.Errorf(moss.NotFound, "No such exec instance: %s", id)
@@ -139,10 +180,14 @@ func (s Execs) Start(ctx context.Context, id string, detach bool, size moss.Term
 	if detach {
 		return nil
 	}
-	if err := <-done; err != nil && !errors.Is(err, ErrDetached) {
-		return err
+	err = <-done
+	if errors.Is(err, ErrDetached) {
+		if c, err := s.find(string(x.container)); err == nil {
+			s.publish(c.record(), "exec_detach", time.Now(), "execID", id)
+		}
+		return nil
 	}
-	return nil
+	return err
 }
 
 // join attaches a client and returns once it is there: before the process, so
@@ -215,7 +260,7 @@ func (s Execs) run(ctx context.Context, x *exec, rec moss.Exec) (err error) {
 		return errors.Join(err, s.Stdio.Finish(ctx, streams))
 	}
 	x.mu.Lock()
-	x.rec.Running, x.rec.PID = true, proc.PID()
+	x.rec.Running, x.rec.PID, x.proc = true, proc.PID(), proc
 	x.mu.Unlock()
 	s.publish(c.record(), "exec_start: "+strings.Join(rec.Config.Cmd, " "), time.Now(), "execID", string(rec.ID))
 	s.spawn(func(ctx context.Context) { s.reap(ctx, c, x, proc) })

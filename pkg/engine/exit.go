@@ -117,7 +117,7 @@ func (c *container) kept() bool {
 func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus) (*moss.Container, bool) {
 	rec := c.record()
 	run := rec.Run
-	run.PID, run.Frozen = 0, false
+	run.PID, run.Frozen, run.Again, run.Health = 0, false, false, endedHealth(rec.Run.Health)
 	run.FinishedAt, run.ExitCode, run.OOMKilled = st.ExitedAt, st.ExitCode, st.OOMKilled
 	if !st.Exited {
 		run.ExitCode, run.Error = lostExitCode, "its unit went away and nobody saw how the process ended"
@@ -145,7 +145,8 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	}
 	c.mu.Unlock()
 	trigger := lifecycle.Exit
-	retry := shouldRestart(rec.Host.RestartPolicy, run.ExitCode, run.Restarts, stopped || byManager)
+	calledOff := stopped || byManager
+	retry := shouldRestart(rec.Host.RestartPolicy, run.ExitCode, run.Restarts, calledOff) || rec.Run.Again && !calledOff
 	if retry {
 		trigger = lifecycle.ExitRetry
 	}
@@ -155,6 +156,7 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	}
 	e.publish(rec, "die", run.FinishedAt, "exitCode", strconv.Itoa(run.ExitCode),
 		"execDuration", strconv.Itoa(int(run.FinishedAt.Sub(run.StartedAt).Seconds())))
+	e.dropExecs(rec.ID)
 	rec, err := e.commitFact(c, trigger, func(r *moss.Container) { r.Run, r.Network, r.Stopped = run, nil, stopped }, func() {
 		c.exits++
 		c.code = run.ExitCode

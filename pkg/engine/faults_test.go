@@ -183,6 +183,13 @@ func (r faultyRuntime) Exec(ctx context.Context, c *moss.Container, e *moss.Exec
 	return r.Runtime.Exec(ctx, c, e, io)
 }
 
+func (r faultyRuntime) EndProbes(ctx context.Context, id moss.ContainerID) error {
+	if err := r.f.hit("Runtime.EndProbes"); err != nil {
+		return err
+	}
+	return r.Runtime.(engine.ProbeEnder).EndProbes(ctx, id)
+}
+
 type faultyUnits struct {
 	engine.Units
 	f *faults

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -35,9 +36,7 @@ func merge(user, image moss.ContainerConfig, entrypointSet bool) moss.ContainerC
 	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
 		c.Entrypoint = nil
 	}
-	if c.Healthcheck == nil {
-		c.Healthcheck = image.Healthcheck
-	}
+	c.Healthcheck = mergeHealth(user.Healthcheck, image.Healthcheck)
 	if len(c.Shell) == 0 {
 		c.Shell = image.Shell
 	}
@@ -45,6 +44,21 @@ func merge(user, image moss.ContainerConfig, entrypointSet bool) moss.ContainerC
 		c.StopTimeout = image.StopTimeout
 	}
 	return c
+}
+
+// mergeHealth takes from the image what the user left open.
+func mergeHealth(user, image *moss.Healthcheck) *moss.Healthcheck {
+	if user == nil || image == nil {
+		return cmp.Or(user, image)
+	}
+	h := *user
+	if len(h.Test) == 0 {
+		h.Test = image.Test
+	}
+	h.Interval, h.Timeout = cmp.Or(h.Interval, image.Interval), cmp.Or(h.Timeout, image.Timeout)
+	h.StartPeriod, h.StartInterval = cmp.Or(h.StartPeriod, image.StartPeriod), cmp.Or(h.StartInterval, image.StartInterval)
+	h.Retries = cmp.Or(h.Retries, image.Retries)
+	return &h
 }
 
 // mergeEnv adds the image's variables that the user did not set.

@@ -156,6 +156,18 @@ type Runtime interface {
 	Exec(ctx context.Context, c *moss.Container, e *moss.Exec, io moss.ChildStdio) (Process, error)
 }
 
+// ProbeEnder is a Runtime that can end the health checks' processes that an
+// earlier daemon has begun and not seen end.
+type ProbeEnder interface {
+	EndProbes(ctx context.Context, id moss.ContainerID) error
+}
+
+// GroupKiller is a Process that can be killed together with what it has started.
+type GroupKiller interface {
+	// KillGroup does nothing once the process has ended.
+	KillGroup() error
+}
+
 // Process is a running exec; the noun's package has it, as adapters make them.
 type Process = moss.Process
 

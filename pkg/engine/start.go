@@ -115,12 +115,13 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 func (e *Engine) started(c *container, net moss.Attachment, pid, restarts int, at time.Time) error {
 	rec, err := e.commit(c, lifecycle.Start, func(r *moss.Container) {
 		r.Network, r.Stopped = &net, false
-		r.Run = moss.Run{PID: pid, StartedAt: at, FinishedAt: r.Run.FinishedAt, Restarts: restarts}
+		r.Run = moss.Run{PID: pid, StartedAt: at, FinishedAt: r.Run.FinishedAt, Restarts: restarts, Health: newHealth(r)}
 	})
 	if err != nil {
 		return err
 	}
 	e.publish(rec, "start", at)
+	e.watchHealth(c)
 	return nil
 }
 

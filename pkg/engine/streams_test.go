@@ -290,7 +290,7 @@ func TestExecInWhatHasEnded(t *testing.T) {
 		id := r.run()
 		x := r.exec(id, "true")
 		r.exit(id, 0)
-		r.wantClass(r.Execs().Start(t.Context(), x, true, moss.TermSize{}, moss.AttachIO{}, func() {}), moss.Conflict)
+		r.wantClass(r.Execs().Start(t.Context(), x, true, moss.TermSize{}, moss.AttachIO{}, func() {}), moss.NotFound)
 		r.must(r.remove(id, false))
 		_, err := r.Execs().Get(x)
 		r.wantClass(err, moss.NotFound)

@@ -21,7 +21,9 @@ func (s Views) Get(ref string) (moss.Container, error) {
 	if err != nil {
 		return moss.Container{}, err
 	}
-	return *c.record(), nil
+	rec := *c.record()
+	rec.Execs = s.execsOf(c.id)
+	return rec, nil
 }
 
 // List returns the containers that a filter chooses, the newest first.
@@ -90,6 +92,7 @@ func (m *matcher) matches(rec *moss.Container) bool {
 	case !hasLabels(rec.Config.Labels, m.Labels):
 	case len(m.States) > 0 && !slices.Contains(m.States, rec.State):
 	case len(m.ExitCodes) > 0 && (rec.State.Alive() || rec.Run.StartedAt.IsZero() || !slices.Contains(m.ExitCodes, rec.Run.ExitCode)):
+	case len(m.Health) > 0 && !slices.Contains(m.Health, rec.Health()):
 	case len(m.Ancestors) > 0 && !slices.Contains(m.images, rec.Image):
 	case m.before != nil && !rec.Created.Before(m.before.Created):
 	case m.since != nil && !rec.Created.After(m.since.Created):

@@ -43,7 +43,7 @@ func TestWhatCreateRefuses(t *testing.T) {
 func TestWhatCreateWarnsOf(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		q := moss.CreateRequest{Platform: "linux", Config: moss.ContainerConfig{
-			Image: "box", Cmd: []string{"true"}, Volumes: []string{"/data"}, Healthcheck: &moss.Healthcheck{Test: []string{"CMD", "true"}},
+			Image: "box", Cmd: []string{"true"}, Volumes: []string{"/data"}, Healthcheck: &moss.Healthcheck{Test: []string{"TCP", "80"}},
 		}}
 		q.Host.Mounts = []moss.MountPoint{{Type: moss.MountTmpfs, Target: "/data/"}}
 		q.Host.NetworkMode = moss.NetworkHost

@@ -56,6 +56,9 @@ type Container struct {
 	Mounts   []MountPoint
 	LogPath  string // of a log driver that keeps a file
 	Dir      string // the container's own directory, D/containers/<id>
+
+	// Execs are the processes in it that have not ended; for those who look, not in the record.
+	Execs []ExecID `json:"-"`
 }
 
 // Run is what is known of the latest run of a container's process.
@@ -65,9 +68,11 @@ type Run struct {
 	FinishedAt time.Time
 	ExitCode   int // 128+n for signal n
 	OOMKilled  bool
-	Error      string // why the last start failed, or what was wrong at the end
-	Restarts   int    // by the restart policy, since the user last started it
-	Frozen     bool   // its processes stand still: it is paused, or for a commit, after which a restarted engine lets them go
+	Error      string  // why the last start failed, or what was wrong at the end
+	Restarts   int     // by the restart policy, since the user last started it
+	Frozen     bool    // its processes stand still: it is paused, or for a commit, after which a restarted engine lets them go
+	Health     *Health `json:",omitempty"` // nil without a check
+	Again      bool    `json:",omitempty"` // it is being ended for its health, to be started again
 }
 
 // ContainerConfig is the portable part of a container: what docker calls Config.
@@ -93,15 +98,7 @@ type ContainerConfig struct {
 	StopTimeout  *int   // seconds; nil means 10, negative means for ever
 	OnBuild      []string
 	Shell        []string
-	// Healthcheck of the image; kept for inspect. The engine does not run it yet.
-	Healthcheck *Healthcheck
-}
-
-// Healthcheck is an image's health check as the OCI extension of docker has it.
-type Healthcheck struct {
-	Test                                          []string
-	Interval, Timeout, StartPeriod, StartInterval time.Duration
-	Retries                                       int
+	Healthcheck  *Healthcheck
 }
 
 // Protocol of a port: "tcp" or "udp".

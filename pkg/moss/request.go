@@ -38,6 +38,7 @@ type ContainerFilter struct {
 	Labels    []string // key or key=value; all must hold
 	States    []State
 	ExitCodes []int
+	Health    []HealthStatus
 	Ancestors []string // image names or ids
 	Before    string   // container created before this one
 	Since     string

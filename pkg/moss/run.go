@@ -185,6 +185,7 @@ type Exec struct {
 	Running   bool
 	PID       int
 	ExitCode  *int // nil until it has ended
+	Probe     bool // of a health check: it does not outlive the daemon that began it
 }
 
 // LogSink takes a container's output as it comes: chunks, not lines. Close ends

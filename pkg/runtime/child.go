@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,20 +17,23 @@ import (
 type child struct {
 	pid   int
 	pidfd *os.File
+	after func() // called at the end
 	done  chan struct{}
-	code  int   // valid after done
-	err   error // valid after done
+	turn  sync.Mutex // held over the reaping: before it the pid is the child's
+	ended bool       // guarded by turn
+	code  int        // valid after done
+	err   error      // valid after done
 }
 
 // newChild takes over a child of this process. It stays a zombie until it is
 // waited for, so pid cannot be anybody else.
-func newChild(pid int) (*child, error) {
+func newChild(pid int, after func()) (*child, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("cannot follow process %d: %w", pid, err)
 	}
 	// Non-blocking: the file goes to the Go poller, and no thread waits.
-	c := &child{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}
+	c := &child{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), after: after, done: make(chan struct{})}
 	go c.reap()
 	return c, nil
 }
@@ -39,12 +43,16 @@ func (c *child) reap() {
 		close(c.done)
 		_ = c.pidfd.Close() // nothing can be lost with it
 	}()
+	defer c.after()
 	conn, err := c.pidfd.SyscallConn()
 	if err == nil {
 		var waitErr error
 		err = conn.Read(func(fd uintptr) bool {
 			var done bool
+			c.turn.Lock()
+			defer c.turn.Unlock()
 			c.code, done, waitErr = waitPidfd(int(fd))
+			c.ended = done || waitErr != nil
 			return done || waitErr != nil
 		})
 		err = errors.Join(err, waitErr)
@@ -87,6 +95,30 @@ func (c *child) Wait(ctx context.Context) (int, error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+}
+
+// KillGroup kills the process and those in its group, which is its own: runtimes
+// make each exec the leader of a session.
+func (c *child) KillGroup() error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.ended {
+		return nil
+	}
+	if err := killGroup(c.pid); err != nil {
+		return fmt.Errorf("cannot kill process %d: %w", c.pid, err)
+	}
+	return nil
+}
+
+// killGroup kills a process, and its group where it leads one.
+func killGroup(pid int) error {
+	group := unix.Kill(-pid, unix.SIGKILL)
+	err := unix.Kill(pid, unix.SIGKILL)
+	if errors.Is(err, unix.ESRCH) || err == nil && errors.Is(group, unix.ESRCH) {
+		return nil
+	}
+	return errors.Join(err, group)
 }
 
 // Signal sends a signal; nil when the process has ended.

@@ -32,19 +32,27 @@ func (r *Runtime) Exec(ctx context.Context, c *moss.Container, e *moss.Exec, io 
 	if err != nil {
 		return nil, err
 	}
-	pid, err := r.exec(ctx, c.ID, e.ID, proc, io)
+	pidFile, keep := r.file(c.ID, "exec-"+string(e.ID)+".pid"), func() {}
+	if e.Probe { // for EndProbes
+		pidFile = r.file(c.ID, probePrefix+string(e.ID)+".pid")
+		keep = func() { _ = os.Remove(pidFile) } // EndProbes sees that it is nobody's
+	}
+	pid, err := r.exec(ctx, c.ID, e.ID, proc, io, pidFile)
+	if err != nil || !e.Probe {
+		err = errors.Join(err, removeAll(pidFile))
+	}
 	if err != nil {
 		return nil, moss.Errorf(moss.ClassOf(err), "OCI runtime exec failed: exec failed: %w", err)
 	}
-	return newChild(pid)
+	return newChild(pid, keep)
 }
 
 // exec runs the runtime's exec and returns the pid of the process, which is now
 // a child of this one.
-func (r *Runtime) exec(ctx context.Context, id moss.ContainerID, e moss.ExecID, proc *specs.Process, io moss.ChildStdio) (pid int, err error) {
+func (r *Runtime) exec(ctx context.Context, id moss.ContainerID, e moss.ExecID, proc *specs.Process, io moss.ChildStdio, pidFile string) (pid int, err error) {
 	name := "exec-" + string(e)
-	processFile, log, pidFile := r.file(id, name+".json"), name+".log", r.file(id, name+".pid")
-	defer func() { err = errors.Join(err, removeAll(processFile, r.file(id, log), pidFile)) }()
+	processFile, log := r.file(id, name+".json"), name+".log"
+	defer func() { err = errors.Join(err, removeAll(processFile, r.file(id, log))) }()
 	data, err := json.Marshal(proc)
 	if err != nil {
 		return 0, err

@@ -173,7 +173,7 @@ func (r *runtimeRig) Launch(t *testing.T, id moss.ContainerID, l moss.Launch) er
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.children[id], err = newChild(pid)
+	r.children[id], err = newChild(pid, func() {})
 	return err
 }
 

@@ -15,7 +15,11 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-var _ engine.Runtime = (*Runtime)(nil)
+var (
+	_ engine.Runtime     = (*Runtime)(nil)
+	_ engine.ProbeEnder  = (*Runtime)(nil)
+	_ engine.GroupKiller = (*Process)(nil)
+)
 
 // Runtime is an OCI runtime in memory. Its containers know a few commands:
 // "true", "sh -c 'exit N'", "sleep N" (which runs until it is signalled), "cat",
@@ -39,6 +43,7 @@ type runtimeContainer struct {
 	process *Process // nil until it is created
 	started bool
 	execs   []*Process
+	probes  []*Process // those of them that are health checks
 }
 
 // NewRuntime returns a runtime without containers.
@@ -162,7 +167,7 @@ func (r *Runtime) Exec(_ context.Context, c *moss.Container, e *moss.Exec, io mo
 		if err != nil {
 			return nil, err
 		}
-		rc.execs = append(rc.execs, p)
+		rc.add(e, p)
 		return p, nil
 	}
 	if len(e.Config.Cmd) == 0 {
@@ -172,9 +177,29 @@ func (r *Runtime) Exec(_ context.Context, c *moss.Container, e *moss.Exec, io mo
 		return nil, moss.Errorf(moss.Invalid, "OCI runtime exec failed: exec failed: %w", err)
 	}
 	p := r.newProcessLocked()
-	rc.execs = append(rc.execs, p)
+	rc.add(e, p)
 	p.run(e.Config.Cmd, io)
 	return p, nil
+}
+
+func (c *runtimeContainer) add(e *moss.Exec, p *Process) {
+	c.execs = append(c.execs, p)
+	if e.Probe {
+		c.probes = append(c.probes, p)
+	}
+}
+
+// EndProbes implements engine.ProbeEnder.
+func (r *Runtime) EndProbes(_ context.Context, id moss.ContainerID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.containers[id]; c != nil {
+		for _, p := range c.probes {
+			p.Exit(128 + int(syscall.SIGKILL))
+		}
+		c.probes = nil
+	}
+	return nil
 }
 
 // Containers names the containers that have a bundle.
@@ -280,6 +305,9 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	p.Exit(128 + int(sig))
 	return nil
 }
+
+// KillGroup implements engine.GroupKiller.
+func (p *Process) KillGroup() error { return p.Signal(syscall.SIGKILL) }
 
 // Exit ends the process; only the first call counts.
 func (p *Process) Exit(code int) {

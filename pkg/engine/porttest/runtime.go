@@ -173,6 +173,54 @@ func Runtime(t *testing.T, open func(t *testing.T) RuntimeRig) {
 		}
 	})
 
+	t.Run("a health check that a daemon left is ended, and no other exec", func(t *testing.T) {
+		r := open(t)
+		ender, ok := r.Runtime().(engine.ProbeEnder)
+		if !ok {
+			t.Skip("it cannot")
+		}
+		b := r.Bundle(t, "sleep", "1000")
+		create(t, r, b)
+		if err := r.Runtime().Start(t.Context(), &b.Container); err != nil {
+			t.Fatal(err)
+		}
+		other, err := execIn(t, r, b, moss.ChildStdio{}, "sleep", "1000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &moss.Exec{ID: moss.ExecID(moss.NewHexID()), Container: b.Container.ID, Config: moss.ExecConfig{Cmd: []string{"sleep", "1000"}}, Probe: true}
+		probe, err := r.Runtime().Exec(t.Context(), &b.Container, e, moss.ChildStdio{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time there is none
+			if err := ender.EndProbes(t.Context(), b.Container.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if code := waitExec(t, probe); code != 128+int(syscall.SIGKILL) {
+			t.Errorf("exit code %d, want 137", code)
+		}
+		late, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := other.Wait(late); err == nil {
+			t.Error("the other exec has ended too")
+		}
+		if probe, err = r.Runtime().Exec(t.Context(), &b.Container, e, moss.ChildStdio{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := probe.(engine.GroupKiller).KillGroup(); err != nil {
+			t.Fatal(err)
+		}
+		if code := waitExec(t, probe); code != 128+int(syscall.SIGKILL) {
+			t.Errorf("exit code %d of a killed group, want 137", code)
+		}
+		if err := probe.(engine.GroupKiller).KillGroup(); err != nil {
+			t.Errorf("KillGroup of an ended process: %v", err)
+		}
+		remove(t, r, b)
+	})
+
 	t.Run("an exec has its streams", func(t *testing.T) {
 		r := open(t)
 		b := r.Bundle(t, "sleep", "1000")
