@@ -49,7 +49,7 @@ func routes() []route {
 		{post, "/containers/{id}/wait", all, (*Server).waitContainer},
 		{get, "/containers/{id}/logs", all, (*Server).containerLogs},
 		{post, "/containers/{id}/attach", all, (*Server).attachContainer},
-		{get, "/containers/{id}/attach/ws", all, no("attach through a web socket", "use POST /containers/{id}/attach")},
+		{get, "/containers/{id}/attach/ws", all, (*Server).attachWebSocket},
 		{post, "/containers/{id}/resize", all, (*Server).resizeContainer},
 		{post, "/containers/{id}/rename", all, (*Server).renameContainer},
 		{post, "/containers/{id}/update", all, (*Server).updateContainer},

@@ -93,6 +93,7 @@ var doors = []door{
 	{"github.com/vishvananda/netlink", []string{"pkg/network", "rootless"}, "only network and the holder of its namespace make links"},
 	{"github.com/google/nftables", []string{"pkg/network", "rootless"}, "only network and the holder of its namespace write rules"},
 	{"github.com/miekg/dns", []string{"pkg/network"}, "only network answers names"},
+	{"github.com/coder/websocket", []string{"pkg/api"}, "only the API speaks HTTP to clients"},
 	{"github.com/moby/moby/api", []string{"pkg/api", "cmd/moss"}, "wire types stop at the API and at its client"},
 	{"github.com/moby/moby/client", []string{"cmd/moss", "pkg/api"}, "only the CLI is a client, and the tests of the API"},
 	{"github.com/moby/profiles", []string{"pkg/runtime", "cmd/moss-runtime"}, "seccomp profiles become part of the OCI spec"},

@@ -1,0 +1,181 @@
+package api
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/coder/websocket"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// attachWebSocket is attach for those who can do no more than a web socket, as
+// browsers. Output comes as it is, stdout and stderr mixed, in messages cut
+// anywhere; what the client sends is the input, and its leaving the input's end.
+func (s *Server) attachWebSocket(w *response, r *request) error {
+	keys, err := parseDetachKeys(r.str("detachKeys"))
+	if err != nil {
+		return err
+	}
+	c, err := s.o.Views.Get(r.containerRef())
+	if err != nil {
+		return err
+	}
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return invalid("GET %s is for web sockets: send Upgrade: websocket, or use POST /containers/{id}/attach", r.URL.Path)
+	}
+	named := !r.version.before(v1(42)) // before, all streams are meant
+	wants := func(stream string) bool { return !named || r.flag(stream) }
+	ctx, cancel := s.stream(hijackContext(r))
+	defer cancel()
+	s.streams.Add(1)
+	defer s.streams.Done()
+	ws := &webSocket{ctx: ctx, w: w, r: r, gone: cancel, kind: websocket.MessageBinary}
+	if r.version.before(v1(28)) {
+		ws.kind = websocket.MessageText
+	}
+	stream := r.flag("stream")
+	var a moss.AttachIO
+	if stream && wants("stdin") && c.Config.OpenStdin {
+		a.Stdin = ws
+		if c.Config.TTY {
+			a.DetachKeys = keys
+		}
+	} else {
+		ws.unread = true
+	}
+	if wants("stdout") {
+		a.Stdout = ws
+	}
+	if wants("stderr") {
+		a.Stderr = ws
+	}
+	err = s.o.Signals.Attach(ctx, string(c.ID), a, r.flag("logs"), stream, ws.attached)
+	if err == nil {
+		err = ws.begin() // an attachment to nothing still answers
+	}
+	if !ws.begun() {
+		return err
+	}
+	ws.end(err)
+	return nil
+}
+
+// webSocket is a connection that becomes a web socket at its first use, so that
+// a service that fails before answers with a proper HTTP error.
+type webSocket struct {
+	ctx    context.Context
+	w      *response
+	r      *request
+	gone   context.CancelFunc // called when the client has left
+	kind   websocket.MessageType
+	unread bool // nobody wants what the client sends
+
+	once   sync.Once
+	conn   *websocket.Conn
+	failed error
+
+	message io.Reader  // the one being read; of the one reader
+	writing sync.Mutex // a message at a time
+}
+
+func (s *webSocket) begin() error {
+	s.once.Do(func() { s.conn, s.failed = s.accept() })
+	return s.failed
+}
+
+func (s *webSocket) begun() bool {
+	s.once.Do(func() { s.failed = net.ErrClosed }) // too late to begin
+	return s.conn != nil
+}
+
+func (s *webSocket) accept() (*websocket.Conn, error) {
+	// A browser cannot get at a unix socket; over TCP its certificate would speak for any page it shows.
+	_, local := s.r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
+	conn, err := websocket.Accept(s.w, s.r.Request, &websocket.AcceptOptions{InsecureSkipVerify: local})
+	if err != nil {
+		s.w.begun = true // it has answered
+		return nil, moss.Errorf(moss.Invalid, "cannot make it a web socket: %w", err)
+	}
+	s.w.begun, s.w.status = true, http.StatusSwitchingProtocols
+	conn.SetReadLimit(-1) // it is a stream: no message is kept as a whole
+	if s.unread {
+		go s.drain(conn)
+	}
+	return conn, nil
+}
+
+// drain notices that the client leaves, where nobody reads.
+func (s *webSocket) drain(conn *websocket.Conn) {
+	for {
+		_, m, err := conn.Reader(s.ctx)
+		if err == nil {
+			_, err = io.Copy(io.Discard, m)
+		}
+		if err != nil {
+			s.gone()
+			return
+		}
+	}
+}
+
+func (s *webSocket) attached() {
+	if s.begin() != nil {
+		s.gone()
+	}
+}
+
+// Read reads the client's messages one after the other.
+func (s *webSocket) Read(p []byte) (int, error) {
+	if err := s.begin(); err != nil {
+		return 0, err
+	}
+	for {
+		if s.message == nil {
+			_, m, err := s.conn.Reader(s.ctx)
+			if err != nil {
+				s.gone()
+				return 0, io.EOF
+			}
+			s.message = m
+		}
+		n, err := s.message.Read(p)
+		if err == io.EOF { //nolint:errorlint // io.Reader's own word
+			s.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// Write sends a message.
+func (s *webSocket) Write(p []byte) (int, error) {
+	if err := s.begin(); err != nil {
+		return 0, err
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.conn.Write(s.ctx, s.kind, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// end says farewell, unless the client or the server is in a hurry.
+func (s *webSocket) end(err error) {
+	if s.ctx.Err() != nil {
+		_ = s.conn.CloseNow() // nobody is left to tell
+		return
+	}
+	code, reason := websocket.StatusNormalClosure, ""
+	if err != nil {
+		code, reason = websocket.StatusInternalError, err.Error()
+		reason = reason[:min(len(reason), 120)] // what a control frame has room for
+	}
+	_ = s.conn.Close(code, reason) // the client may be gone
+}
