@@ -83,7 +83,6 @@ func TestHTTP(t *testing.T) {
 		{get, "/containers/one/logs", "", "", 400, "Bad parameters: you must choose at least one stream"},
 		{get, "/containers/one/logs?stdout=1&since=yesterday", "", "", 400, "invalid value"},
 		{get, "/containers/one/logs?stdout=1&tail=some", "", "", 400, "invalid value"},
-		{get, "/containers/one/attach/ws", "", "", 501, "moss does not attach through a web socket yet"},
 		{post, "/containers/none/rename?name=b", "", "", 404, "No such container: none"},
 		{post, "/containers/create?name=two", js, `{"Image":"busybox"}`, 201, `"Id":"`},
 		{post, "/containers/two/rename?name=three", "", "", 204, ""},
