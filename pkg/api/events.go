@@ -6,6 +6,7 @@ import (
 	"mime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
@@ -35,8 +36,12 @@ func (s *Server) events(w *response, r *request) error {
 	}
 	ctx, cancel := s.stream(r.Context())
 	defer cancel()
-	if since.IsZero() && (until.IsZero() || until.After(s.now())) {
+	switch {
+	case !since.IsZero():
+	case until.IsZero():
 		since = s.now() // nothing may be missed between the header and the subscription
+	default:
+		since = time.Unix(0, 1) // an end alone asks for all that is kept, as docker has it
 	}
 	kind := "application/json"
 	if !r.version.before(v1(52)) {

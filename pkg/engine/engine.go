@@ -179,6 +179,17 @@ func (e *Engine) spawn(fn func(ctx context.Context)) {
 	e.background.Go(func() { fn(e.ctx) })
 }
 
+// publishNetwork tells that a container has come to its network, or left it.
+func (e *Engine) publishNetwork(action string, rec *moss.Container, net moss.Attachment, at time.Time) {
+	kind := string(net.Mode)
+	if net.Mode == moss.NetworkNone {
+		kind = "null" // the driver's name
+	}
+	e.Events.Publish(moss.Event{Type: moss.NetworkEvent, Action: action, ActorID: string(net.Network), Time: at, Attributes: map[string]string{
+		"container": string(rec.ID), "name": string(net.Mode), "type": kind,
+	}})
+}
+
 // publish tells the world of a container's change, with docker's attributes.
 func (e *Engine) publish(rec *moss.Container, action string, at time.Time, extra ...string) {
 	attrs := make(map[string]string, len(rec.Config.Labels)+len(extra)/2+2)

@@ -156,6 +156,9 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	}
 	e.publish(rec, "die", run.FinishedAt, "exitCode", strconv.Itoa(run.ExitCode),
 		"execDuration", strconv.Itoa(int(run.FinishedAt.Sub(run.StartedAt).Seconds())))
+	if rec.Network != nil {
+		e.publishNetwork("disconnect", rec, *rec.Network, run.FinishedAt)
+	}
 	e.dropExecs(rec.ID)
 	rec, err := e.commitFact(c, trigger, func(r *moss.Container) { r.Run, r.Network, r.Stopped = run, nil, stopped }, func() {
 		c.exits++

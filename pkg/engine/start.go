@@ -120,6 +120,7 @@ func (e *Engine) started(c *container, net moss.Attachment, pid, restarts int, a
 	if err != nil {
 		return err
 	}
+	e.publishNetwork("connect", rec, net, at)
 	e.publish(rec, "start", at)
 	e.watchHealth(c)
 	return nil

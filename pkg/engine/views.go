@@ -75,11 +75,28 @@ func (s Views) matcher(f moss.ContainerFilter) (*matcher, error) {
 	}
 	for _, a := range f.Ancestors {
 		// An unknown ancestor has no descendants; that is no error.
-		if image, err := s.Engine.Images.Resolve(s.ctx, a); err == nil {
-			m.images = append(m.images, image.ID)
+		image, err := s.Engine.Images.Resolve(s.ctx, a)
+		if err != nil {
+			continue
+		}
+		m.images = append(m.images, image.ID)
+		all, err := s.Engine.Images.List(s.ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range all {
+			if standsOn(other.DiffIDs, image.DiffIDs) {
+				m.images = append(m.images, other.ID)
+			}
 		}
 	}
 	return m, nil
+}
+
+// standsOn says whether an image with the given layers has more of them than
+// the other, and all of the other's below.
+func standsOn(layers, base []string) bool {
+	return len(base) > 0 && len(layers) > len(base) && slices.Equal(layers[:len(base)], base)
 }
 
 func (m *matcher) matches(rec *moss.Container) bool {
@@ -126,6 +143,11 @@ func published(rec *moss.Container) []moss.Port {
 	var ports []moss.Port
 	for _, b := range rec.Host.PortBindings {
 		ports = append(ports, b.Port)
+	}
+	if rec.Network != nil && rec.State.Alive() { // those of PublishAll too
+		for _, p := range rec.Network.Published {
+			ports = append(ports, p.Binding.Port)
+		}
 	}
 	return ports
 }

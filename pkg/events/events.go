@@ -61,7 +61,7 @@ func (b *Bus) Follow(ctx context.Context, since, until time.Time, fn func(moss.E
 	defer b.unsubscribe(ch)
 	for _, e := range past {
 		if !until.IsZero() && e.Time.After(until) {
-			return nil
+			continue // their order is that of the telling: what happened before may come yet
 		}
 		if err := fn(e); err != nil {
 			return err

@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -82,5 +83,18 @@ func TestASlowReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
 	close(resume)
 	if err := <-done; !errors.Is(err, ErrSlow) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// What happened before the end, and was told after something later, is not lost.
+func TestUntilHeedsTheTimeNotTheOrder(t *testing.T) {
+	var b Bus
+	start := time.Unix(1000, 0)
+	for _, at := range []int{1, 9, 3} {
+		b.Publish(moss.Event{ActorID: strconv.Itoa(at), Time: start.Add(time.Duration(at) * time.Second)})
+	}
+	got, err := collect(&b, 9, start, start.Add(5*time.Second))
+	if err != nil || !slices.Equal(got, []string{"1", "3"}) {
+		t.Fatalf("got %v, %v", got, err)
 	}
 }
