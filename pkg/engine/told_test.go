@@ -1,11 +1,13 @@
 package engine_test
 
 import (
+	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/moss-containers/moss/pkg/engine/fake"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -82,4 +84,28 @@ func TestResizeEvent(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	})
+}
+
+func TestExecDetachEvent(t *testing.T) {
+	r := newRig(t, true)
+	r.runtime.OnExec = func(*moss.Exec, moss.ChildStdio) (*fake.Process, error) { return fake.NewProcess(4711), nil }
+	id := r.run()
+	x, err := r.Execs().Create(t.Context(), string(id), moss.ExecConfig{Cmd: []string{"cat"}, AttachStdin: true})
+	r.must(err)
+	in, typed := io.Pipe()
+	done, attached := make(chan error, 1), make(chan struct{})
+	go func() {
+		done <- r.Execs().Start(t.Context(), string(x), false, moss.TermSize{}, moss.AttachIO{Stdin: in, Stdout: new(output), DetachKeys: []byte{16, 17}}, func() { close(attached) })
+	}()
+	<-attached
+	_, _ = typed.Write([]byte{16, 17})
+	r.must(within(t, "the client", done))
+	all := r.events.Of(string(id))
+	if e := all[len(all)-1]; e.Action != "exec_detach" || e.Attributes["execID"] != string(x) {
+		t.Errorf("%+v", e)
+	}
+	if got, err := r.Execs().Get(string(x)); err != nil || !got.Running {
+		t.Errorf("%+v, %v", got, err)
+	}
+	r.must(r.remove(id, true))
 }
