@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -144,7 +145,7 @@ func (s *webSocket) Read(p []byte) (int, error) {
 			s.message = m
 		}
 		n, err := s.message.Read(p)
-		if err == io.EOF { //nolint:errorlint // io.Reader's own word
+		if errors.Is(err, io.EOF) {
 			s.message, err = nil, nil
 		}
 		if n > 0 || err != nil {

@@ -393,3 +393,40 @@ func TestExecsOfAnEndedContainer(t *testing.T) {
 		r.wantClass(err, moss.NotFound)
 	})
 }
+
+// A daemon that ends leaves the rest of an unhealthy container's time to the next.
+func TestUnhealthyWhenTheDaemonEnds(t *testing.T) {
+	for _, action := range []string{"restart", "stop"} {
+		t.Run(action, func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				var code atomic.Int64
+				code.Store(1)
+				r.probes(&code)
+				id := r.run(healthcheck(moss.Healthcheck{Test: []string{"CMD", "x"}, Interval: 10 * time.Second, Retries: 1}), onUnhealthy(action))
+				r.faults.deaf = true
+				pass(12 * time.Second)
+				r.halt()
+				r.stdio = r.stdio.Restart()
+				kills := func() (n int) {
+					for _, a := range r.events.Actions(string(id)) {
+						if a == "kill" {
+							n++
+						}
+					}
+					return n
+				}
+				if kills() != 1 {
+					t.Errorf("%d signals before its time is over", kills())
+				}
+				r.boot(false)
+				code.Store(0)
+				pass(time.Minute)
+				want := map[string]moss.State{"restart": moss.StateRunning, "stop": moss.StateExited}[action]
+				if c := r.get(id); c.State != want {
+					t.Errorf("it is %s, want %s", c.State, want)
+				}
+				r.check()
+			})
+		})
+	}
+}

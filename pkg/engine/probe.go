@@ -47,7 +47,7 @@ func (s Execs) runProbe(ctx context.Context, c *container, k check, out *headBuf
 	limit, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
 	// The streams are waited for until they end: only then is the output there.
-	done, leave := s.join(s.ctx, e.ID.Streams(), moss.AttachIO{Stdout: out, Stderr: out})
+	done, leave := s.join(s.ctx, e.ID.Streams(), moss.AttachIO{Stdout: out, Stderr: out}) //nolint:contextcheck // also after the timeout
 	defer leave()
 	if err := s.run(ctx, x, e); err != nil {
 		s.Attacher.Drop(e.ID.Streams())

@@ -78,6 +78,9 @@ func (e *Engine) awaitEnd(ctx context.Context, c *container, run int, wait time.
 	if err == nil {
 		return nil
 	}
+	if ctx.Err() != nil {
+		return ctx.Err() // its time is not over: the daemon is going, and the next one goes on
+	}
 	if _, live, err := e.callOff(ctx, c, run, syscall.SIGKILL); err != nil || !live {
 		return err
 	}

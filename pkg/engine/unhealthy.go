@@ -42,6 +42,9 @@ func (r healthRun) end(ctx context.Context, action moss.UnhealthyAction) error {
 		if r.awaitEnd(ctx, stopTimeout(rec)) {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return ctx.Err() // its time is not over: the next daemon goes on
+		}
 		fallthrough
 	default:
 		if err := r.signal(ctx, syscall.SIGKILL, action == moss.UnhealthyRestart); err != nil {
