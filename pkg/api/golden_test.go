@@ -70,8 +70,11 @@ func webServer() *moss.Container {
 			},
 		},
 		Network: &moss.Attachment{
-			Mode: moss.NetworkBridge, Network: "aaa1", NetNS: "/run/user/1000/moss/netns/abab", Sandbox: "sand", Endpoint: "end", MAC: "02:00:00:00:00:01",
-			Address: netip.MustParsePrefix("10.88.0.2/16"), Gateway: netip.MustParseAddr("10.88.0.1"),
+			Mode: moss.NetworkBridge, NetNS: "/run/user/1000/moss/netns/abab", Sandbox: "sand",
+			Interface: moss.Interface{
+				Network: "aaa1", Name: "bridge", Endpoint: "end", MAC: "02:00:00:00:00:01",
+				Address: netip.MustParsePrefix("10.88.0.2/16"), Gateway: netip.MustParseAddr("10.88.0.1"),
+			},
 			Published: []moss.PublishedPort{{Binding: moss.PortBinding{Port: port, HostPort: 8080}}, {Binding: moss.PortBinding{Port: port, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8081}}},
 		},
 	}

@@ -53,9 +53,11 @@ type Container struct {
 	Run      Run
 	Stopped  bool // by the user; restart policy "unless-stopped" and "always" heed it
 	Network  *Attachment
-	Mounts   []MountPoint
-	LogPath  string // of a log driver that keeps a file
-	Dir      string // the container's own directory, D/containers/<id>
+	// Endpoints are what is asked for in each network, by its name; see WantedEndpoints.
+	Endpoints map[string]Endpoint `json:",omitempty"`
+	Mounts    []MountPoint
+	LogPath   string // of a log driver that keeps a file
+	Dir       string // the container's own directory, D/containers/<id>
 
 	// Execs are the processes in it that have not ended; for those who look, not in the record.
 	Execs []ExecID `json:"-"`

@@ -5,10 +5,11 @@ import "time"
 // CreateRequest is a container to be made. Config is as the client sent it:
 // the engine merges the image's.
 type CreateRequest struct {
-	Name     string // without a slash; "" asks for a generated one
-	Config   ContainerConfig
-	Host     HostConfig
-	Platform string // os/arch[/variant]; "" means any
+	Name      string // without a slash; "" asks for a generated one
+	Config    ContainerConfig
+	Host      HostConfig
+	Endpoints map[string]Endpoint // by network name or id; nil asks for the network mode's alone
+	Platform  string              // os/arch[/variant]; "" means any
 	// EntrypointSet says that the client gave an entrypoint, even an empty one that takes the image's away.
 	EntrypointSet bool
 }

@@ -3,7 +3,6 @@ package moss
 import (
 	"context"
 	"io"
-	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -12,25 +11,6 @@ import (
 // Mount is a file system that storage has put in place for a container.
 type Mount struct {
 	Path string // the root, in the engine's mount namespace
-}
-
-// Attachment is a container's place in a network, made at start and kept in
-// the record so that a restarted engine finds the links again.
-type Attachment struct {
-	Mode      NetworkMode
-	Network   NetworkID
-	NetNS     string // path of the network namespace; "" means the host's
-	Sandbox   string // id of the namespace, for inspect
-	Endpoint  string // id of the end point, for inspect; 64 hex digits
-	HostLink  string // the veth's end at the bridge
-	Address   netip.Prefix
-	Gateway   netip.Addr
-	Address6  netip.Prefix
-	Gateway6  netip.Addr
-	MAC       string
-	DNS       []netip.Addr // what resolv.conf gets when the user names none
-	HostIP    netip.Addr   // what "host-gateway" means; the zero Addr where the host cannot be reached
-	Published []PublishedPort
 }
 
 // PublishedPort is an open port of the port driver.

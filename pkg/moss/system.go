@@ -1,23 +1,6 @@
 package moss
 
-import (
-	"net/netip"
-	"time"
-)
-
-// Network is a network that containers can be attached to.
-type Network struct {
-	ID       NetworkID
-	Name     string
-	Driver   string // "bridge", "host" or "null"
-	Created  time.Time
-	Subnet   netip.Prefix
-	Gateway  netip.Addr
-	Subnet6  netip.Prefix
-	Gateway6 netip.Addr
-	Link     string // the bridge's name
-	MTU      int
-}
+import "time"
 
 // StorageInfo tells which storage driver is used and why.
 type StorageInfo struct {

@@ -1,12 +1,14 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -15,10 +17,13 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// guestLink is the container's end of its link.
+// guestLink is the container's end of its first link.
 const guestLink = "eth0"
 
-// Attach makes the network namespace of a container and its link; in the host's
+// linkDigits tell the links of one container apart, at the end of hostLink.
+const linkDigits = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+// Attach makes the network namespace of a container and its links; in the host's
 // network it makes nothing. What an earlier run left is replaced.
 func (n *Networks) Attach(ctx context.Context, c *moss.Container) (moss.Attachment, error) {
 	if err := ctx.Err(); err != nil {
@@ -28,23 +33,27 @@ func (n *Networks) Attach(ctx context.Context, c *moss.Container) (moss.Attachme
 	if mode == "" || mode == "default" {
 		mode = moss.NetworkBridge
 	}
-	a := moss.Attachment{Mode: mode, Network: networkID(mode), Endpoint: moss.NewHexID()}
+	n.setName(c.ID, c.Name)
+	a := moss.Attachment{Mode: mode}
 	var err error
 	switch {
 	case mode == moss.NetworkHost:
+		a.Interface = moss.Interface{Network: networkID(mode), Name: string(mode), Endpoint: moss.NewHexID()}
 	case mode == moss.NetworkNone:
+		a.Interface = moss.Interface{Network: networkID(mode), Name: string(mode), Endpoint: moss.NewHexID()}
 		err = n.attachNone(c.ID, &a)
-	case mode == moss.NetworkBridge:
-		err = n.attachBridge(c.ID, &a)
 	case strings.HasPrefix(string(mode), "container:"):
 		err = moss.Errorf(moss.NotImplemented, "network mode %q is not supported; use bridge, host or none", mode)
 	default:
-		return moss.Attachment{}, moss.Errorf(moss.NotFound, "network %s not found: the networks are bridge, host and none", mode)
+		err = n.attachBridges(c, &a)
 	}
 	if err != nil {
+		n.setName(c.ID, "")
+		if moss.ClassOf(err) == moss.NotFound {
+			return moss.Attachment{}, err
+		}
 		return moss.Attachment{}, moss.Wrap(err, "attach to network "+string(mode)+" container", c.Name)
 	}
-	n.setName(c.ID, c.Name)
 	return a, nil
 }
 
@@ -70,38 +79,139 @@ func (n *Networks) makeSpace(id moss.ContainerID) (*space, error) {
 	return makeNetNS(n.path(id))
 }
 
-func (n *Networks) attachBridge(id moss.ContainerID, a *moss.Attachment) (err error) {
-	if a.Address, err = n.ipam.take(id); err != nil {
+func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err error) {
+	wanted := c.WantedEndpoints()
+	names := make([]string, 0, len(wanted))
+	for name := range wanted {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	// Before anything is made: a network that is not there.
+	n.mu.Lock()
+	for _, name := range names {
+		if n.lookupLocked(name) == nil {
+			err = moss.Errorf(moss.NotFound, "network %s not found", name)
+		}
+	}
+	n.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			n.ipam.release(id, a.Address.Addr())
-		}
-	}()
-	s, err := n.makeSpace(id)
+	s, err := n.makeSpace(c.ID)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	mac := macOf(a.Address.Addr())
-	if err := n.connect(id, s, a.Address, mac); err != nil {
-		return errors.Join(err, n.removeLink(hostLink(id)), removeNetNS(n.path(id)))
+	var made []moss.Interface
+	defer func() {
+		if err == nil {
+			return
+		}
+		errs := []error{err}
+		for _, i := range made {
+			errs = append(errs, n.undoInterface(c.ID, i))
+		}
+		err = errors.Join(append(errs, removeNetNS(n.path(c.ID)))...)
+	}()
+	for _, name := range names {
+		i, err := n.join(c.ID, s, name, wanted[name], made)
+		if err != nil {
+			return err
+		}
+		made = append(made, i)
 	}
-	a.NetNS, a.Sandbox = n.path(id), moss.NewHexID()
-	a.HostLink, a.Gateway, a.MAC = hostLink(id), n.ipam.gateway(), mac.String()
+	slices.SortStableFunc(made, byGateway)
+	if err := s.setRoute(made[0]); err != nil {
+		return err
+	}
+	a.Interface, a.Others = made[0], made[1:]
+	a.NetNS, a.Sandbox = n.path(c.ID), moss.NewHexID()
 	a.DNS, a.HostIP = n.cfg.DNS, n.cfg.HostIP
 	return nil
 }
 
-// connect joins the container's namespace to the bridge.
-func (n *Networks) connect(id moss.ContainerID, s *space, address netip.Prefix, mac net.HardwareAddr) error {
+// byGateway is the order in which networks are asked for the default route:
+// those with a way out, the highest priority, the name.
+func byGateway(a, b moss.Interface) int {
+	if a.Internal != b.Internal {
+		return map[bool]int{true: 1, false: -1}[a.Internal]
+	}
+	return cmp.Or(cmp.Compare(b.GwPriority, a.GwPriority), strings.Compare(a.Name, b.Name))
+}
+
+// join gives a container an end point in a network, and its namespace the link.
+func (n *Networks) join(id moss.ContainerID, s *space, ref string, want moss.Endpoint, have []moss.Interface) (i moss.Interface, err error) {
+	number, err := freeLink(have)
+	if err != nil {
+		return i, err
+	}
+	p, end, err := n.enter(ref, id)
+	if err != nil {
+		return i, err
+	}
+	i = moss.Interface{
+		Network: p.ID, Name: p.Name, Link: fmt.Sprintf("eth%d", number), Endpoint: end, HostLink: numberedLink(id, number),
+		Internal: p.Internal, GwPriority: want.GwPriority, MAC: want.MAC,
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.undoInterface(id, i))
+		}
+	}()
+	if i.Address, err = addressOf(p.v4, id, want.Address); err != nil {
+		return i, err
+	}
+	if i.Address6, err = addressOf(p.v6, id, want.Address6); err != nil {
+		return i, err
+	}
+	if !p.Internal {
+		i.Gateway, i.Gateway6 = p.Gateway, p.Gateway6
+	}
+	if i.MAC == "" {
+		i.MAC = macFor(i).String()
+	}
+	return i, n.connect(p, s, i)
+}
+
+func macFor(i moss.Interface) net.HardwareAddr {
+	if i.Address.IsValid() {
+		return macOf(i.Address.Addr())
+	}
+	b := i.Address6.Addr().As16()
+	return net.HardwareAddr{0x02, 0x42, b[12], b[13], b[14], b[15]}
+}
+
+func addressOf(pool *ipam, id moss.ContainerID, want netip.Addr) (netip.Prefix, error) {
+	if want.IsValid() {
+		return pool.claim(id, want)
+	}
+	if !pool.subnet.IsValid() {
+		return netip.Prefix{}, nil
+	}
+	return pool.take(id)
+}
+
+func freeLink(have []moss.Interface) (int, error) {
+	for number := range len(linkDigits) {
+		if !slices.ContainsFunc(have, func(i moss.Interface) bool { return i.Link == fmt.Sprintf("eth%d", number) }) {
+			return number, nil
+		}
+	}
+	return 0, moss.Errorf(moss.Forbidden, "a container has at most %d networks", len(linkDigits))
+}
+
+// connect joins the container's namespace to a bridge.
+func (n *Networks) connect(p *place, s *space, i moss.Interface) error {
+	mac, err := net.ParseMAC(i.MAC)
+	if err != nil {
+		return moss.Errorf(moss.Invalid, "invalid MAC address: %s", i.MAC)
+	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = hostLink(id), n.cfg.MTU, n.bridge, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = i.HostLink, p.MTU, p.index, net.FlagUp
 	pair := netlink.NewVeth(attrs)
-	pair.PeerName, pair.PeerHardwareAddr = guestLink, mac
+	pair.PeerName, pair.PeerHardwareAddr = i.Link, mac
 	pair.PeerNamespace = netlink.NsFd(int(s.file.Fd()))
-	err := n.handle.LinkAdd(pair)
+	err = n.handle.LinkAdd(pair)
 	if errors.Is(err, os.ErrExist) {
 		// The kernel is still busy with an earlier run's, or an engine was killed.
 		if err = n.removeLink(attrs.Name); err == nil {
@@ -111,28 +221,98 @@ func (n *Networks) connect(id moss.ContainerID, s *space, address netip.Prefix, 
 	if err != nil {
 		return fmt.Errorf("cannot make the link %s: %w", attrs.Name, err)
 	}
-	guest, err := s.handle.LinkByName(guestLink)
-	if err != nil {
-		return fmt.Errorf("cannot find %s in the container's namespace: %w", guestLink, err)
+	if p.Isolated {
+		// Frames between ports of one bridge pass no packet filter.
+		link, err := n.handle.LinkByName(attrs.Name)
+		if err == nil {
+			err = n.handle.LinkSetIsolated(link, true)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot isolate the link %s: %w", attrs.Name, err)
+		}
 	}
-	if err := s.handle.AddrAdd(guest, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
-		return fmt.Errorf("cannot give %s the address %s: %w", guestLink, address, err)
+	guest, err := s.handle.LinkByName(i.Link)
+	if err != nil {
+		return fmt.Errorf("cannot find %s in the container's namespace: %w", i.Link, err)
+	}
+	if i.Address6.IsValid() {
+		if err := inNetNS(s.path, func() error { return setSysctl("net/ipv6/conf/"+i.Link+"/disable_ipv6", "0") }); err != nil {
+			return err
+		}
+	}
+	for _, a := range []netip.Prefix{i.Address, i.Address6} {
+		if !a.IsValid() {
+			continue
+		}
+		addr := &netlink.Addr{IPNet: ipNet(a)}
+		if a.Addr().Is6() {
+			addr.Flags = unix.IFA_F_NODAD // nobody else is given it
+		}
+		if err := s.handle.AddrAdd(guest, addr); err != nil {
+			return fmt.Errorf("cannot give %s the address %s: %w", i.Link, a, err)
+		}
 	}
 	if err := s.handle.LinkSetUp(guest); err != nil {
-		return fmt.Errorf("cannot bring %s up: %w", guestLink, err)
-	}
-	route := &netlink.Route{LinkIndex: guest.Attrs().Index, Gw: n.ipam.gateway().AsSlice()}
-	if err := s.handle.RouteAdd(route); err != nil {
-		return fmt.Errorf("cannot set the default route: %w", err)
+		return fmt.Errorf("cannot bring %s up: %w", i.Link, err)
 	}
 	return nil
 }
 
+// setRoute makes an interface's gateways those of the default routes, in place
+// of what there is; one without a gateway takes them away.
+func (s *space) setRoute(i moss.Interface) error {
+	var index int
+	if i.Link != "" {
+		guest, err := s.handle.LinkByName(i.Link)
+		if err != nil {
+			return fmt.Errorf("cannot find %s in the container's namespace: %w", i.Link, err)
+		}
+		index = guest.Attrs().Index
+	}
+	for _, f := range []struct {
+		family  int
+		gateway netip.Addr
+		all     *net.IPNet
+	}{
+		{netlink.FAMILY_V4, i.Gateway, ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0))},
+		{netlink.FAMILY_V6, i.Gateway6, ipNet(netip.PrefixFrom(netip.IPv6Unspecified(), 0))},
+	} {
+		if f.gateway.IsValid() {
+			if err := s.handle.RouteReplace(&netlink.Route{LinkIndex: index, Dst: f.all, Gw: f.gateway.AsSlice()}); err != nil {
+				return fmt.Errorf("cannot set the default route: %w", err)
+			}
+			if f.family == netlink.FAMILY_V4 {
+				continue // replaced
+			}
+		}
+		routes, err := s.handle.RouteList(nil, f.family)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return fmt.Errorf("cannot read the container's routes: %w", err)
+		}
+		for _, r := range routes {
+			isDefault := r.Dst == nil || (r.Dst.IP.IsUnspecified() && ones(r.Dst) == 0)
+			if isDefault && r.Gw != nil && (!f.gateway.IsValid() || r.LinkIndex != index) {
+				if err := s.handle.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+					return fmt.Errorf("cannot take a default route away: %w", err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func ones(n *net.IPNet) int { bits, _ := n.Mask.Size(); return bits }
+
 // Detach undoes Attach and closes ports still open; nil when nothing is left.
 func (n *Networks) Detach(ctx context.Context, id moss.ContainerID, a moss.Attachment) error {
-	var errs []error
-	if a.Mode == moss.NetworkBridge {
-		errs = append(errs, n.unpublish(ctx, id, a), n.removeLink(hostLink(id)))
+	errs := []error{n.unpublish(ctx, id, a)}
+	for _, i := range a.Interfaces() {
+		if i.HostLink != "" {
+			errs = append(errs, n.removeLink(i.HostLink))
+		}
+	}
+	if len(a.Interfaces()) == 0 && a.Mode != moss.NetworkHost && a.Mode != moss.NetworkNone {
+		errs = append(errs, n.removeLink(hostLink(id))) // of a start that was cut short
 	}
 	errs = append(errs, removeNetNS(n.path(id)))
 	err := errors.Join(errs...)
@@ -140,12 +320,36 @@ func (n *Networks) Detach(ctx context.Context, id moss.ContainerID, a moss.Attac
 		return moss.Wrap(err, "detach from network "+string(a.Mode)+" container", n.name(id))
 	}
 	// Only now: nobody else may get the address while the link is there.
-	if a.Address.IsValid() {
-		n.ipam.release(id, a.Address.Addr())
+	for _, i := range a.Interfaces() {
+		n.release(id, i)
 	}
 	n.setName(id, "")
 	n.setPorts(id, false)
 	return nil
+}
+
+// undoInterface takes one link away and gives its addresses back.
+func (n *Networks) undoInterface(id moss.ContainerID, i moss.Interface) error {
+	if err := n.removeLink(i.HostLink); err != nil {
+		return err
+	}
+	n.release(id, i)
+	return nil
+}
+
+// release gives the addresses of an interface that is gone back.
+func (n *Networks) release(id moss.ContainerID, i moss.Interface) {
+	p := n.placeOf(i.Network)
+	if p == nil {
+		return
+	}
+	if i.Address.IsValid() {
+		p.v4.release(id, i.Address.Addr())
+	}
+	if i.Address6.IsValid() {
+		p.v6.release(id, i.Address6.Addr())
+	}
+	n.leave(p, id)
 }
 
 // removeLink takes a link away; nil when there is none.

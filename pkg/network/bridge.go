@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -139,6 +140,44 @@ func (n *Networks) makeBridge(subnet netip.Prefix) error {
 		return moss.Wrap(err, "set up the bridge", Bridge)
 	}
 	return nil
+}
+
+// makeUserBridge makes the bridge of a network; the thread is in the holder's namespace.
+func (n *Networks) makeUserBridge(p *place) (err error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.Flags = p.Link, p.MTU, net.FlagUp
+	attrs.HardwareAddr = macFor(moss.Interface{
+		Address: netip.PrefixFrom(p.Gateway, p.Subnet.Bits()), Address6: netip.PrefixFrom(p.Gateway6, p.Subnet6.Bits()),
+	})
+	if err := n.handle.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return fmt.Errorf("cannot make the bridge %s: %w", p.Link, err)
+	}
+	defer func() {
+		if err != nil {
+			err = moss.Wrap(errors.Join(err, n.removeLink(p.Link)), "set up the bridge", p.Link)
+		}
+	}()
+	link, err := n.handle.LinkByName(p.Link)
+	if err != nil {
+		return err
+	}
+	p.index = link.Attrs().Index
+	if p.Subnet.IsValid() {
+		if err := n.handle.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))}); err != nil {
+			return fmt.Errorf("cannot give it the address %s: %w", p.Gateway, err)
+		}
+	}
+	if !p.Subnet6.IsValid() {
+		return setSysctl("net/ipv6/conf/"+p.Link+"/disable_ipv6", "1")
+	}
+	if err := setSysctl("net/ipv6/conf/"+p.Link+"/disable_ipv6", "0"); err != nil {
+		return err
+	}
+	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(p.Gateway6, p.Subnet6.Bits())), Flags: unix.IFA_F_NODAD}
+	if err := n.handle.AddrAdd(link, addr); err != nil {
+		return fmt.Errorf("cannot give it the address %s: %w", p.Gateway6, err)
+	}
+	return setSysctl("net/ipv6/conf/all/forwarding", "1")
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

@@ -41,36 +41,78 @@ func checkSubnet(p netip.Prefix) error {
 	return nil
 }
 
-// ipam hands out the addresses of one subnet, lowest first. The first address
-// is the gateway's. Nothing of it is on disk: the records of the containers say
-// what is taken.
+// ipam hands out the addresses of one subnet, lowest first. The gateway's and
+// the reserved ones are nobody's. Nothing of it is on disk: the records of the
+// containers say what is taken.
 type ipam struct {
-	subnet netip.Prefix
+	subnet   netip.Prefix
+	within   netip.Prefix // the part that addresses are given from
+	gate     netip.Addr
+	reserved map[netip.Addr]bool
 
 	mu    sync.Mutex
 	taken map[netip.Addr]moss.ContainerID
 }
 
+// newIPAM is for a subnet whose gateway has the first address.
 func newIPAM(subnet netip.Prefix) *ipam {
-	return &ipam{subnet: subnet.Masked(), taken: map[netip.Addr]moss.ContainerID{}}
+	return newPool(subnet, netip.Prefix{}, subnet.Masked().Addr().Next(), nil)
+}
+
+// newPool is for a subnet, the zero Prefix for none: then there are no addresses to give.
+func newPool(subnet, within netip.Prefix, gateway netip.Addr, reserved map[string]netip.Addr) *ipam {
+	p := &ipam{subnet: subnet.Masked(), within: subnet.Masked(), gate: gateway, reserved: map[netip.Addr]bool{}, taken: map[netip.Addr]moss.ContainerID{}}
+	if within.IsValid() {
+		p.within = within.Masked()
+	}
+	for _, a := range reserved {
+		p.reserved[a] = true
+	}
+	return p
 }
 
 // gateway is the bridge's own address.
-func (p *ipam) gateway() netip.Addr { return p.subnet.Addr().Next() }
+func (p *ipam) gateway() netip.Addr { return p.gate }
 
 // take gives a container an address.
 func (p *ipam) take(id moss.ContainerID) (netip.Prefix, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last := lastAddr(p.subnet) // broadcast
-	for a := p.gateway().Next(); a.Less(last); a = a.Next() {
-		if _, ok := p.taken[a]; !ok {
+	a := p.within.Addr()
+	if a == p.subnet.Addr() {
+		a = a.Next() // the network's own
+	}
+	for ; p.within.Contains(a); a = a.Next() {
+		if _, ok := p.taken[a]; !ok && p.free(a) {
 			p.taken[a] = id
 			return netip.PrefixFrom(a, p.subnet.Bits()), nil
 		}
 	}
+	family := "IPv4"
+	if p.subnet.Addr().Is6() {
+		family = "IPv6"
+	}
 	return netip.Prefix{}, moss.Errorf(moss.Unavailable,
-		"no available IPv4 addresses on the bridge network %s: remove containers, or set a larger subnet as bip in daemon.json", p.subnet)
+		"no available %s addresses in %s: remove containers, or use a network with a larger subnet (for the network bridge: bip in daemon.json)", family, p.within)
+}
+
+// free says whether an address may be a container's at all.
+func (p *ipam) free(a netip.Addr) bool {
+	return a != p.gate && !p.reserved[a] && a != p.subnet.Addr() && (!a.Is4() || a != lastAddr(p.subnet))
+}
+
+// claim gives a container the address that it asks for.
+func (p *ipam) claim(id moss.ContainerID, a netip.Addr) (netip.Prefix, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.subnet.IsValid() || !p.subnet.Contains(a) || a == p.subnet.Addr() || (a.Is4() && a == lastAddr(p.subnet)) {
+		return netip.Prefix{}, moss.Errorf(moss.Invalid, "no configured subnet contains IP address %s", a)
+	}
+	if _, ok := p.taken[a]; ok || !p.free(a) {
+		return netip.Prefix{}, moss.Errorf(moss.Forbidden, "Address already in use")
+	}
+	p.taken[a] = id
+	return netip.PrefixFrom(a, p.subnet.Bits()), nil
 }
 
 // keep notes the address of a container that has one already.

@@ -247,3 +247,6 @@ func TestContract(t *testing.T) {
 		porttest.Networks(t, func(t *testing.T) porttest.NetworksRig { return newRig(t, "") })
 	}
 }
+
+// pool is that of the default bridge.
+func (n *Networks) pool() *ipam { return n.placeOf(networkID(moss.NetworkBridge)).v4 }

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -30,10 +29,13 @@ type Config struct {
 	// Subnet of the bridge. The zero Prefix chooses one that no route of the
 	// host overlaps. While containers are attached, the bridge keeps the one it has.
 	Subnet netip.Prefix
+	Range  netip.Prefix // fixed-cidr: the part of Subnet that addresses are given from; the zero Prefix is the whole
 	MTU    int          // bytes; of the holder's network driver, 0 leaves the kernel's
 	DNS    []netip.Addr // name servers that containers on the bridge can reach
 	HostIP netip.Addr   // where containers reach the host; the zero Addr where they cannot
 	Ports  PortDriver
+	// Pools are what subnets of networks that name none are cut from; nil means moss's own.
+	Pools []Pool
 }
 
 // Networks attaches containers to networks. Its methods may be called from
@@ -42,13 +44,15 @@ type Networks struct {
 	cfg     Config
 	handle  *netlink.Handle // in the holder's namespace
 	netns   *os.File        // the holder's
-	bridge  int             // link index of the bridge
-	ipam    *ipam
+	bridge  int             // link index of the default bridge
 	started time.Time
 
-	mu    sync.Mutex
-	names map[moss.ContainerID]string // for messages
-	ports map[moss.ContainerID]bool   // who may have open ports
+	making sync.Mutex // one network is made or removed at a time
+
+	mu     sync.Mutex
+	names  map[moss.ContainerID]string // for messages
+	ports  map[moss.ContainerID]bool   // who may have open ports
+	places map[moss.NetworkID]*place
 }
 
 // New sets the bridge and the packet filter up, or takes over what an earlier
@@ -57,7 +61,7 @@ func New(cfg Config) (*Networks, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the network namespaces: %w", err)
 	}
-	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}}
+	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, places: map[moss.NetworkID]*place{}}
 	var err error
 	if n.netns, err = os.Open(cfg.NetNS); err != nil {
 		return nil, fmt.Errorf("cannot open the holder's network namespace: %w", err)
@@ -90,23 +94,22 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	n.ipam = newIPAM(subnet)
+	p := newPlace(moss.Network{
+		ID: networkID(moss.NetworkBridge), Name: string(moss.NetworkBridge), Driver: "bridge", Created: n.started,
+		Subnet: subnet, Gateway: subnet.Addr().Next(), Range: n.cfg.Range, Link: Bridge, MTU: n.cfg.MTU,
+	})
+	p.index = n.bridge
+	n.places[p.ID] = p
 	if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
-	return apply(Rules(Bridge, subnet))
-}
-
-// List returns the networks there are.
-func (n *Networks) List(context.Context) ([]moss.Network, error) {
-	return []moss.Network{
-		{
-			ID: networkID(moss.NetworkBridge), Name: string(moss.NetworkBridge), Driver: "bridge", Created: n.started,
-			Subnet: n.ipam.subnet, Gateway: n.ipam.gateway(), Link: Bridge, MTU: n.cfg.MTU,
-		},
-		{ID: networkID(moss.NetworkHost), Name: string(moss.NetworkHost), Driver: "host", Created: n.started},
-		{ID: networkID(moss.NetworkNone), Name: string(moss.NetworkNone), Driver: "null", Created: n.started},
-	}, nil
+	// The filter of an earlier engine stays until the records tell of all networks, see Adopt: with
+	// this one's alone, containers of the others would be cut off for a while.
+	there, err := filtered()
+	if err != nil || there {
+		return err
+	}
+	return apply(Rules(p.Network))
 }
 
 // networkID is a built-in network's id, the same on every engine.
@@ -122,6 +125,14 @@ func hostLink(id moss.ContainerID) string { return linkPrefix + id.Short() }
 
 const linkPrefix = "ve"
 
+// numberedLink names the host's end of ethN.
+func numberedLink(id moss.ContainerID, number int) string {
+	if number == 0 {
+		return hostLink(id)
+	}
+	return hostLink(id) + linkDigits[number:number+1]
+}
+
 func (n *Networks) setName(id moss.ContainerID, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -136,6 +147,10 @@ func (n *Networks) setName(id moss.ContainerID, name string) {
 func (n *Networks) name(id moss.ContainerID) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.nameLocked(id)
+}
+
+func (n *Networks) nameLocked(id moss.ContainerID) string {
 	if name := n.names[id]; name != "" {
 		return name
 	}

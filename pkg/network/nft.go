@@ -60,19 +60,22 @@ var states = map[string]uint32{
 	"new": expr.CtStateBitNEW, "established": expr.CtStateBitESTABLISHED, "related": expr.CtStateBitRELATED,
 }
 
-// Offsets of the addresses in an IPv4 header, in bytes.
+// Offsets of the addresses in an IPv4 and in an IPv6 header, in bytes.
 const (
-	sourceOffset      = 12
-	destinationOffset = 16
+	sourceOffset       = 12
+	destinationOffset  = 16
+	sourceOffset6      = 8
+	destinationOffset6 = 24
 )
 
 func (r Rule) exprs() []expr.Any {
 	var out []expr.Any
 	out = append(out, iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.In)...)
 	out = append(out, iface(expr.MetaKeyOIFNAME, expr.CmpOpEq, r.Out)...)
+	out = append(out, iface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, r.NotIn)...)
 	out = append(out, iface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, r.NotOut)...)
-	out = append(out, address(sourceOffset, r.Source)...)
-	out = append(out, address(destinationOffset, r.Destination)...)
+	out = append(out, address(sourceOffset, sourceOffset6, r.Source)...)
+	out = append(out, address(destinationOffset, destinationOffset6, r.Destination)...)
 	if len(r.States) > 0 {
 		var mask uint32
 		for _, s := range r.States {
@@ -97,18 +100,39 @@ func iface(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}
 }
 
-// address matches an IPv4 prefix; in an inet table the family must be asked for first.
-func address(offset uint32, p netip.Prefix) []expr.Any {
+// address matches a prefix; in an inet table the family must be asked for first.
+func address(offset, offset6 uint32, p netip.Prefix) []expr.Any {
 	if !p.IsValid() {
 		return nil
 	}
-	ip := p.Masked().Addr().As4()
-	mask := net.CIDRMask(p.Bits(), 32)
+	ip := p.Masked().Addr().AsSlice()
+	length, proto := uint32(len(ip)), byte(unix.NFPROTO_IPV4)
+	if p.Addr().Is6() {
+		offset, proto = offset6, unix.NFPROTO_IPV6
+	}
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ip[:]},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: net.CIDRMask(p.Bits(), len(ip)*8), Xor: make([]byte, length)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ip},
 	}
+}
+
+// filtered tells whether our table is there, in the calling thread's namespace.
+func filtered() (bool, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("cannot open nftables: %w", err)
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("cannot read the packet filter: %w", err)
+	}
+	for _, t := range tables {
+		if t.Name == table {
+			return true, nil
+		}
+	}
+	return false, nil
 }

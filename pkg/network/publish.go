@@ -42,8 +42,8 @@ func (n *Networks) Publish(ctx context.Context, id moss.ContainerID, a moss.Atta
 	if len(ports) == 0 {
 		return nil, nil
 	}
-	if a.Mode != moss.NetworkBridge {
-		return nil, moss.Errorf(moss.Invalid, "cannot publish ports of a container in network %q: only those on the bridge have an address", a.Mode)
+	if !a.Address.IsValid() {
+		return nil, moss.Errorf(moss.Invalid, "cannot publish ports of a container in network %q: it has no address", a.Mode)
 	}
 	n.setPorts(id, true)
 	var open []moss.PublishedPort
@@ -190,7 +190,7 @@ func (n *Networks) closePort(ctx context.Context, id int) error {
 // unpublish closes every port that leads to the container's address. The ids in
 // the record may be those of a holder that is gone; the address decides.
 func (n *Networks) unpublish(ctx context.Context, id moss.ContainerID, a moss.Attachment) error {
-	if !a.Address.IsValid() || !n.ipam.owns(id, a.Address.Addr()) {
+	if !n.owns(id, a) {
 		return nil
 	}
 	if len(a.Published) == 0 && !n.hasPorts(id) {
@@ -207,4 +207,10 @@ func (n *Networks) unpublish(ctx context.Context, id moss.ContainerID, a moss.At
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// owns says whether the address that ports lead to is the container's.
+func (n *Networks) owns(id moss.ContainerID, a moss.Attachment) bool {
+	p := n.placeOf(a.Network)
+	return p != nil && a.Address.IsValid() && p.v4.owns(id, a.Address.Addr())
 }

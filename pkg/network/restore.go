@@ -21,11 +21,12 @@ func (n *Networks) Restore(ctx context.Context, running map[moss.ContainerID]mos
 		if a.NetNS != "" {
 			files[filepath.Base(a.NetNS)] = true
 		}
-		if a.Mode != moss.NetworkBridge || !a.Address.IsValid() {
-			continue
+		for _, i := range a.Interfaces() {
+			if i.HostLink != "" {
+				links[i.HostLink] = true
+				errs = append(errs, n.keep(id, i))
+			}
 		}
-		errs = append(errs, n.ipam.keep(id, a.Address.Addr()))
-		links[a.HostLink] = true
 		for _, p := range a.Published {
 			ports[port(a, p.Binding)] = true
 		}
@@ -57,7 +58,7 @@ func (n *Networks) removeStrayLinks(keep map[string]bool) error {
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		ours := l.Type() == "veth" && strings.HasPrefix(name, linkPrefix) && len(name) == len(hostLink(""))+12
+		ours := l.Type() == "veth" && strings.HasPrefix(name, linkPrefix) && len(name) >= len(linkPrefix)+12
 		if ours && !keep[name] {
 			errs = append(errs, n.removeLink(name))
 		}
@@ -75,6 +76,25 @@ func (n *Networks) removeStrayFiles(keep map[string]bool) error {
 		if !keep[e.Name()] {
 			errs = append(errs, removeNetNS(filepath.Join(n.cfg.Dir, e.Name())))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// keep takes over an end point that an earlier engine made.
+func (n *Networks) keep(id moss.ContainerID, i moss.Interface) error {
+	p := n.placeOf(i.Network)
+	if p == nil {
+		return moss.Errorf(moss.NotFound, "network %s of container %s is not there", i.Network, id.Short())
+	}
+	n.mu.Lock()
+	p.users[id] = i.Endpoint
+	n.mu.Unlock()
+	var errs []error
+	if i.Address.IsValid() {
+		errs = append(errs, p.v4.keep(id, i.Address.Addr()))
+	}
+	if i.Address6.IsValid() {
+		errs = append(errs, p.v6.keep(id, i.Address6.Addr()))
 	}
 	return errors.Join(errs...)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 // table is the name of our nftables table, of family inet.
@@ -26,11 +28,11 @@ type Chain struct {
 
 // Rule is a conjunction of matches and a verdict. A zero field matches all.
 type Rule struct {
-	In, Out, NotOut string // interface names
-	Source          netip.Prefix
-	Destination     netip.Prefix
-	States          []string // conntrack: "established", "related", "new"
-	Verdict         string   // "accept", "drop" or "masquerade"
+	In, Out, NotIn, NotOut string // interface names
+	Source                 netip.Prefix
+	Destination            netip.Prefix
+	States                 []string // conntrack: "established", "related", "new"
+	Verdict                string   // "accept", "drop" or "masquerade"
 }
 
 // Priorities of nft(8): filter and srcnat.
@@ -39,24 +41,48 @@ const (
 	prioritySrcNAT = 100
 )
 
-// Rules is the filter for a bridge with a subnet: containers reach each other
-// and, masqueraded, the outside; from outside nothing reaches them but answers
+// Rules is the filter for bridge networks: their containers reach each other
+// within a network and, masqueraded, the outside, unless it is internal; from
+// outside, and from other networks, nothing reaches them but answers
 // (published ports do not come through here: the port driver connects from the
 // namespace itself); the namespace's own loopback is not theirs.
-func Rules(bridge string, subnet netip.Prefix) Ruleset {
-	return Ruleset{Chains: []Chain{
-		{Name: "input", Type: "filter", Hook: "input", Priority: priorityFilter, Rules: []Rule{
-			{In: bridge, Destination: netip.MustParsePrefix("127.0.0.0/8"), States: []string{"new"}, Verdict: "drop"},
-		}},
-		{Name: "forward", Type: "filter", Hook: "forward", Priority: priorityFilter, Rules: []Rule{
-			{Out: bridge, States: []string{"established", "related"}, Verdict: "accept"},
-			{In: bridge, Verdict: "accept"},
-			{Out: bridge, Verdict: "drop"},
-		}},
-		{Name: "postrouting", Type: "nat", Hook: "postrouting", Priority: prioritySrcNAT, Rules: []Rule{
-			{Source: subnet, NotOut: bridge, Verdict: "masquerade"},
-		}},
-	}}
+func Rules(nets ...moss.Network) Ruleset {
+	input := Chain{Name: "input", Type: "filter", Hook: "input", Priority: priorityFilter}
+	forward := Chain{Name: "forward", Type: "filter", Hook: "forward", Priority: priorityFilter}
+	post := Chain{Name: "postrouting", Type: "nat", Hook: "postrouting", Priority: prioritySrcNAT}
+	loopback4, loopback6 := netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
+	for _, n := range nets {
+		input.Rules = append(input.Rules, Rule{In: n.Link, Destination: loopback4, States: []string{"new"}, Verdict: "drop"})
+		if n.Subnet6.IsValid() {
+			input.Rules = append(input.Rules, Rule{In: n.Link, Destination: loopback6, States: []string{"new"}, Verdict: "drop"})
+		}
+	}
+	forward.Rules = append(forward.Rules, Rule{States: []string{"established", "related"}, Verdict: "accept"})
+	// Within a network first, then nothing from elsewhere into one: what is left of a network's goes out.
+	for _, n := range nets {
+		within := "accept"
+		if n.Isolated {
+			within = "drop"
+		}
+		if n.Internal {
+			forward.Rules = append(forward.Rules, Rule{In: n.Link, NotOut: n.Link, Verdict: "drop"}, Rule{Out: n.Link, NotIn: n.Link, Verdict: "drop"})
+		}
+		forward.Rules = append(forward.Rules, Rule{In: n.Link, Out: n.Link, Verdict: within})
+	}
+	for _, n := range nets {
+		forward.Rules = append(forward.Rules, Rule{Out: n.Link, Verdict: "drop"})
+	}
+	for _, n := range nets {
+		if n.Internal || n.NoMasquerade {
+			continue
+		}
+		for _, subnet := range []netip.Prefix{n.Subnet, n.Subnet6} {
+			if subnet.IsValid() {
+				post.Rules = append(post.Rules, Rule{Source: subnet, NotOut: n.Link, Verdict: "masquerade"})
+			}
+		}
+	}
+	return Ruleset{Chains: []Chain{input, forward, post}}
 }
 
 // String is the ruleset as nft -f takes it, replacing what was there.
@@ -87,13 +113,21 @@ func (r Rule) String() string {
 	}
 	add("iifname %q", r.In)
 	add("oifname %q", r.Out)
+	add("iifname != %q", r.NotIn)
 	add("oifname != %q", r.NotOut)
 	if r.Source.IsValid() {
-		add("ip saddr %s", r.Source.String())
+		add(family(r.Source)+" saddr %s", r.Source.String())
 	}
 	if r.Destination.IsValid() {
-		add("ip daddr %s", r.Destination.String())
+		add(family(r.Destination)+" daddr %s", r.Destination.String())
 	}
 	add("ct state %s", strings.Join(r.States, ","))
 	return strings.Join(append(parts, r.Verdict), " ")
+}
+
+func family(p netip.Prefix) string {
+	if p.Addr().Is6() {
+		return "ip6"
+	}
+	return "ip"
 }

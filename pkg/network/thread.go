@@ -53,6 +53,7 @@ const loopback = 1
 
 // space is a network namespace that was just made.
 type space struct {
+	path   string
 	file   *os.File
 	handle *netlink.Handle
 }
@@ -72,7 +73,7 @@ func makeNetNS(path string) (*space, error) {
 	if err := target.Close(); err != nil {
 		return nil, err
 	}
-	var s space
+	s := space{path: path}
 	err = onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("cannot make a network namespace: %w", err)

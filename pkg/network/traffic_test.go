@@ -21,7 +21,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestRulesGolden(t *testing.T) {
-	got := Rules(Bridge, netip.MustParsePrefix("172.30.0.0/16")).String()
+	got := Rules(moss.Network{Link: Bridge, Subnet: netip.MustParsePrefix("172.30.0.0/16")}).String()
 	path := filepath.Join("testdata", "bridge.nft")
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -122,7 +122,7 @@ func outside(t *testing.T, r *networksRig) string {
 	must(s.handle.AddrAdd(down, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.1/24"))}))
 	must(s.handle.LinkSetUp(down))
 	// The outside knows the way to the containers and tries it.
-	must(s.handle.RouteAdd(&netlink.Route{Dst: ipNet(r.n.ipam.subnet), Gw: net.ParseIP("192.0.2.2")}))
+	must(s.handle.RouteAdd(&netlink.Route{Dst: ipNet(r.n.pool().subnet), Gw: net.ParseIP("192.0.2.2")}))
 	return path
 }
 
@@ -193,8 +193,8 @@ func TestSubnetChange(t *testing.T) {
 	r := newRig(t, "10.99.0.0/24")
 	r.cfg.Subnet = netip.MustParsePrefix("10.98.0.0/29")
 	n := r.open(t)
-	if n.ipam.subnet != r.cfg.Subnet {
-		t.Errorf("subnet %v, want %v", n.ipam.subnet, r.cfg.Subnet)
+	if n.pool().subnet != r.cfg.Subnet {
+		t.Errorf("subnet %v, want %v", n.pool().subnet, r.cfg.Subnet)
 	}
 	c := &moss.Container{ID: moss.ContainerID(moss.NewHexID())}
 	a, err := n.Attach(t.Context(), c)
@@ -202,12 +202,12 @@ func TestSubnetChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.cfg.Subnet = netip.Prefix{}
-	if got := r.open(t).ipam.subnet; got != n.ipam.subnet {
-		t.Errorf("subnet %v, want the bridge's %v", got, n.ipam.subnet)
+	if got := r.open(t).pool().subnet; got != n.pool().subnet {
+		t.Errorf("subnet %v, want the bridge's %v", got, n.pool().subnet)
 	}
 	r.cfg.Subnet = netip.MustParsePrefix("10.97.0.0/24")
-	if got := r.open(t).ipam.subnet; got != n.ipam.subnet {
-		t.Errorf("subnet %v with a container attached, want %v", got, n.ipam.subnet)
+	if got := r.open(t).pool().subnet; got != n.pool().subnet {
+		t.Errorf("subnet %v with a container attached, want %v", got, n.pool().subnet)
 	}
 	if err := n.Detach(t.Context(), c.ID, a); err != nil {
 		t.Error(err)

@@ -263,7 +263,7 @@ func TestFiles(t *testing.T) {
 	c := moss.Container{Config: moss.ContainerConfig{Hostname: "web", Domainname: "example.org"}}
 	c.Host.ExtraHosts = []string{"db:10.0.0.1", "six:[fd00::1]", "up:host-gateway"}
 	a := moss.Attachment{
-		Mode: moss.NetworkBridge, Address: netip.MustParsePrefix("172.30.0.2/16"),
+		Mode: moss.NetworkBridge, Interface: moss.Interface{Address: netip.MustParsePrefix("172.30.0.2/16")},
 		DNS: []netip.Addr{netip.MustParseAddr("10.0.2.3")}, HostIP: netip.MustParseAddr("10.0.2.2"),
 	}
 	hosts, err := hostsFile(c, a, nil)

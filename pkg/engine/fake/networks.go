@@ -93,7 +93,7 @@ func (n *Networks) Attach(_ context.Context, c *moss.Container) (moss.Attachment
 	}
 	n.host.mu.Lock()
 	defer n.host.mu.Unlock()
-	a := moss.Attachment{Mode: mode, Network: fakeNetworkID(mode), Endpoint: moss.NewHexID()}
+	a := moss.Attachment{Mode: mode, Interface: moss.Interface{Network: fakeNetworkID(mode), Endpoint: moss.NewHexID()}}
 	switch {
 	case mode == moss.NetworkHost:
 	case mode == moss.NetworkNone:
