@@ -21,6 +21,9 @@ import (
 	// Holds the entry of the container's init, which must not wait for main.
 	_ "github.com/moss-containers/moss/cmd/moss-runtime/internal/reexec"
 
+	// The init of containers that ask for one; its constructor comes before all others.
+	_ "github.com/moss-containers/moss/cmd/moss-runtime/internal/initd"
+
 	// Joins the engine's namespaces where the unit's environment asks for it.
 	_ "github.com/moss-containers/moss/userns"
 )

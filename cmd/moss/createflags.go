@@ -33,6 +33,20 @@ func createFlags() []cli.Flag {
 		str("`NUMBER` of cpus, 1.5 for example", "cpus"),
 		str("cpus to run on, `LIST` like 0-2,5", "cpuset-cpus"),
 		str("memory nodes to use, `LIST`", "cpuset-mems"),
+		yes("an init in the container that hands signals on and reaps orphans", "init"),
+		list("device `HOST[:CONTAINER[:PERMISSIONS]]`", "device"),
+		list("refused: a user has no device controller", "device-cgroup-rule"),
+		str("slice of the user's manager, `NAME.slice`", "cgroup-parent"),
+		str("user namespace: host, which is the engine's", "userns"),
+		str("isolation `TECHNOLOGY`: default", "isolation"),
+		str("refused: moss has no device drivers", "gpus"),
+		list("refused: a layer's size is the administrator's to limit", "storage-opt"),
+		&cli.IntFlag{Name: "blkio-weight", Usage: "block I/O `WEIGHT`, 10 to 1000"},
+		&cli.Int64Flag{Name: "memory-swappiness", Usage: "refused: cgroup v2 has none", Value: -1},
+		yes("refused: cgroup v2 has none", "oom-kill-disable"),
+		&cli.Int64Flag{Name: "cpu-rt-period", Usage: "refused: cgroup v2 has none"},
+		&cli.Int64Flag{Name: "cpu-rt-runtime", Usage: "refused: cgroup v2 has none"},
+		str("refused: cgroup v2 has none", "kernel-memory"),
 		str("detach `KEYS`, ctrl-p,ctrl-q by default", "detach-keys"),
 		list("name server `ADDRESS`", "dns"),
 		list("resolver `OPTION`", "dns-option", "dns-opt"),
@@ -51,7 +65,7 @@ func createFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "health-timeout", Usage: "`TIME` after which a health check is killed, 30s by default"},
 		str("host `NAME` in the container", "hostname", "h"),
 		yes("keep stdin open", "interactive", "i"),
-		str("IPC namespace: private, none or host", "ipc"),
+		str("IPC namespace: private, shareable, none, host or container:NAME", "ipc"),
 		list("label `KEY[=VALUE]`", "label", "l"),
 		list("read labels from `FILE`", "label-file"),
 		str("log `DRIVER`", "log-driver"),
@@ -61,11 +75,11 @@ func createFlags() []cli.Flag {
 		str("limit of memory and swap together, `SIZE`, -1 for no limit of swap", "memory-swap"),
 		list("mount, `type=bind|tmpfs,source=…,target=…[,…]`", "mount"),
 		str("`NAME` of the container", "name"),
-		str("`NETWORK`: bridge, none or host", "network", "net"),
+		str("`NETWORK`: bridge, none, host or container:NAME", "network", "net"),
 		yes("no health check, although the image has one", "no-healthcheck"),
 		str("what to do when it becomes unhealthy, `ACTION`: none, restart, stop or kill", "on-unhealthy"),
 		&cli.IntFlag{Name: "oom-score-adj", Usage: "`SCORE` from -1000 to 1000"},
-		str("PID namespace: host", "pid"),
+		str("PID namespace: host or container:NAME", "pid"),
 		&cli.Int64Flag{Name: "pids-limit", Usage: "most processes and threads, `NUMBER`"},
 		platformFlag("image for `OS/ARCH[/VARIANT]`"),
 		yes("all that the user namespace allows", "privileged"),
@@ -181,7 +195,7 @@ func hostConfig(c *cli.Context) (*container.HostConfig, error) {
 	if h.NetworkMode == "" {
 		h.NetworkMode = "default"
 	}
-	for _, do := range []func(*cli.Context, *container.HostConfig) error{addDNS, addRestart, addMounts, addSecurity, addResources} {
+	for _, do := range []func(*cli.Context, *container.HostConfig) error{addDNS, addRestart, addMounts, addSecurity, addResources, addHost} {
 		if err := do(c, h); err != nil {
 			return nil, err
 		}

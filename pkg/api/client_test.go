@@ -310,7 +310,7 @@ func TestDockerCLI(t *testing.T) {
 		{"network ls --format {{.Name}}", "", "bridge\nhost\nnone\n", 0},
 		{"volume ls -q", "", "", 0},
 		{"run -v named:/x busybox", "", "docker: Error response from daemon: moss does not do named volumes (-v named:/x) yet: moss keeps no volumes yet; use a bind: -v /absolute/path:/in/the/container*", 125},
-		{"run --init busybox", "", "docker: Error response from daemon: moss does not do --init yet: use an image with an init of its own, such as tini*", 125},
+		{"run --storage-opt size=1G busybox", "", "docker: Error response from daemon: moss does not do --storage-opt yet: the size of a layer is a project quota*", 125},
 		{"pull other:1", "", "Error response from daemon: manifest for other:1 not found: manifest unknown: manifest unknown\n", 1},
 		{"pull busybox", "", "Using default tag: latest\nlatest: Pulling from library/busybox\n0123456789ab: Pulling fs layer\n0123456789ab: Pull complete\nDigest: sha256:*", 0},
 		{"pull -q busybox", "", "docker.io/library/busybox:latest\n", 0},

@@ -30,9 +30,8 @@ func (d *createDecoder) host() error {
 		func() error {
 			return refuseIf(in.Cgroup != "", "HostConfig.Cgroup", "each container has a cgroup of its own")
 		},
-		func() error { return refuseIf(len(in.StorageOpt) > 0, "--storage-opt", "leave it out") },
 		func() error {
-			return refuseIf(in.Init != nil && *in.Init, "--init", "use an image with an init of its own, such as tini")
+			return refuseIf(len(in.StorageOpt) > 0, "--storage-opt", "the size of a layer is a project quota of the file system, which only the administrator can set: leave it out, or write to a --tmpfs with size=")
 		},
 		d.restart,
 	)
@@ -62,7 +61,7 @@ func (d *createDecoder) host() error {
 	out.AutoRemove, out.PublishAll, out.ReadonlyRootfs = in.AutoRemove, in.PublishAllPorts, in.ReadonlyRootfs
 	out.GroupAdd, out.DNS, out.DNSOptions, out.DNSSearch, out.ExtraHosts = in.GroupAdd, in.DNS, in.DNSOptions, in.DNSSearch, in.ExtraHosts
 	out.ShmSize, out.Sysctls, out.OomScoreAdj = in.ShmSize, in.Sysctls, in.OomScoreAdj
-	out.Runtime, out.Umask = in.Runtime, in.Umask
+	out.Runtime, out.Umask, out.Init = in.Runtime, in.Umask, in.Init
 	return nil
 }
 
@@ -117,18 +116,14 @@ func (d *createDecoder) namespaces() error {
 	switch m := in.IpcMode; {
 	case m == "" || m == "private":
 		out.IpcMode = "private"
-	case m == "none" || m == "host":
+	case m == "none" || m == "host" || m == "shareable" || m.IsContainer() && m.Container() != "":
 		out.IpcMode = string(m)
-	case m == "shareable" || m.IsContainer():
-		return notYet("shared IPC namespaces (HostConfig.IpcMode "+string(m)+")", "use --ipc private, host or none")
 	default:
 		return invalid("invalid IPC mode: %v", m)
 	}
 	switch m := in.PidMode; {
-	case m == "" || m == "host":
+	case m == "" || m == "host" || m.IsContainer() && m.Container() != "":
 		out.PidMode = string(m)
-	case m.IsContainer():
-		return notYet("shared pid namespaces (HostConfig.PidMode "+string(m)+")", "leave out --pid or use --pid host")
 	default:
 		return invalid("invalid PID mode: %v", m)
 	}
@@ -137,10 +132,9 @@ func (d *createDecoder) namespaces() error {
 	}
 	out.UTSMode = string(in.UTSMode)
 	switch in.UsernsMode {
-	case "":
+	case "", "host": // every container is in the engine's
+		out.UsernsMode = string(in.UsernsMode)
 		return nil
-	case "host":
-		return notYet("HostConfig.UsernsMode host", "every container shares the engine's user namespace already: leave it out")
 	}
 	return invalid("invalid userns mode: %v", in.UsernsMode)
 }

@@ -94,12 +94,13 @@ func hostPort(s string) (uint16, error) {
 // networking reads the network mode and the end points, of which there may be
 // one, for the same network, without wishes.
 func (d *createDecoder) networking() error {
+	if err := d.joining(); err != nil {
+		return err
+	}
 	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
 	switch m := in.NetworkMode; {
 	case m == "" || m.IsDefault():
 		out.NetworkMode = moss.NetworkBridge
-	case m.IsContainer():
-		return notYet("sharing another container's network (--network "+string(m)+")", "use --network host, or publish ports")
 	default:
 		out.NetworkMode = moss.NetworkMode(m)
 	}

@@ -100,21 +100,11 @@ func (d *createDecoder) resources() error {
 	in, out := &d.in.HostConfig.Resources, &d.out.Host.Resources
 	err := first(
 		func() error {
-			return refuseIf(in.CgroupParent != "", "--cgroup-parent", "every container is a unit in moss's slice")
-		},
-		func() error {
 			return refuseIf(len(in.BlkioWeightDevice)+len(in.BlkioDeviceReadBps)+len(in.BlkioDeviceWriteBps)+
 				len(in.BlkioDeviceReadIOps)+len(in.BlkioDeviceWriteIOps) > 0, "block I/O limits of a device", "use --blkio-weight")
 		},
 		func() error {
 			return refuseIf(in.CPURealtimePeriod != 0 || in.CPURealtimeRuntime != 0, "real-time cpu limits", "cgroup v2 has none: use --cpus")
-		},
-		func() error {
-			return refuseIf(len(in.Devices) > 0, "--device", "bind the device's file with -v where its permissions allow you to use it")
-		},
-		func() error { return refuseIf(len(in.DeviceCgroupRules) > 0, "--device-cgroup-rule", "leave it out") },
-		func() error {
-			return refuseIf(len(in.DeviceRequests) > 0, "--gpus and other device requests", "bind the device's files with -v")
 		},
 		func() error {
 			return refuseIf(in.MemorySwappiness != nil && *in.MemorySwappiness != -1, "--memory-swappiness", "cgroup v2 has none: use --memory-swap")
@@ -125,7 +115,7 @@ func (d *createDecoder) resources() error {
 		func() error {
 			return refuseIf(d.in.HostConfig.KernelMemory != 0 || d.in.HostConfig.KernelMemoryTCP != 0, "kernel memory limits", "cgroup v2 has none: use --memory")
 		},
-		d.memory, d.cpu, d.ulimits,
+		d.devices, d.cgroupParent, d.memory, d.cpu, d.ulimits,
 	)
 	if err != nil {
 		return err

@@ -161,6 +161,9 @@ func encodePortMap(c *moss.Container) network.PortMap {
 }
 
 func encodeEndpoints(c *moss.Container) map[string]*network.EndpointSettings {
+	if _, joined := c.Host.NetworkMode.Joins(); joined {
+		return map[string]*network.EndpointSettings{} // they are the other's
+	}
 	e := &network.EndpointSettings{}
 	if a := c.Network; a != nil && c.State.Alive() {
 		e.NetworkID, e.EndpointID = string(a.Network), a.Endpoint

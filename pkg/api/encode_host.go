@@ -29,12 +29,17 @@ func encodeHost(c *moss.Container) *container.HostConfig {
 		Privileged: h.Privileged, PublishAllPorts: h.PublishAll, ReadonlyRootfs: h.ReadonlyRootfs, SecurityOpt: h.SecurityOpt,
 		UTSMode: container.UTSMode(h.UTSMode), ShmSize: h.ShmSize, Sysctls: h.Sysctls, Runtime: h.Runtime, Umask: h.Umask,
 		Resources: encodeResources(h.Resources, h.Ulimits), MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths,
+		Init: h.Init, UsernsMode: container.UsernsMode(h.UsernsMode),
 	}
 	if out.ShmSize == 0 {
 		out.ShmSize = defaultShm
 	}
 	if out.Runtime == "" {
 		out.Runtime = "moss-runtime"
+	}
+	out.CgroupParent = h.CgroupParent
+	for _, d := range h.Devices {
+		out.Devices = append(out.Devices, container.DeviceMapping{PathOnHost: d.Host, PathInContainer: d.Container, CgroupPermissions: d.Permissions})
 	}
 	encodeMountSpecs(out, h)
 	return out

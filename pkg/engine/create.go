@@ -118,6 +118,12 @@ func (s Containers) compose(id moss.ContainerID, r moss.CreateRequest, image mos
 	if rec.Host.Runtime == "" {
 		rec.Host.Runtime = s.opts.Runtime
 	}
+	if rec.Host.Init == nil && s.opts.Init {
+		rec.Host.Init = &s.opts.Init
+	}
+	if err := s.resolveJoins(rec); err != nil {
+		return nil, nil, err
+	}
 	if rec.Config.Hostname == "" {
 		rec.Config.Hostname = id.Short()
 		if rec.Host.NetworkMode == moss.NetworkHost || rec.Host.UTSMode == "host" {
@@ -139,6 +145,7 @@ func (s Containers) compose(id moss.ContainerID, r moss.CreateRequest, image mos
 // effect it seems to have.
 func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 	h := rec.Host
+	_, joined := h.NetworkMode.Joins()
 	switch h.NetworkMode {
 	case moss.NetworkBridge:
 	case moss.NetworkHost, moss.NetworkNone:
@@ -146,6 +153,9 @@ func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 			warnings = append(warnings, "Published ports are discarded when using "+string(h.NetworkMode)+" network mode")
 		}
 	default:
+		if joined {
+			break
+		}
 		// Not of class NotFound: docker's client would take the image to be missing, and pull it.
 		return nil, moss.Errorf(moss.Invalid, "network %s not found: moss has the networks bridge, host and none", h.NetworkMode)
 	}

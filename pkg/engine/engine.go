@@ -48,6 +48,7 @@ type Options struct {
 	ContainersDir string // D/containers
 	Runtimes      map[string]string
 	Runtime       string // the default one's name
+	Init          bool   // containers have an init unless they say otherwise
 	LogConfig     moss.LogConfig
 	Labels        []string
 }

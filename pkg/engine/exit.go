@@ -184,7 +184,7 @@ func (e *Engine) teardown(ctx context.Context, rec *moss.Container) error {
 	}
 	steps := []func() error{
 		func() error { return e.Stdio.Finish(ctx, rec.ID.Streams()) },
-		func() error { return e.Networks.Detach(ctx, rec.ID, net) },
+		func() error { return e.detach(ctx, rec.ID, net) },
 		func() error { return e.Runtime.Delete(ctx, rec) },
 		func() error { return e.Units.Collect(ctx, rec.ID) },
 	}

@@ -101,7 +101,7 @@ func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 		verdicts[rec.ID] = v
 		switch v {
 		case reattach, goOn:
-			if rec.Network != nil {
+			if rec.Network != nil && !joinsNetwork(*rec.Network) {
 				keepNet[rec.ID] = *rec.Network
 			}
 			keepStreams[rec.ID.Streams()] = true
@@ -119,9 +119,7 @@ func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 
 	revive := e.restoreAll(ctx, records, units, verdicts, fresh)
 	e.removeOrphans(ctx, records, bad, units)
-	for _, c := range revive {
-		e.spawn(func(ctx context.Context) { e.revive(ctx, c) })
-	}
+	e.reviveAll(revive)
 	return nil
 }
 

@@ -63,19 +63,24 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	}
 	undo.add(func(ctx context.Context) error { return e.unmount(ctx, rec.ID) })
 
-	net, err := e.Networks.Attach(ctx, rec)
+	net, err := e.attach(ctx, rec)
 	if err != nil {
 		return moss.Wrap(err, "attach the network of", rec.Name)
 	}
-	undo.add(func(ctx context.Context) error { return e.Networks.Detach(ctx, rec.ID, net) })
+	undo.add(func(ctx context.Context) error { return e.detach(ctx, rec.ID, net) })
 
+	b := bundle(rec, rootfs, net)
+	if err := e.join(&b); err != nil {
+		return err
+	}
 	streams, err := e.openStdio(ctx, rec)
 	if err != nil {
 		return moss.Wrap(err, "open the streams of", rec.Name)
 	}
 	undo.add(func(ctx context.Context) error { return e.Stdio.Finish(ctx, rec.ID.Streams()) })
 
-	launch, err := e.Runtime.Prepare(ctx, bundle(rec, rootfs, net, streams))
+	b.ConsoleSocket = streams.ConsoleSocket
+	launch, err := e.Runtime.Prepare(ctx, b)
 	undo.add(func(ctx context.Context) error { return e.Runtime.Delete(ctx, rec) })
 	if err != nil {
 		streams.Close()
@@ -182,9 +187,9 @@ func stdioSpec(rec *moss.Container) moss.StdioSpec {
 	}
 }
 
-func bundle(rec *moss.Container, rootfs moss.Mount, net moss.Attachment, streams moss.ChildStdio) moss.Bundle {
+func bundle(rec *moss.Container, rootfs moss.Mount, net moss.Attachment) moss.Bundle {
 	return moss.Bundle{
-		Container: *rec, Rootfs: rootfs, Attachment: net, ConsoleSocket: streams.ConsoleSocket,
+		Container: *rec, Rootfs: rootfs, Attachment: net,
 		Hosts:    filepath.Join(rec.Dir, "hosts"),
 		Hostname: filepath.Join(rec.Dir, "hostname"),
 		Resolv:   filepath.Join(rec.Dir, "resolv.conf"),
@@ -194,7 +199,7 @@ func bundle(rec *moss.Container, rootfs moss.Mount, net moss.Attachment, streams
 func unitSpec(rec *moss.Container, launch moss.Launch, streams moss.ChildStdio) moss.UnitSpec {
 	return moss.UnitSpec{
 		ID: rec.ID, Description: "Container " + rec.Name + " (" + rec.ImageRef + ")",
-		Launch: launch, Stdio: streams, Resources: rec.Host.Resources, Ulimits: rec.Host.Ulimits,
+		Launch: launch, Stdio: streams, Slice: rec.Host.CgroupParent, Resources: rec.Host.Resources, Ulimits: rec.Host.Ulimits,
 		OomScoreAdj: rec.Host.OomScoreAdj, StopSignal: stopSignal(rec), StopTimeout: stopTimeout(rec),
 	}
 }

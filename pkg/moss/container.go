@@ -237,11 +237,15 @@ type HostConfig struct {
 	Ulimits         []Ulimit
 	OomScoreAdj     int
 	CgroupNS        string // "private" (default) or "host"
-	IpcMode         string // "private" (default), "none" or "host"
-	PidMode         string // "" or "host"
+	IpcMode         string // "private" (default), "shareable", "none", "host" or "container:ID"
+	PidMode         string // "", "host" or "container:ID"
 	UTSMode         string // "" or "host"
 	Runtime         string // name or path of an OCI runtime; "" is moss-runtime
 	Umask           *uint32
+	Init            *bool  // nil means the engine's default
+	UsernsMode      string // "" or "host", which is the engine's
+	CgroupParent    string // a slice of the user's manager; "" is moss's own
+	Devices         []Device
 	Resources       Resources
 }
 

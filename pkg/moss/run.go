@@ -24,6 +24,10 @@ type Bundle struct {
 	Container  Container
 	Rootfs     Mount
 	Attachment Attachment
+	// IPC and Processes are whose namespaces it shares, by its IpcMode and PidMode.
+	IPC, Processes Join
+	// Shm is the /dev/shm that it shares with others; "" for one of its own.
+	Shm string
 	// ConsoleSocket is where the runtime sends the terminal; "" without one.
 	ConsoleSocket string
 	// Hosts, Hostname and Resolv are the files bound over those in /etc.
@@ -105,6 +109,7 @@ type UnitSpec struct {
 	Description string
 	Launch      Launch
 	Stdio       ChildStdio
+	Slice       string // "" is moss's own
 	Resources   Resources
 	Ulimits     []Ulimit
 	OomScoreAdj int

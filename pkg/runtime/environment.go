@@ -28,6 +28,8 @@ type Environment struct {
 	IDs uint32
 	// Rlimits are the hard limits that cannot be raised, by name without RLIMIT_, in lower case.
 	Rlimits map[string]uint64
+	// Init is the program that is mounted as the init of containers that ask for one.
+	Init string
 	// Mqueue says that the host has /dev/mqueue (mq_overview(7)).
 	Mqueue bool
 }

@@ -144,6 +144,9 @@ func (r resolvConf) text() []byte {
 
 // writeFiles writes the files of the bundle that are bound into /etc.
 func writeFiles(b moss.Bundle) error {
+	if _, shared := b.Attachment.Mode.Joins(); shared {
+		return nil // they are the other container's
+	}
 	var hostHosts, hostResolv []byte
 	if b.Attachment.Mode == moss.NetworkHost {
 		var err error

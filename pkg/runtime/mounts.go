@@ -21,7 +21,8 @@ const ttyGroup = 5
 // systemMounts are /proc, /dev, /sys and what belongs below them. A file system
 // of a namespace can be mounted only by the user namespace that owns it: where
 // the container shares the host's, the host's mount is bound instead.
-func systemMounts(h moss.HostConfig, env Environment) []specs.Mount {
+func systemMounts(b moss.Bundle, env Environment) []specs.Mount {
+	h := b.Container.Host
 	proc := specs.Mount{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}}
 	if h.PidMode == "host" {
 		proc = hostMount("/proc", "rbind", "nosuid", "noexec", "nodev")
@@ -38,7 +39,7 @@ func systemMounts(h moss.HostConfig, env Environment) []specs.Mount {
 		access = "rw"
 	}
 	sys := specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", access}}
-	if h.NetworkMode == moss.NetworkHost {
+	if b.Attachment.NetNS == "" { // the host's
 		sys = hostMount("/sys", "rbind", "nosuid", "noexec", "nodev", "r"+access) // also what is mounted below
 	}
 	mounts := []specs.Mount{
@@ -48,10 +49,15 @@ func systemMounts(h moss.HostConfig, env Environment) []specs.Mount {
 		sys,
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{access, "nosuid", "noexec", "nodev"}},
 	}
-	return append(mounts, ipcMounts(h, env)...)
+	return append(mounts, ipcMounts(b, env)...)
 }
 
-func ipcMounts(h moss.HostConfig, env Environment) []specs.Mount {
+func ipcMounts(b moss.Bundle, env Environment) []specs.Mount {
+	h := b.Container.Host
+	mqueue := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}}
+	if b.Shm != "" { // others have it too
+		return []specs.Mount{mqueue, {Destination: "/dev/shm", Type: "bind", Source: b.Shm, Options: []string{"bind", "nosuid", "noexec", "nodev", "rprivate"}}}
+	}
 	switch h.IpcMode {
 	case "host":
 		out := []specs.Mount{hostMount("/dev/shm", "rbind", "nosuid", "noexec", "nodev")}
@@ -61,7 +67,7 @@ func ipcMounts(h moss.HostConfig, env Environment) []specs.Mount {
 		return out
 	case "none":
 		return []specs.Mount{
-			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+			mqueue,
 		}
 	}
 	size := h.ShmSize
@@ -69,7 +75,7 @@ func ipcMounts(h moss.HostConfig, env Environment) []specs.Mount {
 		size = defaultShmSize
 	}
 	return []specs.Mount{
-		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		mqueue,
 		{
 			Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", size)},

@@ -45,6 +45,10 @@ func (r *Runtime) prepare(b moss.Bundle) (moss.Launch, error) {
 			return moss.Launch{}, fmt.Errorf("cannot list the devices: %w", err)
 		}
 	}
+	if err := checkDevices(b.Container.Host.Devices); err != nil {
+		return moss.Launch{}, err
+	}
+	b.Shm = r.sharedShm(b)
 	spec, err := Spec(b, accounts, env)
 	if err != nil {
 		return moss.Launch{}, err
@@ -57,11 +61,14 @@ func (r *Runtime) prepare(b moss.Bundle) (moss.Launch, error) {
 		return moss.Launch{}, err
 	}
 	// What an earlier run left must not be taken for this one's.
-	if err := os.RemoveAll(r.bundle(id)); err != nil {
+	if err := r.clear(id); err != nil {
 		return moss.Launch{}, fmt.Errorf("cannot clear the bundle: %w", err)
 	}
 	if err := os.MkdirAll(r.bundle(id), 0o700); err != nil {
 		return moss.Launch{}, fmt.Errorf("cannot make the bundle: %w", err)
+	}
+	if err := r.makeShm(b); err != nil {
+		return moss.Launch{}, err
 	}
 	if err := writeFiles(b); err != nil {
 		return moss.Launch{}, err

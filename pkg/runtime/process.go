@@ -37,7 +37,7 @@ func process(c moss.Container, a Accounts, env Environment) (*specs.Process, err
 		Terminal:        c.Config.TTY,
 		ConsoleSize:     consoleSize(c.Config.TTY, c.Host.ConsoleSize),
 		User:            who,
-		Args:            append([]string{c.Path}, c.Args...),
+		Args:            command(c),
 		Env:             environ(c.Config, home),
 		Cwd:             path.Join("/", c.Config.WorkingDir),
 		Capabilities:    processCapabilities(caps, who),

@@ -55,6 +55,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	env.Init = cfg.Binary
 	if err := os.MkdirAll(cfg.Bundles, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the bundles: %w", err)
 	}
@@ -112,7 +113,7 @@ func (r *Runtime) Delete(ctx context.Context, c *moss.Container) error {
 		// The bundle stays for the next try.
 		return moss.Wrap(err, "delete the runtime's state of", c.Name)
 	}
-	return moss.Wrap(os.RemoveAll(r.bundle(c.ID)), "delete the bundle of", c.Name)
+	return moss.Wrap(r.clear(c.ID), "delete the bundle of", c.Name)
 }
 
 // run runs a short command of the runtime.

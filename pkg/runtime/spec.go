@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -79,13 +80,16 @@ func namespaces(b moss.Bundle) ([]specs.LinuxNamespace, error) {
 		field   string
 		mode    string
 		private []string // the words for one of its own
+		join    moss.Join
 	}{
-		{specs.UTSNamespace, "UTSMode", h.UTSMode, []string{""}},
-		{specs.PIDNamespace, "PidMode", h.PidMode, []string{"", "private"}},
-		{specs.IPCNamespace, "IpcMode", h.IpcMode, []string{"", "private", "none"}},
-		{specs.CgroupNamespace, "CgroupnsMode", h.CgroupNS, []string{"", "private"}},
+		{specs.UTSNamespace, "UTSMode", h.UTSMode, []string{""}, moss.Join{}},
+		{specs.PIDNamespace, "PidMode", h.PidMode, []string{"", "private"}, b.Processes},
+		{specs.IPCNamespace, "IpcMode", h.IpcMode, []string{"", "private", "shareable", "none"}, b.IPC},
+		{specs.CgroupNamespace, "CgroupnsMode", h.CgroupNS, []string{"", "private"}, moss.Join{}},
 	} {
 		switch {
+		case n.join.PID != 0:
+			out = append(out, specs.LinuxNamespace{Type: n.kind, Path: fmt.Sprintf("/proc/%d/ns/%s", n.join.PID, n.kind)})
 		case slices.Contains(n.private, n.mode):
 			out = append(out, specs.LinuxNamespace{Type: n.kind})
 		case n.mode != "host":
@@ -103,8 +107,12 @@ func mounts(b moss.Bundle, env Environment) ([]specs.Mount, string, error) {
 	taken := func(m specs.Mount) bool {
 		return slices.ContainsFunc(user, func(u specs.Mount) bool { return u.Destination == m.Destination })
 	}
-	all := slices.DeleteFunc(systemMounts(b.Container.Host, env), taken)
+	all := slices.DeleteFunc(systemMounts(b, env), taken)
 	all = append(all, fileMounts(b)...)
+	all = append(all, deviceMounts(b.Container.Host)...)
+	if hasInit(b.Container.Host) {
+		all = append(all, specs.Mount{Destination: initPath, Type: "bind", Source: env.Init, Options: []string{"bind", "ro", "nosuid", "nodev", "rprivate"}})
+	}
 	return append(all, user...), propagation, nil
 }
 

@@ -29,6 +29,7 @@ var testEnv = Environment{
 	OOMScoreAdj: 100,
 	IDs:         65536,
 	Mqueue:      true,
+	Init:        "/bin/moss-runtime",
 	Rlimits:     map[string]uint64{"nofile": 4096, "core": unix.RLIM_INFINITY},
 }
 
@@ -66,6 +67,18 @@ func TestSpecGolden(t *testing.T) {
 			h := &b.Container.Host
 			h.NetworkMode, h.PidMode, h.IpcMode, h.UTSMode, h.CgroupNS = moss.NetworkHost, "host", "host", "host", "host"
 			b.Attachment = moss.Attachment{Mode: moss.NetworkHost}
+		},
+		"joined": func(b *moss.Bundle) {
+			h := &b.Container.Host
+			h.NetworkMode, h.PidMode, h.IpcMode = "container:d0", "container:d0", "container:d0"
+			h.Init = new(true) // it would not be the first process
+			b.Attachment.Mode = "container:d0"
+			b.IPC, b.Processes, b.Shm = moss.Join{ID: "d0", PID: 77}, moss.Join{ID: "d0", PID: 77}, "/run/moss/bundles/d0/shm"
+		},
+		"init-devices": func(b *moss.Bundle) {
+			b.Container.Host.Init = new(true)
+			b.Container.Host.IpcMode, b.Shm = "shareable", "/run/moss/bundles/c0ffee/shm"
+			b.Container.Host.Devices = []moss.Device{{Host: "/dev/fuse", Container: "/dev/f", Permissions: "rwm"}}
 		},
 		"tty": func(b *moss.Bundle) {
 			b.Container.Config.TTY = true

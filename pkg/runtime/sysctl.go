@@ -18,7 +18,7 @@ var ipcSysctls = map[string]bool{
 // to a namespace of the container's own, on top of docker's defaults.
 func sysctls(h moss.HostConfig, env Environment) (map[string]string, error) {
 	out := map[string]string{}
-	if h.NetworkMode != moss.NetworkHost {
+	if _, joined := h.NetworkMode.Joins(); !joined && h.NetworkMode != moss.NetworkHost {
 		// Docker's defaults: no port is privileged in the container's own
 		// network, and ping needs no capability. The group range must be mapped.
 		out["net.ipv4.ip_unprivileged_port_start"] = "0"

@@ -1,6 +1,7 @@
 package units
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -36,7 +37,7 @@ func Properties(u moss.UnitSpec, o Options) ([]sd.Property, error) {
 		prop("PIDFile", u.Launch.PIDFile),
 		prop("RemainAfterExit", true),
 		prop("CollectMode", "inactive"),
-		prop("Slice", strings.ReplaceAll(o.Prefix, "-", "_")+".slice"), // systemd-units names it
+		prop("Slice", cmp.Or(u.Slice, strings.ReplaceAll(o.Prefix, "-", "_")+".slice")), // systemd-units names it
 		// The holder has the default dependencies, and takes its containers along; each
 		// one's own would only make the manager tell more at every start.
 		prop("DefaultDependencies", false),

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/urfave/cli/v2"
+)
+
+// addHost carries over what touches the machine itself. What the engine cannot
+// do it refuses, with the reason.
+func addHost(c *cli.Context, h *container.HostConfig) error {
+	if c.IsSet("init") {
+		on := c.Bool("init")
+		h.Init = &on
+	}
+	h.UsernsMode, h.CgroupParent, h.Isolation = container.UsernsMode(c.String("userns")), c.String("cgroup-parent"), container.Isolation(c.String("isolation"))
+	h.DeviceCgroupRules, h.BlkioWeight = c.StringSlice("device-cgroup-rule"), uint16(c.Int("blkio-weight"))
+	if w := c.Int("blkio-weight"); w != int(h.BlkioWeight) {
+		return fmt.Errorf("cannot use --blkio-weight %d: it must be from 10 to 1000", w)
+	}
+	for _, d := range c.StringSlice("device") {
+		m, err := deviceMapping(d)
+		if err != nil {
+			return err
+		}
+		h.Devices = append(h.Devices, m)
+	}
+	if g := c.String("gpus"); g != "" {
+		h.DeviceRequests = []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
+	}
+	if s := c.StringSlice("storage-opt"); len(s) > 0 {
+		h.StorageOpt = toMap(s)
+	}
+	if n := c.Int64("memory-swappiness"); n != -1 {
+		h.MemorySwappiness = &n
+	}
+	if c.Bool("oom-kill-disable") {
+		on := true
+		h.OomKillDisable = &on
+	}
+	h.CPURealtimePeriod, h.CPURealtimeRuntime = c.Int64("cpu-rt-period"), c.Int64("cpu-rt-runtime")
+	if s := c.String("kernel-memory"); s != "" {
+		if _, err := units.RAMInBytes(s); err != nil {
+			return fmt.Errorf("cannot use --kernel-memory: %w", err)
+		}
+		return errors.New("cannot use --kernel-memory: cgroup v2 has no such limit; use --memory")
+	}
+	return nil
+}
+
+// deviceMapping reads HOST[:CONTAINER[:PERMISSIONS]], or HOST:PERMISSIONS, as
+// docker's client does.
+func deviceMapping(d string) (container.DeviceMapping, error) {
+	m := container.DeviceMapping{CgroupPermissions: "rwm"}
+	parts := strings.Split(d, ":")
+	if len(parts) > 3 || parts[0] == "" {
+		return m, fmt.Errorf("invalid device specification: %s", d)
+	}
+	m.PathOnHost, m.PathInContainer = parts[0], parts[0]
+	if len(parts) == 2 && !path.IsAbs(parts[1]) && strings.Trim(parts[1], "rwm") == "" {
+		m.CgroupPermissions = parts[1]
+		return m, nil
+	}
+	if len(parts) > 1 && parts[1] != "" {
+		m.PathInContainer = parts[1]
+	}
+	if len(parts) > 2 {
+		m.CgroupPermissions = parts[2]
+	}
+	return m, nil
+}

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// devices carries over the devices, and refuses what only a device controller
+// or a driver could do.
+func (d *createDecoder) devices() error {
+	in, out := &d.in.HostConfig.Resources, &d.out.Host
+	if len(in.DeviceCgroupRules) > 0 {
+		return moss.Errorf(moss.NotImplemented,
+			"--device-cgroup-rule: a user has no device controller, and what he may open is decided by the node's permissions alone: leave it out")
+	}
+	for _, r := range in.DeviceRequests {
+		if r.Driver == "cdi" {
+			return moss.Errorf(moss.NotImplemented, "CDI devices (%s): moss reads no CDI specifications: name the nodes with --device", strings.Join(r.DeviceIDs, ", "))
+		}
+		return moss.Errorf(moss.NotImplemented,
+			"could not select device driver %q with capabilities: %v: moss has no device drivers: name the nodes with --device, and bind the libraries with -v", r.Driver, r.Capabilities)
+	}
+	for _, m := range in.Devices {
+		dev := moss.Device{Host: m.PathOnHost, Container: m.PathInContainer, Permissions: m.CgroupPermissions}
+		if dev.Container == "" {
+			dev.Container = dev.Host
+		}
+		if dev.Permissions == "" {
+			dev.Permissions = "rwm"
+		}
+		if !path.IsAbs(dev.Host) {
+			return invalid("error gathering device information while adding custom device %q: not a device node", dev.Host)
+		}
+		if !path.IsAbs(dev.Container) {
+			return invalid("invalid device path in the container: %q is not an absolute path", dev.Container)
+		}
+		if strings.Trim(dev.Permissions, "rwm") != "" {
+			return invalid("invalid device mode: %s", dev.Permissions)
+		}
+		if !strings.Contains(dev.Permissions, "r") || !strings.Contains(dev.Permissions, "w") {
+			return moss.Errorf(moss.NotImplemented,
+				"device permissions %q of %s: a user has no device controller that could take reading or writing away: use rw or rwm", dev.Permissions, dev.Host)
+		}
+		dev.Host, dev.Container = path.Clean(dev.Host), path.Clean(dev.Container)
+		out.Devices = append(out.Devices, dev)
+	}
+	return nil
+}
+
+var validSlice = regexp.MustCompile(`^[A-Za-z0-9_.:@\\]+(-[A-Za-z0-9_.:@\\]+)*\.slice$`)
+
+// cgroupParent is a slice of the user's manager, which is what docker's systemd
+// cgroup driver takes too.
+func (d *createDecoder) cgroupParent() error {
+	parent := d.in.HostConfig.CgroupParent
+	if parent == "" {
+		return nil
+	}
+	if !validSlice.MatchString(parent) {
+		return invalid("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\": %q is none; it is a slice of the user's own manager", parent)
+	}
+	d.out.Host.CgroupParent = parent
+	return nil
+}
+
+// joining refuses what the other container's network decides, in docker's words.
+func (d *createDecoder) joining() error {
+	in := d.in.HostConfig
+	if !in.NetworkMode.IsContainer() {
+		return nil
+	}
+	switch {
+	case in.NetworkMode.ConnectedContainer() == "":
+		return invalid("invalid container format container:<name|id>")
+	case d.in.Hostname != "":
+		return invalid("conflicting options: hostname and the network mode")
+	case len(in.Links) > 0:
+		return invalid("conflicting options: container type network can't be used with links. This would result in undefined behavior")
+	case len(in.DNS) > 0:
+		return invalid("conflicting options: dns and the network mode")
+	case len(in.ExtraHosts) > 0:
+		return invalid("conflicting options: custom host-to-IP mapping and the network mode")
+	case d.in.MacAddress != "":
+		return invalid("conflicting options: mac-address and the network mode")
+	case len(in.PortBindings) > 0 || in.PublishAllPorts:
+		return invalid("conflicting options: port publishing and the container type network mode")
+	case len(d.in.ExposedPorts) > 0:
+		return invalid("conflicting options: port exposing and the container type network mode")
+	}
+	return nil
+}
