@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/moss-containers/moss/pkg/engine/fake"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -23,7 +25,9 @@ func TestEveryoneAtOnce(t *testing.T) {
 			bubble(t, func(t *testing.T, r *rig) {
 				r.units.Ignore = func(_ moss.ContainerID, sig syscall.Signal) bool { return sig == syscall.SIGHUP }
 				r.lag = 200 * time.Millisecond
+				ill := r.falling()
 				r.busy(seed, 8, 40)
+				ill.Store(false)
 				settle()
 				r.check()
 				r.checkStories()
@@ -49,10 +53,13 @@ func TestKilledWhileEveryoneIsBusy(t *testing.T) {
 			bubble(t, func(t *testing.T, r *rig) {
 				rnd := rand.New(rand.NewPCG(seed, 0))
 				r.lag = 200 * time.Millisecond
+				ill := r.falling()
 				for range 3 {
+					ill.Store(true)
 					r.faults.arm(-1, 50+rnd.IntN(300))
 					r.busy(seed, 8, 20)
 					r.crash()
+					ill.Store(false)
 					r.boot(rnd.IntN(2) == 0)
 					settle()
 					r.check()
@@ -69,6 +76,32 @@ func TestKilledWhileEveryoneIsBusy(t *testing.T) {
 				r.checkEmpty()
 			})
 		})
+	}
+}
+
+// falling makes the health checks fail as long as what it returns is true.
+func (r *rig) falling() *atomic.Bool {
+	var ill atomic.Bool
+	var n atomic.Int64
+	ill.Store(true)
+	r.runtime.OnExec = func(e *moss.Exec, _ moss.ChildStdio) (*fake.Process, error) {
+		p := fake.NewProcess(int(5000 + n.Add(1)))
+		switch {
+		case !e.Probe: // it sleeps
+		case !ill.Load():
+			p.Exit(0)
+		case n.Load()%4 > 0: // every fourth hangs
+			p.Exit(1)
+		}
+		return p, nil
+	}
+	return &ill
+}
+
+func checked(action moss.UnhealthyAction) option {
+	return func(q *moss.CreateRequest) {
+		healthcheck(moss.Healthcheck{Test: []string{"CMD", "x"}, Interval: 200 * time.Millisecond, Timeout: time.Second, Retries: 1})(q)
+		onUnhealthy(string(action))(q)
 	}
 }
 
@@ -99,6 +132,9 @@ func (r *rig) anything(rnd *rand.Rand) {
 	switch what := rnd.IntN(24); what {
 	case 0, 1:
 		opts := []option{named(name), [...]option{autoRemove, policy(moss.RestartAlways, 0), policy(moss.RestartOnFailure, 2), published}[rnd.IntN(4)]}
+		if rnd.IntN(2) == 0 {
+			opts = append(opts, checked([...]moss.UnhealthyAction{moss.UnhealthyRestart, moss.UnhealthyRestart, moss.UnhealthyStop, moss.UnhealthyKill}[rnd.IntN(4)]))
+		}
 		_, err = r.tryCreate(opts...)
 	case 2, 3, 4:
 		err = r.Containers().Start(ctx, name)
