@@ -76,6 +76,15 @@ func classified(err error) error {
 	return err
 }
 
+// otherRuntimes are the user's.
+func otherRuntimes(cfg config.Config) map[string]moss.RuntimePath {
+	all := make(map[string]moss.RuntimePath, len(cfg.Runtimes))
+	for name, r := range cfg.Runtimes {
+		all[name] = moss.RuntimePath{Path: r.Path, Args: r.Args}
+	}
+	return all
+}
+
 // registryOptions are the user's settings for registries, docker's and those
 // of the containers tools.
 func registryOptions(cfg config.Config, log *slog.Logger) registry.Options {

@@ -111,9 +111,13 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	d.closer = append(d.closer, nets.Close)
 	oci, err := ociruntime.New(ociruntime.Config{
 		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(),
+		Others: otherRuntimes(cfg),
 	})
 	if err != nil {
 		return d, err
+	}
+	if _, ok := oci.Runtimes()[cfg.DefaultRuntime]; !ok {
+		return d, fmt.Errorf("cannot use the setting \"default-runtime\": specified default runtime '%s' does not exist", cfg.DefaultRuntime)
 	}
 	gauge, err := meter.New()
 	if err != nil {
@@ -137,7 +141,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 		Host: d.host, Log: part(log, "engine"),
 	}, engine.Options{
 		ID: id, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
-		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime,
+		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime, Init: cfg.Init,
 		LogConfig: moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions},
 	})
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })

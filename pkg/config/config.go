@@ -30,16 +30,18 @@ type Config struct {
 	Run string `json:"-"`
 	Etc string `json:"-"`
 
-	Data           string            `json:"data-root"`
-	LogLevel       string            `json:"log-level"`      // debug, info, warn, error
-	LogDriver      string            `json:"log-driver"`     // of containers
-	LogOptions     map[string]string `json:"log-opts"`       // of containers
-	StorageDriver  string            `json:"storage-driver"` // "", overlay, fuse-overlayfs or vfs
-	DefaultRuntime string            `json:"default-runtime"`
-	Labels         []string          `json:"labels"`
-	BIP            netip.Prefix      `json:"bip"` // first address of the bridge's network
-	MTU            int               `json:"mtu"` // of the bridge; 0 means the network driver's
-	DNS            []netip.Addr      `json:"dns"`
+	Data           string             `json:"data-root"`
+	LogLevel       string             `json:"log-level"`      // debug, info, warn, error
+	LogDriver      string             `json:"log-driver"`     // of containers
+	LogOptions     map[string]string  `json:"log-opts"`       // of containers
+	StorageDriver  string             `json:"storage-driver"` // "", overlay, fuse-overlayfs or vfs
+	DefaultRuntime string             `json:"default-runtime"`
+	Runtimes       map[string]Runtime `json:"runtimes"` // besides moss-runtime, and crun and runc where they are installed
+	Init           bool               `json:"init"`     // of containers that do not say
+	Labels         []string           `json:"labels"`
+	BIP            netip.Prefix       `json:"bip"` // first address of the bridge's network
+	MTU            int                `json:"mtu"` // of the bridge; 0 means the network driver's
+	DNS            []netip.Addr       `json:"dns"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
 
@@ -159,6 +161,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		return &Error{Key: "mtu", Err: fmt.Errorf("%d is not between 576 and 65535", c.MTU)}
+	}
+	if err := c.validateRuntimes(); err != nil {
+		return err
 	}
 	return c.validate()
 }

@@ -37,7 +37,7 @@ func (r *Runtime) Exec(ctx context.Context, c *moss.Container, e *moss.Exec, io 
 		pidFile = r.file(c.ID, probePrefix+string(e.ID)+".pid")
 		keep = func() { _ = os.Remove(pidFile) } // EndProbes sees that it is nobody's
 	}
-	pid, err := r.exec(ctx, c.ID, e.ID, proc, io, pidFile)
+	pid, err := r.exec(ctx, c, e.ID, proc, io, pidFile)
 	if err != nil || !e.Probe {
 		err = errors.Join(err, removeAll(pidFile))
 	}
@@ -49,8 +49,11 @@ func (r *Runtime) Exec(ctx context.Context, c *moss.Container, e *moss.Exec, io 
 
 // exec runs the runtime's exec and returns the pid of the process, which is now
 // a child of this one.
-func (r *Runtime) exec(ctx context.Context, id moss.ContainerID, e moss.ExecID, proc *specs.Process, io moss.ChildStdio, pidFile string) (pid int, err error) {
-	name := "exec-" + string(e)
+func (r *Runtime) exec(ctx context.Context, c *moss.Container, e moss.ExecID, proc *specs.Process, io moss.ChildStdio, pidFile string) (pid int, err error) {
+	if err := r.known(c.Host.Runtime); err != nil {
+		return 0, err
+	}
+	id, name := c.ID, "exec-"+string(e)
 	processFile, log := r.file(id, name+".json"), name+".log"
 	defer func() { err = errors.Join(err, removeAll(processFile, r.file(id, log))) }()
 	data, err := json.Marshal(proc)
@@ -64,7 +67,7 @@ func (r *Runtime) exec(ctx context.Context, id moss.ContainerID, e moss.ExecID, 
 	if io.ConsoleSocket != "" {
 		command = append(command, "--console-socket", io.ConsoleSocket)
 	}
-	args := r.args(id, log, append(command, string(id))...)
+	args := r.args(c, log, append(command, string(id))...)
 	// A runtime killed half-way, because a client went away, could leave a
 	// process that nobody knows.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), args[0], args[1:]...)

@@ -74,6 +74,8 @@ var otherWords = []struct {
 }{
 	// crun: executable file `nope` not found in $PATH: No such file or directory
 	{regexp.MustCompile("executable file [`'\"]([^`'\"]*)[`'\"] not found in \\$PATH(: No such file or directory)?"), `exec: "$1": executable file not found in $$PATH`},
+	// crun, of a directory
+	{regexp.MustCompile("open executable: Operation not permitted"), `exec: permission denied`},
 	// crun: open executable: Permission denied
 	{regexp.MustCompile("(?:open executable|exec `?[^`]*`?): Permission denied"), `exec: permission denied`},
 	{regexp.MustCompile(`No such file or directory`), `no such file or directory`},

@@ -82,27 +82,19 @@ func (r *Runtime) prepare(b moss.Bundle) (moss.Launch, error) {
 func (r *Runtime) launch(b moss.Bundle) moss.Launch {
 	id := b.Container.ID
 	l := moss.Launch{PIDFile: r.file(id, pidFile)}
-	l.Args = r.args(id, createLog, "create", "--bundle", r.bundle(id), "--pid-file", l.PIDFile)
+	l.Args = r.args(&b.Container, createLog, "create", "--bundle", r.bundle(id), "--pid-file", l.PIDFile)
 	if b.ConsoleSocket != "" {
 		l.Args = append(l.Args, "--console-socket", b.ConsoleSocket)
 	}
 	l.Args = append(l.Args, string(id))
+	if !r.ours(b.Container.Host.Runtime) {
+		l.Args = append([]string{r.cfg.Binary, "launch"}, l.Args...)
+	}
 	l.Env = []string{oneProcessor}
 	if r.cfg.Join != "" {
 		l.Env = append(l.Env, joinEnv+"="+r.cfg.Join)
 	}
 	return l
-}
-
-// known says whether a container's runtime is ours. Another one would have to be
-// moved into the holder's namespaces first, which only moss-runtime does itself.
-func (r *Runtime) known(name string) error {
-	switch name {
-	case "", DefaultName, r.cfg.Binary:
-		return nil
-	}
-	return moss.Errorf(moss.NotImplemented,
-		"unknown or invalid runtime name: %s: moss runs containers with %s only; leave --runtime out", name, DefaultName)
 }
 
 // checkSources makes the host directories of binds that may be made and looks

@@ -26,18 +26,21 @@ const oneProcessor = "GOMAXPROCS=1"
 
 // Config says where everything is. All paths are absolute.
 type Config struct {
-	Binary  string // the OCI runtime
-	Root    string // R/runtime, the runtime's own state
+	Binary  string // moss-runtime
+	Root    string // R/runtime, the runtime's own state; another one's has its name behind
 	Bundles string // R/bundles
 	// Join is the holder's state directory; "" starts the launcher in the caller's own namespaces.
 	Join string
+	// Others are runtimes that can be chosen, by name, besides moss-runtime and what is installed.
+	Others map[string]moss.RuntimePath
 }
 
 // Runtime drives the OCI runtime. Its methods may be called from several
 // goroutines.
 type Runtime struct {
-	cfg Config
-	env Environment
+	cfg    Config
+	env    Environment
+	others map[string]moss.RuntimePath
 }
 
 // New probes this process, which must already be in the holder's namespaces and
@@ -51,6 +54,17 @@ func New(cfg Config) (*Runtime, error) {
 	if err := executable(cfg.Binary); err != nil {
 		return nil, fmt.Errorf("cannot use the OCI runtime: %w", err)
 	}
+	others := installed()
+	for name, o := range cfg.Others {
+		if name == DefaultName {
+			return nil, fmt.Errorf("cannot use the runtime %q: the name is moss's own", name)
+		}
+		o, err := resolveRuntime(name, o)
+		if err != nil {
+			return nil, err
+		}
+		others[name] = o
+	}
 	env, err := Probe()
 	if err != nil {
 		return nil, err
@@ -59,11 +73,17 @@ func New(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.Bundles, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the bundles: %w", err)
 	}
-	return &Runtime{cfg: cfg, env: env}, nil
+	return &Runtime{cfg: cfg, env: env, others: others}, nil
 }
 
 // Runtimes are the runtimes there are, by name.
-func (r *Runtime) Runtimes() map[string]string { return map[string]string{DefaultName: r.cfg.Binary} }
+func (r *Runtime) Runtimes() map[string]string {
+	all := map[string]string{DefaultName: r.cfg.Binary}
+	for name, o := range r.others {
+		all[name] = o.Path
+	}
+	return all
+}
 
 func executable(path string) error {
 	st, err := os.Stat(path)
@@ -83,16 +103,14 @@ func (r *Runtime) file(id moss.ContainerID, name string) string {
 	return filepath.Join(r.bundle(id), name)
 }
 
-// args is a command line of the runtime; log is a file in the bundle.
-func (r *Runtime) args(id moss.ContainerID, log string, command ...string) []string {
-	return append([]string{r.cfg.Binary, "--root", r.cfg.Root, "--log", r.file(id, log), "--log-format", "json"}, command...)
-}
-
 // Start lets a created container's process go.
 func (r *Runtime) Start(ctx context.Context, c *moss.Container) error {
-	err := r.letGo(ctx, c.ID)
+	err := errNotHere
+	if r.ours(c.Host.Runtime) {
+		err = r.letGo(ctx, c.ID)
+	}
 	if errors.Is(err, errNotHere) {
-		err = r.run(ctx, c.ID, "start", string(c.ID))
+		err = r.run(ctx, c, "start", string(c.ID))
 	}
 	return moss.Wrap(err, "start", c.Name)
 }
@@ -101,11 +119,14 @@ func (r *Runtime) Start(ctx context.Context, c *moss.Container) error {
 // It kills what still runs.
 func (r *Runtime) Delete(ctx context.Context, c *moss.Container) error {
 	var errs []error
+	if !r.ours(c.Host.Runtime) {
+		errs = append(errs, r.deleteOther(ctx, c))
+	}
 	// The state directory is the runtime's own; that it is there is all we look at.
 	if _, err := os.Lstat(filepath.Join(r.cfg.Root, string(c.ID))); !errors.Is(err, fs.ErrNotExist) {
 		err := r.forget(c)
 		if errors.Is(err, errNotHere) {
-			err = r.run(ctx, c.ID, "delete", "--force", string(c.ID))
+			err = r.run(ctx, c, "delete", "--force", string(c.ID))
 		}
 		errs = append(errs, err)
 	}
@@ -117,11 +138,14 @@ func (r *Runtime) Delete(ctx context.Context, c *moss.Container) error {
 }
 
 // run runs a short command of the runtime.
-func (r *Runtime) run(ctx context.Context, id moss.ContainerID, command ...string) error {
-	args := r.args(id, commandLog, command...)
+func (r *Runtime) run(ctx context.Context, c *moss.Container, command ...string) error {
+	if err := r.known(c.Host.Runtime); err != nil {
+		return err
+	}
+	args := r.args(c, commandLog, command...)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stderr = &tail{}
-	return finish(cmd, r.file(id, commandLog))
+	return finish(cmd, r.file(c.ID, commandLog))
 }
 
 // finish runs cmd and turns its failure into the last error of its log, or what

@@ -73,7 +73,7 @@ func newApp(version string) *cli.App {
 		Commands: []*cli.Command{
 			createCommand(), startCommand(), runCommand(), stateCommand(), killCommand(), deleteCommand(),
 			execCommand(), psCommand(), pauseCommand(), resumeCommand(), updateCommand(), eventsCommand(),
-			featuresCommand(), checkpointCommand(), restoreCommand(),
+			featuresCommand(), checkpointCommand(), restoreCommand(), launchCommand(),
 		},
 		// Values may hold commas (--env A=1,2).
 		DisableSliceFlagSeparator: true,
