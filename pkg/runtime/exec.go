@@ -32,12 +32,15 @@ func (r *Runtime) Exec(ctx context.Context, c *moss.Container, e *moss.Exec, io 
 	if err != nil {
 		return nil, err
 	}
-	pidFile, keep := r.file(c.ID, "exec-"+string(e.ID)+".pid"), func() {}
-	if e.Probe { // for EndProbes
-		pidFile = r.file(c.ID, probePrefix+string(e.ID)+".pid")
+	name := "exec-" + string(e.ID)
+	if e.Probe {
+		name = probePrefix + string(e.ID) // for EndProbes
+	}
+	pidFile, keep := r.file(c.ID, name+".pid"), func() {}
+	if e.Probe {
 		keep = func() { _ = os.Remove(pidFile) } // EndProbes sees that it is nobody's
 	}
-	pid, err := r.exec(ctx, c, e.ID, proc, io, pidFile)
+	pid, err := r.exec(ctx, c, name, proc, io, pidFile)
 	if err != nil || !e.Probe {
 		err = errors.Join(err, removeAll(pidFile))
 	}
@@ -49,11 +52,11 @@ func (r *Runtime) Exec(ctx context.Context, c *moss.Container, e *moss.Exec, io 
 
 // exec runs the runtime's exec and returns the pid of the process, which is now
 // a child of this one.
-func (r *Runtime) exec(ctx context.Context, c *moss.Container, e moss.ExecID, proc *specs.Process, io moss.ChildStdio, pidFile string) (pid int, err error) {
+func (r *Runtime) exec(ctx context.Context, c *moss.Container, name string, proc *specs.Process, io moss.ChildStdio, pidFile string) (pid int, err error) {
 	if err := r.known(c.Host.Runtime); err != nil {
 		return 0, err
 	}
-	id, name := c.ID, "exec-"+string(e)
+	id := c.ID
 	processFile, log := r.file(id, name+".json"), name+".log"
 	defer func() { err = errors.Join(err, removeAll(processFile, r.file(id, log))) }()
 	data, err := json.Marshal(proc)
