@@ -61,7 +61,7 @@ func (r *Runtime) Prepare(_ context.Context, b moss.Bundle) (moss.Launch, error)
 	c := b.Container
 	switch {
 	case c.Host.Runtime != "" && c.Host.Runtime != "moss-runtime":
-		return moss.Launch{}, moss.Errorf(moss.NotImplemented, "unknown or invalid runtime name: %s", c.Host.Runtime)
+		return moss.Launch{}, moss.Errorf(moss.Invalid, "unknown or invalid runtime name: %s", c.Host.Runtime)
 	case c.Path == "":
 		return moss.Launch{}, moss.Errorf(moss.Invalid, "no command specified")
 	case c.Config.User == "nosuchuser":

@@ -97,7 +97,7 @@ func Runtime(t *testing.T, open func(t *testing.T) RuntimeRig) {
 			change func(*moss.Container)
 			class  moss.Class
 		}{
-			"runtime": {func(c *moss.Container) { c.Host.Runtime = "other" }, moss.NotImplemented},
+			"runtime": {func(c *moss.Container) { c.Host.Runtime = "other" }, moss.Invalid},
 			"user":    {func(c *moss.Container) { c.Config.User = "nosuchuser" }, moss.Invalid},
 			"command": {func(c *moss.Container) { c.Path = "" }, moss.Invalid},
 			"source": {func(c *moss.Container) {
