@@ -73,7 +73,7 @@ func createFlags() []cli.Flag {
 		str("memory limit, `SIZE` like 64m", "memory", "m"),
 		str("soft memory limit, `SIZE`", "memory-reservation"),
 		str("limit of memory and swap together, `SIZE`, -1 for no limit of swap", "memory-swap"),
-		list("mount, `type=bind|tmpfs,source=…,target=…[,…]`", "mount"),
+		list("mount, `type=bind|volume|tmpfs,source=…,target=…[,…]`", "mount"),
 		str("`NAME` of the container", "name"),
 		str("`NETWORK`: bridge, none, host or container:NAME", "network", "net"),
 		yes("no health check, although the image has one", "no-healthcheck"),
@@ -101,7 +101,9 @@ func createFlags() []cli.Flag {
 		list("limit `NAME=SOFT[:HARD]`", "ulimit"),
 		str("`USER[:GROUP]` to run as", "user", "u"),
 		str("UTS namespace: host", "uts"),
-		list("bind mount `/HOST:/CONTAINER[:OPTIONS]`", "volume", "v"),
+		list("mount a bind or a volume, `[/HOST:|NAME:]/CONTAINER[:OPTIONS]`", "volume", "v"),
+		str("`DRIVER` of volumes that are made", "volume-driver"),
+		list("mounts of another `CONTAINER[:ro]`", "volumes-from"),
 		str("working `DIRECTORY`", "workdir", "w"),
 	}
 }
@@ -140,6 +142,14 @@ func containerConfig(c *cli.Context) (*container.Config, error) {
 		Image: c.Args().First(), Cmd: c.Args().Tail(),
 		Hostname: c.String("hostname"), Domainname: c.String("domainname"), User: c.String("user"), WorkingDir: c.String("workdir"),
 		Env: env, Labels: toMap(labels), Tty: c.Bool("tty"), OpenStdin: c.Bool("interactive"), StopSignal: c.String("stop-signal"),
+	}
+	for _, v := range c.StringSlice("volume") {
+		if !strings.Contains(v, ":") { // docker's client does so too
+			if cfg.Volumes == nil {
+				cfg.Volumes = make(map[string]struct{})
+			}
+			cfg.Volumes[v] = struct{}{}
+		}
 	}
 	if c.IsSet("entrypoint") {
 		cfg.Entrypoint = []string{c.String("entrypoint")}
@@ -184,7 +194,7 @@ func attachConfig(c *cli.Context, cfg *container.Config) error {
 
 func hostConfig(c *cli.Context) (*container.HostConfig, error) {
 	h := &container.HostConfig{
-		AutoRemove: c.Bool("rm"), Binds: c.StringSlice("volume"), Privileged: c.Bool("privileged"), PublishAllPorts: c.Bool("publish-all"),
+		AutoRemove: c.Bool("rm"), Binds: bindsOf(c.StringSlice("volume")), VolumesFrom: c.StringSlice("volumes-from"), VolumeDriver: c.String("volume-driver"), Privileged: c.Bool("privileged"), PublishAllPorts: c.Bool("publish-all"),
 		ReadonlyRootfs: c.Bool("read-only"), CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), ContainerIDFile: c.String("cidfile"),
 		NetworkMode: container.NetworkMode(c.String("network")), IpcMode: container.IpcMode(c.String("ipc")), PidMode: container.PidMode(c.String("pid")),
 		UTSMode: container.UTSMode(c.String("uts")), CgroupnsMode: container.CgroupnsMode(c.String("cgroupns")), Runtime: c.String("runtime"),

@@ -13,10 +13,10 @@ import (
 func (a *app) inspect(c *cli.Context) error {
 	kind := c.String("type")
 	switch kind {
-	case "", "container", "image":
+	case "", "container", "image", "volume":
 		return a.inspectKind(c, kind)
 	}
-	return &status{1, fmt.Sprintf("cannot use --type %q: it is neither container nor image", kind)}
+	return &status{1, fmt.Sprintf("cannot use --type %q: it is none of container, image, volume", kind)}
 }
 
 func (a *app) inspectImages(c *cli.Context) error     { return a.inspectKind(c, "image") }
@@ -63,6 +63,13 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 		return nil, err
 	}
 	var v any
+	if kind == "volume" {
+		got, err := api.VolumeInspect(c.Context, ref, client.VolumeInspectOptions{})
+		if err == nil {
+			err = json.Unmarshal(got.Raw, &v)
+		}
+		return v, err
+	}
 	if kind != "image" {
 		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{Size: c.Bool("size")})
 		if err == nil {
@@ -76,6 +83,9 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 	var raw bytes.Buffer
 	_, err = api.ImageInspect(c.Context, ref, client.ImageInspectWithRawResponse(&raw))
 	if errdefs.IsNotFound(err) && kind == "" {
+		if v, err := a.inspectOne(c, "volume", ref); err == nil {
+			return v, nil
+		}
 		return nil, fmt.Errorf("no such object: %s", ref)
 	}
 	if err == nil {

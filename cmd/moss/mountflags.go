@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/csv"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,8 +16,7 @@ import (
 
 func addMounts(c *cli.Context, h *container.HostConfig) error {
 	for i, b := range h.Binds { // docker's client makes relative host paths absolute
-		if strings.HasPrefix(b, ".") {
-			src, rest, _ := strings.Cut(b, ":")
+		if src, rest, named := strings.Cut(b, ":"); named && strings.HasPrefix(b, ".") {
 			abs, err := filepath.Abs(src)
 			if err != nil {
 				return err
@@ -47,7 +47,11 @@ func parseMount(s string) (mount.Mount, error) {
 	bad := func(why string) (mount.Mount, error) {
 		return m, fmt.Errorf("cannot use --mount %q: %s", s, why)
 	}
-	for part := range strings.SplitSeq(s, ",") {
+	parts, err := csv.NewReader(strings.NewReader(s)).Read() // a setting with commas is put in quotes
+	if err != nil {
+		return bad(err.Error())
+	}
+	for _, part := range parts {
 		key, value, valued := strings.Cut(part, "=")
 		switch strings.ToLower(key) {
 		case "type":
@@ -73,6 +77,43 @@ func parseMount(s string) (mount.Mount, error) {
 			bindOptions(&m).Propagation = mount.Propagation(value)
 		case "bind-nonrecursive":
 			bindOptions(&m).NonRecursive = value == "" || value == "true"
+		case "bind-create-src":
+			bindOptions(&m).CreateMountpoint = value == "" || value == "true"
+		case "bind-recursive":
+			o := bindOptions(&m)
+			switch value {
+			case "enabled":
+			case "disabled":
+				o.NonRecursive = true
+			case "writable":
+				o.ReadOnlyNonRecursive = true
+			case "readonly":
+				o.ReadOnlyForceRecursive = true
+			default:
+				return bad(fmt.Sprintf("%q is none of enabled, disabled, writable, readonly", value))
+			}
+		case "consistency":
+			m.Consistency = mount.Consistency(strings.ToLower(value))
+		case "volume-nocopy":
+			volumeOptions(&m).NoCopy = value == "" || value == "true"
+		case "volume-subpath":
+			volumeOptions(&m).Subpath = value
+		case "volume-label":
+			o := volumeOptions(&m)
+			if o.Labels == nil {
+				o.Labels = make(map[string]string)
+			}
+			k, v, _ := strings.Cut(value, "=")
+			o.Labels[k] = v
+		case "volume-driver":
+			volumeDriver(&m).Name = value
+		case "volume-opt":
+			d := volumeDriver(&m)
+			if d.Options == nil {
+				d.Options = make(map[string]string)
+			}
+			k, v, _ := strings.Cut(value, "=")
+			d.Options[k] = v
 		case "tmpfs-size":
 			n, err := units.RAMInBytes(value)
 			if err != nil {
@@ -104,4 +145,30 @@ func tmpfsOptions(m *mount.Mount) *mount.TmpfsOptions {
 		m.TmpfsOptions = new(mount.TmpfsOptions)
 	}
 	return m.TmpfsOptions
+}
+
+func volumeOptions(m *mount.Mount) *mount.VolumeOptions {
+	if m.VolumeOptions == nil {
+		m.VolumeOptions = new(mount.VolumeOptions)
+	}
+	return m.VolumeOptions
+}
+
+func volumeDriver(m *mount.Mount) *mount.Driver {
+	o := volumeOptions(m)
+	if o.DriverConfig == nil {
+		o.DriverConfig = new(mount.Driver)
+	}
+	return o.DriverConfig
+}
+
+// bindsOf are those of -v that name what is mounted; the others are anonymous volumes.
+func bindsOf(volumes []string) []string {
+	var binds []string
+	for _, v := range volumes {
+		if strings.Contains(v, ":") {
+			binds = append(binds, v)
+		}
+	}
+	return binds
 }

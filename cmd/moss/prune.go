@@ -191,13 +191,7 @@ func (a *app) pruners(c *cli.Context, f client.Filters) []pruner {
 	}
 	if c.Bool("volumes") {
 		all = append(all, pruner{"Volumes", true, func() (uint64, error) {
-			api, err := a.api()
-			if err != nil {
-				return 0, err
-			}
-			got, err := api.VolumePrune(c.Context, client.VolumePruneOptions{Filters: f})
-			a.removed("Volumes", got.Report.VolumesDeleted)
-			return got.Report.SpaceReclaimed, err
+			return a.pruneOnlyVolumes(c, f)
 		}})
 	}
 	return append(all, pruner{"Images", true, func() (uint64, error) { return a.pruneOnlyImages(c, f) }})

@@ -32,6 +32,7 @@ import (
 	"github.com/moss-containers/moss/pkg/storage"
 	"github.com/moss-containers/moss/pkg/units"
 	"github.com/moss-containers/moss/pkg/version"
+	"github.com/moss-containers/moss/pkg/volume"
 	"github.com/moss-containers/moss/rootless"
 	"github.com/moss-containers/moss/userns"
 )
@@ -109,6 +110,11 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 		return d, err
 	}
 	d.closer = append(d.closer, nets.Close)
+	vols, err := volume.Open(volume.Options{Dir: filepath.Join(cfg.Data, "volumes"), RunDir: filepath.Join(cfg.Run, "volumes"), Log: part(log, "volume")})
+	if err != nil {
+		return d, err
+	}
+	d.closer = append(d.closer, vols.Close)
 	oci, err := ociruntime.New(ociruntime.Config{
 		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(),
 		Others: otherRuntimes(cfg),
@@ -136,7 +142,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	bus := new(events.Bus)
 	d.engine = engine.New(engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: registries, Maker: images, Space: images,
-		Rootfs: store, Files: store, Paths: store, Networks: nets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
+		Rootfs: store, Files: store, Paths: store, Networks: nets, Volumes: vols, VolumeData: vols, VolumeUse: vols, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}, engine.Options{
@@ -148,7 +154,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	d.api = api.New(api.Options{
 		Containers: d.engine.Containers(), Upkeep: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
-		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), System: d.engine.System(),
+		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), System: d.engine.System(),
 		Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	return d, nil

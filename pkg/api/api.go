@@ -44,6 +44,7 @@ type Options struct {
 	Copies     ContainerCopies
 	Usage      Usage
 	Networks   Networks
+	Volumes    Volumes
 	System     System
 
 	Log *slog.Logger // with its component attribute; nil means slog.Default()

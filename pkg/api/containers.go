@@ -103,12 +103,15 @@ func (s *Server) resizeContainer(_ *response, r *request) error {
 	return s.o.Signals.Resize(r.Context(), r.containerRef(), size)
 }
 
-// removeContainer needs nothing for v=1: it takes anonymous volumes along, and there are none.
 func (s *Server) removeContainer(w *response, r *request) error {
 	if r.flag("link") {
 		return moss.Errorf(moss.NotImplemented, "moss does not link containers: leave out --link")
 	}
-	if err := s.o.Containers.Remove(r.Context(), r.containerRef(), r.flag("force")); err != nil {
+	remove := s.o.Containers.Remove
+	if r.flag("v") {
+		remove = s.o.Volumes.RemoveContainer
+	}
+	if err := remove(r.Context(), r.containerRef(), r.flag("force")); err != nil {
 		return err
 	}
 	return noContent(w)

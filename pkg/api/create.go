@@ -2,10 +2,12 @@ package api
 
 import (
 	"encoding/json"
+	"maps"
 	"path"
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -181,9 +183,6 @@ func (d *createDecoder) config() error {
 	err := first(
 		func() error { return validEnv(in.Env) },
 		func() error { return refuseIf(in.MacAddress != "", "Config.MacAddress", "leave out --mac-address") },
-		func() error {
-			return refuseIf(len(in.Config.Volumes) > 0, "anonymous volumes (Config.Volumes)", bindHint)
-		},
 	)
 	if err != nil {
 		return err
@@ -205,7 +204,7 @@ func (d *createDecoder) config() error {
 		TTY: in.Tty, OpenStdin: in.OpenStdin, StdinOnce: in.StdinOnce,
 		Env: in.Env, Cmd: in.Cmd, Entrypoint: in.Entrypoint, Image: in.Image, WorkingDir: in.WorkingDir,
 		Labels: in.Labels, StopSignal: in.StopSignal, StopTimeout: in.StopTimeout,
-		OnBuild: in.OnBuild, Shell: in.Shell,
+		OnBuild: in.OnBuild, Shell: in.Shell, Volumes: slices.Sorted(maps.Keys(in.Config.Volumes)),
 	}
 	d.out.EntrypointSet = in.Entrypoint != nil
 	return nil

@@ -18,12 +18,7 @@ func (d *createDecoder) host() error {
 	}
 	out.ConsoleSize = size
 	err = first(
-		func() error {
-			return refuseIf(in.VolumeDriver != "" && in.VolumeDriver != "local", "volume drivers (HostConfig.VolumeDriver)", bindHint)
-		},
-		func() error {
-			return refuseIf(len(in.VolumesFrom) > 0, "--volumes-from", "name the same binds again with -v")
-		},
+		d.volumes,
 		func() error {
 			return refuseIf(len(in.Links) > 0, "--link", "publish a port of the other container and reach it there")
 		},

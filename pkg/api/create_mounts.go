@@ -12,8 +12,6 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-const bindHint = "moss keeps no volumes yet; use a bind: -v /absolute/path:/in/the/container"
-
 // mounts reads Binds, Tmpfs and Mounts.
 func (d *createDecoder) mounts() error {
 	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
@@ -54,19 +52,17 @@ var propagations = []string{"rprivate", "private", "rshared", "shared", "rslave"
 // parseBind reads docker's source:target[:options].
 func (s *Server) parseBind(raw string) (moss.MountPoint, error) {
 	m := moss.MountPoint{Type: moss.MountBind, CreateSource: true, Propagation: "rprivate"}
+	if !strings.HasPrefix(raw, "/") || !strings.Contains(raw, ":") {
+		return s.parseVolume(raw)
+	}
 	parts := strings.Split(raw, ":")
 	switch {
 	case parts[0] == "" || len(parts) > 3:
 		return m, invalid("invalid volume specification: '%s'", raw)
-	case len(parts) == 1:
-		return m, notYet("anonymous volumes (-v "+raw+")", bindHint)
 	case len(parts) == 2 && s.bindOptions(&m, parts[1], raw) == nil:
 		return m, invalid("invalid volume specification: '%s'", raw) // options without a target
 	}
 	m.Source, m.Target = parts[0], parts[1]
-	if !path.IsAbs(m.Source) {
-		return m, notYet("named volumes (-v "+raw+")", bindHint)
-	}
 	if err := validTarget(m.Target); err != nil {
 		return m, invalid("invalid volume specification: '%s': %w", raw, err)
 	}
@@ -159,9 +155,7 @@ func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
 		return bad(invalid("invalid consistency %q", in.Consistency))
 	}
 	switch in.Type {
-	case mount.TypeBind, mount.TypeTmpfs:
-	case mount.TypeVolume:
-		return bad(notYet("volumes", bindHint))
+	case mount.TypeBind, mount.TypeTmpfs, mount.TypeVolume:
 	case mount.TypeImage:
 		return bad(notYet("mounts of images", "copy the files out of the image first, then use a bind"))
 	case mount.TypeCluster, mount.TypeNamedPipe:
@@ -176,7 +170,7 @@ func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
 		return bad(err)
 	}
 	for field, extra := range map[string]bool{
-		"VolumeOptions":  in.VolumeOptions != nil,
+		"VolumeOptions":  in.VolumeOptions != nil && in.Type != mount.TypeVolume,
 		"ImageOptions":   in.ImageOptions != nil,
 		"ClusterOptions": in.ClusterOptions != nil,
 		"BindOptions":    in.BindOptions != nil && in.Type != mount.TypeBind,
@@ -194,7 +188,11 @@ func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
 		}
 		return m, nil
 	}
-	m, err := mountBind(in)
+	how := mountBind
+	if in.Type == mount.TypeVolume {
+		how = mountVolume
+	}
+	m, err := how(in)
 	if err != nil {
 		return bad(err)
 	}

@@ -187,7 +187,7 @@ func encodeMounts(in []moss.MountPoint) []container.MountPoint {
 	for _, m := range in {
 		out = append(out, container.MountPoint{
 			Type: mount.Type(m.Type), Source: m.Source, Destination: m.Target,
-			Mode: m.Mode, RW: !m.ReadOnly, Propagation: mount.Propagation(m.Propagation),
+			Mode: m.Mode, RW: !m.ReadOnly, Propagation: mount.Propagation(m.Propagation), Name: m.Name, Driver: m.Driver,
 		})
 	}
 	return out

@@ -2,6 +2,7 @@ package api
 
 import (
 	"strconv"
+	"strings"
 
 	units "github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
@@ -42,6 +43,10 @@ func encodeHost(c *moss.Container) *container.HostConfig {
 		out.Devices = append(out.Devices, container.DeviceMapping{PathOnHost: d.Host, PathInContainer: d.Container, CgroupPermissions: d.Permissions})
 	}
 	encodeMountSpecs(out, h)
+	out.VolumeDriver = h.VolumeDriver
+	for _, from := range h.VolumesFrom {
+		out.VolumesFrom = append(out.VolumesFrom, strings.TrimSuffix(from.Container+":"+from.Mode, ":"))
+	}
 	return out
 }
 
@@ -58,7 +63,9 @@ func encodeMountSpecs(out *container.HostConfig, h moss.HostConfig) {
 			out.Tmpfs[m.Target] = m.TmpfsOptions
 		default:
 			spec := mount.Mount{Type: mount.Type(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
-			if m.NonRecursive || m.CreateSource || m.Propagation != "" && m.Propagation != "rprivate" {
+			if m.Type == moss.MountVolume {
+				encodeVolumeSpec(&spec, m)
+			} else if m.NonRecursive || m.CreateSource || m.Propagation != "" && m.Propagation != "rprivate" {
 				spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, CreateMountpoint: m.CreateSource}
 			}
 			out.Mounts = append(out.Mounts, spec)

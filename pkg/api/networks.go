@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/volume"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -137,18 +136,6 @@ func encodeNetwork(n moss.Network) network.Network {
 		out.Options["com.docker.network.driver.mtu"] = strconv.Itoa(n.MTU)
 	}
 	return out
-}
-
-// listVolumes answers that there are none, which is so.
-func (s *Server) listVolumes(w *response, r *request) error {
-	if _, err := parseFilters(r.str("filters"), "dangling", "driver", "label", "name"); err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, volume.ListResponse{Volumes: []volume.Volume{}})
-}
-
-func (s *Server) noVolume(_ *response, r *request) error {
-	return moss.Errorf(moss.NotFound, "get %s: no such volume", r.name)
 }
 
 // listPlugins answers that there are none, which is so.

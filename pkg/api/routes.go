@@ -102,11 +102,11 @@ func routes() []route {
 		{del, "/networks/{id}", all, no("create networks", "bridge, host and none cannot be removed")},
 
 		{get, "/volumes", all, (*Server).listVolumes},
-		{post, "/volumes/create", all, no("keep volumes", "use a bind: -v /absolute/path:/in/the/container")},
-		{post, "/volumes/prune", v(25), no("keep volumes", "there is none to prune")},
-		{get, "/volumes/{name}", all, (*Server).noVolume},
-		{put, "/volumes/{name}", v(42), (*Server).noVolume},
-		{del, "/volumes/{name}", all, (*Server).noVolume},
+		{post, "/volumes/create", all, (*Server).createVolume},
+		{post, "/volumes/prune", v(25), (*Server).pruneVolumes},
+		{get, "/volumes/{name}", all, (*Server).inspectVolume},
+		{put, "/volumes/{name}", v(42), (*Server).updateVolume},
+		{del, "/volumes/{name}", all, (*Server).removeVolume},
 
 		{get, "/plugins", v(25), (*Server).listPlugins},
 		{get, "/plugins/privileges", v(25), no("run plugins", "there is nothing in moss that would use one")},

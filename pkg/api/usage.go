@@ -34,22 +34,28 @@ func (s *Server) diskUsage(w *response, r *request) error {
 			return err
 		}
 	}
+	if slices.Contains(want, system.VolumeObject) {
+		var err error
+		if u.Volumes, err = s.o.Volumes.Usage(r.Context()); err != nil {
+			return err
+		}
+	}
 	return writeJSON(w, http.StatusOK, encodeUsage(u, want, r.flag("verbose"), r.version, s.now()))
 }
 
 // encodeUsage is docker's answer: until 1.51 lists, since 1.52 sums with the
 // lists where they are asked for; 1.52 without them has the old members too.
 func encodeUsage(u moss.DiskUsage, want []system.DiskUsageObject, verbose bool, v version, now time.Time) map[string]any {
-	images, containers := encodeImageUsage(u, v), encodeContainerUsage(u, v, now)
+	images, containers, volumes := encodeImageUsage(u, v), encodeContainerUsage(u, v, now), encodeVolumeUsage(u)
 	out := map[string]any{}
 	if v.before(v1(52)) || v.before(v1(53)) && !verbose {
-		oldUsage(out, images, containers, want, v)
+		oldUsage(out, images, containers, volumes, want, v)
 	}
 	if v.before(v1(52)) {
 		return out
 	}
 	if !verbose {
-		images.Items, containers.Items = nil, nil
+		images.Items, containers.Items, volumes.Items = nil, nil, nil
 	}
 	for key, part := range map[system.DiskUsageObject]struct {
 		name  string
@@ -57,7 +63,7 @@ func encodeUsage(u moss.DiskUsage, want []system.DiskUsageObject, verbose bool, 
 	}{
 		system.ImageObject:      {"ImageUsage", images},
 		system.ContainerObject:  {"ContainerUsage", containers},
-		system.VolumeObject:     {"VolumeUsage", volume.DiskUsage{}},
+		system.VolumeObject:     {"VolumeUsage", volumes},
 		system.BuildCacheObject: {"BuildCacheUsage", build.DiskUsage{}},
 	} {
 		if slices.Contains(want, key) {
@@ -68,7 +74,7 @@ func encodeUsage(u moss.DiskUsage, want []system.DiskUsageObject, verbose bool, 
 }
 
 // oldUsage adds the members of 1.51 and before; what is not asked for is null.
-func oldUsage(out map[string]any, images image.DiskUsage, containers container.DiskUsage, want []system.DiskUsageObject, v version) {
+func oldUsage(out map[string]any, images image.DiskUsage, containers container.DiskUsage, volumes volume.DiskUsage, want []system.DiskUsageObject, v version) {
 	out["LayersSize"], out["Images"], out["Containers"], out["Volumes"], out["BuildCache"] = 0, nil, nil, nil, nil
 	for _, t := range want {
 		switch t {
@@ -81,7 +87,7 @@ func oldUsage(out map[string]any, images image.DiskUsage, containers container.D
 		case system.ContainerObject:
 			out["Containers"] = containers.Items
 		case system.VolumeObject:
-			out["Volumes"] = []volume.Volume{}
+			out["Volumes"] = volumes.Items
 		case system.BuildCacheObject:
 			out["BuildCache"] = []build.CacheRecord{}
 		}

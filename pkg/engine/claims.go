@@ -2,17 +2,18 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// claims are the images' turns: those who make containers of an image, or
+// claims are the turns of images, or of volumes: those who make containers of one, or
 // name it, share it; who removes it has it alone. A claim is held over the steps
 // of one operation, like a container's turn. The zero value is ready.
-type claims struct {
+type claims[K comparable] struct {
 	mu   sync.Mutex // for a look or a change
-	held map[moss.ImageID]*claim
+	held map[K]*claim
 }
 
 type claim struct {
@@ -21,8 +22,8 @@ type claim struct {
 	changed chan struct{} // closed at the next change
 }
 
-// take waits for the image's turn, or for the end of ctx.
-func (s *claims) take(ctx context.Context, id moss.ImageID, alone bool) (release func(), err error) {
+// take waits for the turn, or for the end of ctx.
+func (s *claims[K]) take(ctx context.Context, id K, alone bool) (release func(), err error) {
 	for {
 		changed := s.try(id, alone)
 		if changed == nil {
@@ -31,19 +32,19 @@ func (s *claims) take(ctx context.Context, id moss.ImageID, alone bool) (release
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, moss.Wrap(ctx.Err(), "wait for the turn of image", id.Short())
+			return nil, moss.Wrap(ctx.Err(), "wait for the turn of", fmt.Sprint(id))
 		}
 	}
 }
 
 // try takes the turn and returns nil, or what to wait for.
-func (s *claims) try(id moss.ImageID, alone bool) (changed <-chan struct{}) {
+func (s *claims[K]) try(id K, alone bool) (changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.held[id]
 	if c == nil {
 		if s.held == nil {
-			s.held = make(map[moss.ImageID]*claim)
+			s.held = make(map[K]*claim)
 		}
 		c = &claim{changed: make(chan struct{})}
 		s.held[id] = c
@@ -59,7 +60,7 @@ func (s *claims) try(id moss.ImageID, alone bool) (changed <-chan struct{}) {
 	return nil
 }
 
-func (s *claims) release(id moss.ImageID, alone bool) {
+func (s *claims[K]) release(id K, alone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.held[id]

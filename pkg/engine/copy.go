@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -157,10 +158,20 @@ func (e *Engine) beginLook(ctx context.Context, c *container) (moss.View, error)
 		return moss.View{}, err
 	}
 	rec := c.record()
-	v := moss.View{Container: rec.ID, Rootfs: m, ReadOnly: rec.Host.ReadonlyRootfs, Mounts: mountsOf(rec)}
+	v := moss.View{Container: rec.ID, Rootfs: m, ReadOnly: rec.Host.ReadonlyRootfs}
+	points := rec.Mounts
 	if rec.State.Alive() {
 		v.PID = rec.Run.PID
+	} else {
+		var done func()
+		points, done, err = e.mountVolumes(ctx, rec)
+		defer done()
+		if err != nil {
+			done()
+			return moss.View{}, errors.Join(err, e.unmount(ctx, c.id))
+		}
 	}
+	v.Mounts = mountsOf(rec, points)
 	c.update(func() { c.lookers++ })
 	return v, nil
 }
@@ -183,8 +194,8 @@ func (e *Engine) endLook(ctx context.Context, c *container) {
 
 // mountsOf are a container's mounts with the files in /etc that are its own,
 // where it has run and has them.
-func mountsOf(rec *moss.Container) []moss.MountPoint {
-	all := slices.Clone(rec.Mounts)
+func mountsOf(rec *moss.Container, points []moss.MountPoint) []moss.MountPoint {
+	all := slices.Clone(points)
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		m := moss.MountPoint{Type: moss.MountBind, Source: filepath.Join(rec.Dir, name), Target: "/etc/" + name, ReadOnly: rec.Host.ReadonlyRootfs}
 		taken := slices.ContainsFunc(rec.Mounts, func(p moss.MountPoint) bool { return path.Clean(p.Target) == m.Target })
@@ -195,7 +206,8 @@ func mountsOf(rec *moss.Container) []moss.MountPoint {
 	return all
 }
 
-// unmount unmounts a container's root file system when the last has looked.
+// unmount unmounts a container's root file system, and what its volumes need,
+// when the last has looked.
 func (e *Engine) unmount(ctx context.Context, id moss.ContainerID) error {
 	e.mu.RLock()
 	c := e.containers[id]
@@ -203,7 +215,11 @@ func (e *Engine) unmount(ctx context.Context, id moss.ContainerID) error {
 	if c != nil && c.isLooked() {
 		return nil
 	}
-	return e.Rootfs.Unmount(ctx, id)
+	err := e.Rootfs.Unmount(ctx, id)
+	if c == nil {
+		return err
+	}
+	return errors.Join(err, e.unmountVolumes(ctx, c.record()))
 }
 
 func (c *container) isLooked() bool {

@@ -64,6 +64,12 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	}
 	undo.add(func(ctx context.Context) error { return s.Rootfs.Remove(ctx, id) })
 
+	done, err := s.makeVolumes(ctx, rec, &undo)
+	defer done() // by then the container is known, and whoever removes volumes sees it
+	if err != nil {
+		return "", nil, err
+	}
+
 	if err := s.Records.Put(rec, !rec.Host.AutoRemove); err != nil {
 		return "", nil, err
 	}
@@ -173,7 +179,7 @@ func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 	if err := s.Logs.Check(h.LogConfig); err != nil {
 		return nil, err
 	}
-	if err := s.checkVolumes(rec); err != nil {
+	if err := s.addVolumes(rec); err != nil {
 		return nil, err
 	}
 	unwell, err := checkHealth(rec)
@@ -207,21 +213,6 @@ func (s Containers) discardedLimits(ctx context.Context, r moss.Resources) ([]st
 		}
 	}
 	return warnings, nil
-}
-
-// checkVolumes refuses an image's volume that no mount covers: moss keeps no
-// volumes yet, and the data would silently go with the container.
-func (s Containers) checkVolumes(rec *moss.Container) error {
-	for _, path := range rec.Config.Volumes {
-		covered := false
-		for _, m := range rec.Mounts {
-			covered = covered || filepath.Clean(m.Target) == filepath.Clean(path)
-		}
-		if !covered {
-			return moss.Errorf(moss.NotImplemented, "the image declares the volume %s, and moss keeps no volumes yet: put a bind (-v /host/path:%[1]s) or a tmpfs (--tmpfs %[1]s) there", path)
-		}
-	}
-	return nil
 }
 
 func checkRestartPolicy(p moss.RestartPolicy, autoRemove bool) error {

@@ -26,6 +26,9 @@ type Deps struct {
 	Files      RootfsFiles
 	Paths      ContainerPaths
 	Networks   Networks
+	Volumes    Volumes
+	VolumeData VolumeData
+	VolumeUse  VolumeMounts
 	Runtime    Runtime
 	Units      Units
 	Freezer    Freezer
@@ -67,7 +70,9 @@ type Engine struct {
 	execs      map[moss.ExecID]*exec
 
 	// claims are the images' turns.
-	claims claims
+	claims claims[moss.ImageID]
+	// volumeClaims are the volumes' turns, by name.
+	volumeClaims claims[string]
 
 	// quiet says that the daemon is going: the restart policy starts nothing any more.
 	quiet atomic.Bool

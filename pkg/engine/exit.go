@@ -159,6 +159,7 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	if rec.Network != nil {
 		e.publishNetwork("disconnect", rec, *rec.Network, run.FinishedAt)
 	}
+	e.publishMounts(rec, "unmount", run.FinishedAt)
 	e.dropExecs(rec.ID)
 	rec, err := e.commitFact(c, trigger, func(r *moss.Container) { r.Run, r.Network, r.Stopped = run, nil, stopped }, func() {
 		c.exits++

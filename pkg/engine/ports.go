@@ -141,6 +141,39 @@ type Networks interface {
 	List(ctx context.Context) ([]moss.Network, error)
 }
 
+// Volumes keeps volumes (pkg/volume).
+type Volumes interface {
+	// Create makes a volume; one that is there is it already, unless other options are asked for.
+	// Errors: Invalid, NotFound for the driver, NotImplemented, Conflict.
+	Create(ctx context.Context, r moss.VolumeRequest) (v moss.Volume, created bool, err error)
+	// Get finds a volume. Errors: NotFound.
+	Get(name string) (moss.Volume, error)
+	// List returns every volume by name, from memory.
+	List() []moss.Volume
+	// Remove takes a volume away with its files. Errors: NotFound.
+	Remove(ctx context.Context, name string) error
+}
+
+// VolumeData looks after the files of volumes (pkg/volume).
+type VolumeData interface {
+	// Fill copies a directory of a root file system into a volume that is empty, whole or not at all.
+	Fill(ctx context.Context, name string, from moss.Mount, dir string) error
+	// Size is what its files take, in bytes. Errors: NotFound.
+	Size(ctx context.Context, name string) (int64, error)
+}
+
+// VolumeMounts mounts what volumes need (pkg/volume).
+type VolumeMounts interface {
+	// Mount puts in place what a volume's options ask for; nil when it is there.
+	Mount(ctx context.Context, name string) error
+	// Unmount takes that away; nil when there is nothing.
+	Unmount(ctx context.Context, name string) error
+	// Expose gives a container's mounts as binds; parts of volumes are pinned until Conceal.
+	Expose(ctx context.Context, id moss.ContainerID, points []moss.MountPoint) ([]moss.MountPoint, error)
+	// Conceal undoes Expose; nil when nothing is left.
+	Conceal(ctx context.Context, id moss.ContainerID) error
+}
+
 // Runtime turns containers into OCI bundles and drives the OCI runtime (pkg/runtime).
 type Runtime interface {
 	// Prepare writes the bundle and returns the command that creates the container.

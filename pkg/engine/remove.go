@@ -15,6 +15,15 @@ import (
 // process is killed first. Errors: Conflict when it runs. A container of which
 // something could not be removed is dead, and removing it can be tried again.
 func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
+	return s.removeRef(ctx, ref, force, false)
+}
+
+// RemoveContainer is Containers.Remove that takes the anonymous volumes along.
+func (s VolumeService) RemoveContainer(ctx context.Context, ref string, force bool) error {
+	return s.Containers().removeRef(ctx, ref, force, true)
+}
+
+func (s Containers) removeRef(ctx context.Context, ref string, force, volumes bool) error {
 	ctx = context.WithoutCancel(ctx)
 	c, err := s.find(ref)
 	if err != nil {
@@ -44,6 +53,9 @@ func (s Containers) Remove(ctx context.Context, ref string, force bool) error {
 			c.release()
 			return moss.Errorf(moss.Conflict, "cannot remove container %q: its files are being read or written by commit, export, cp or diff: try again when that has ended, or force remove", "/"+rec.Name)
 		case !rec.State.Alive():
+			if volumes {
+				s.noteFact(c, func(r *moss.Container) { r.RemoveVolumes = true })
+			}
 			err := s.remove(ctx, c)
 			c.release()
 			return err
@@ -105,6 +117,7 @@ func (e *Engine) remove(ctx context.Context, c *container) error {
 		e.Rootfs.Remove(ctx, rec.ID),
 		e.Logs.Remove(rec),
 		os.RemoveAll(rec.Dir),
+		e.removeAnonymous(ctx, rec),
 	)
 	if err == nil {
 		err = e.Records.Delete(rec.ID)

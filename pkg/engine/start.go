@@ -63,13 +63,19 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	}
 	undo.add(func(ctx context.Context) error { return e.unmount(ctx, rec.ID) })
 
+	points, done, err := e.mountVolumes(ctx, rec)
+	defer done() // runs before what fails is undone
+	if err != nil {
+		return err
+	}
+
 	net, err := e.attach(ctx, rec)
 	if err != nil {
 		return moss.Wrap(err, "attach the network of", rec.Name)
 	}
 	undo.add(func(ctx context.Context) error { return e.detach(ctx, rec.ID, net) })
 
-	b := bundle(rec, rootfs, net)
+	b := bundle(rec, rootfs, points, net)
 	if err := e.join(&b); err != nil {
 		return err
 	}
@@ -126,6 +132,7 @@ func (e *Engine) started(c *container, net moss.Attachment, pid, restarts int, a
 		return err
 	}
 	e.publishNetwork("connect", rec, net, at)
+	e.publishMounts(rec, "mount", at)
 	e.publish(rec, "start", at)
 	e.watchHealth(c)
 	return nil
@@ -187,9 +194,11 @@ func stdioSpec(rec *moss.Container) moss.StdioSpec {
 	}
 }
 
-func bundle(rec *moss.Container, rootfs moss.Mount, net moss.Attachment) moss.Bundle {
+func bundle(rec *moss.Container, rootfs moss.Mount, points []moss.MountPoint, net moss.Attachment) moss.Bundle {
+	c := *rec
+	c.Mounts = points
 	return moss.Bundle{
-		Container: *rec, Rootfs: rootfs, Attachment: net,
+		Container: c, Rootfs: rootfs, Attachment: net,
 		Hosts:    filepath.Join(rec.Dir, "hosts"),
 		Hostname: filepath.Join(rec.Dir, "hostname"),
 		Resolv:   filepath.Join(rec.Dir, "resolv.conf"),

@@ -59,6 +59,9 @@ type Container struct {
 	LogPath   string // of a log driver that keeps a file
 	Dir       string // the container's own directory, D/containers/<id>
 
+	// RemoveVolumes says that its removal, once begun, takes its anonymous volumes along.
+	RemoveVolumes bool `json:",omitempty"`
+
 	// Execs are the processes in it that have not ended; for those who look, not in the record.
 	Execs []ExecID `json:"-"`
 }
@@ -187,14 +190,15 @@ type MountType string
 
 // The mount types.
 const (
-	MountBind  MountType = "bind"
-	MountTmpfs MountType = "tmpfs"
+	MountBind   MountType = "bind"
+	MountTmpfs  MountType = "tmpfs"
+	MountVolume MountType = "volume"
 )
 
 // MountPoint is one mount asked for by the user.
 type MountPoint struct {
 	Type         MountType
-	Source       string // host path of a bind
+	Source       string // path of a bind or of a volume
 	Target       string // absolute path in the container
 	ReadOnly     bool
 	Propagation  string // mount_namespaces(7): rprivate (default), private, rshared, shared, rslave, slave
@@ -202,6 +206,14 @@ type MountPoint struct {
 	CreateSource bool   // make the host directory where it is missing (-v does, --mount does not)
 	TmpfsOptions string // as mount(8) takes them: "size=64m,mode=1770"
 	Mode         string // as the user wrote it after the second colon of -v, for inspect
+
+	// Of a volume; Source is where its files are.
+	Name      string         `json:",omitempty"`
+	Driver    string         `json:",omitempty"`
+	Anonymous bool           `json:",omitempty"` // it goes with the container, where that is asked for
+	NoCopy    bool           `json:",omitempty"` // do not fill it with the image's content
+	SubPath   string         `json:",omitempty"` // the part of it to mount
+	Ask       *VolumeRequest `json:",omitempty"` // how it is made where it is missing
 }
 
 // HostConfig is the part of a container that depends on the host. Every field
@@ -209,6 +221,8 @@ type MountPoint struct {
 type HostConfig struct {
 	Binds           []string // as the user wrote them, for inspect; Mounts has the meaning
 	Mounts          []MountPoint
+	VolumesFrom     []VolumesFrom
+	VolumeDriver    string // of volumes that are made for it
 	NetworkMode     NetworkMode
 	PortBindings    []PortBinding
 	PublishAll      bool // publish every exposed port at a free one

@@ -118,6 +118,7 @@ type DiskUsage struct {
 	LayersSize int64 // bytes of the images' layers, each counted once
 	Unused     int64 // bytes of layers that no image needs: of pulls that were cut short
 	Containers []ContainerUsage
+	Volumes    []VolumeUsage
 }
 
 // ImageUsage is one image's part.

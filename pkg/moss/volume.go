@@ -1,0 +1,65 @@
+package moss
+
+import "time"
+
+// VolumeEvent is the type of the events of volumes.
+const VolumeEvent EventType = "volume"
+
+// LabelAnonymous marks, as docker does, a volume that nobody has named.
+const LabelAnonymous = "com.docker.volume.anonymous"
+
+// LocalDriver is the driver of volumes that are directories of the engine's own.
+const LocalDriver = "local"
+
+// Volume is a directory that outlives the containers that use it.
+type Volume struct {
+	Name    string
+	Driver  string
+	Options map[string]string // of the driver: type, o, device
+	Labels  map[string]string
+	Created time.Time
+
+	// Path is where its files are, in the engine's mount namespace.
+	Path string `json:"-"`
+}
+
+// Anonymous says that nobody has named the volume.
+func (v Volume) Anonymous() bool { _, ok := v.Labels[LabelAnonymous]; return ok }
+
+// VolumeRequest is a volume to be made.
+type VolumeRequest struct {
+	Name    string // "" asks for a random one
+	Driver  string // "" means local
+	Options map[string]string
+	Labels  map[string]string
+}
+
+// VolumeFilter chooses volumes. An empty list in a field means any.
+type VolumeFilter struct {
+	Names    []string // parts of names
+	Drivers  []string
+	Labels   []string // key or key=value; all must hold
+	NotLabel []string // none may hold
+	Dangling *bool    // used by no container, or by one
+	All      bool     // a prune takes named ones too
+}
+
+// VolumeUsage is what a volume takes on the disk.
+type VolumeUsage struct {
+	Volume     Volume
+	Size       int64
+	Containers int // that have it
+}
+
+// VolumesPruned is what a prune of volumes did.
+type VolumesPruned struct {
+	Removed   []string
+	Reclaimed int64 // bytes
+}
+
+// VolumesFrom names a container whose mounts another one takes over.
+type VolumesFrom struct {
+	Container string
+	ReadOnly  bool
+	Mode      string // as the user wrote it
+}
