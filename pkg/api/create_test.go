@@ -22,6 +22,7 @@ var mapped = map[string]string{
 	"Hostname": `"h"`, "Domainname": `"d"`, "User": `"1:2"`, "AttachStdin": `true`, "AttachStdout": `true`, "AttachStderr": `true`,
 	"ExposedPorts": `{"80/tcp":{}}`, "Tty": `true`, "OpenStdin": `true`, "StdinOnce": `true`, "Env": `["A=b"]`, "Cmd": `["c"]`,
 	"Healthcheck": `{"Test":["NONE"]}`, "Image": `"other"`, "WorkingDir": `"/w"`, "Entrypoint": `["e"]`, "NetworkDisabled": `true`,
+	"Volumes": `{"/v":{}}`, "HostConfig.VolumesFrom": `["c:ro"]`, "HostConfig.VolumeDriver": `"local"`,
 	"OnBuild": `["RUN x"]`, "Labels": `{"l":"v"}`, "StopSignal": `"INT"`, "StopTimeout": `3`, "Shell": `["sh"]`,
 
 	"HostConfig.Binds": `["/a:/b:ro"]`, "HostConfig.ContainerIDFile": `"/f"`, "HostConfig.LogConfig.Type": `"none"`,
@@ -308,13 +309,18 @@ func TestDecodeValues(t *testing.T) {
 		{`{"HostConfig":{"Tmpfs":{"/t":"frob"}}}`, `invalid tmpfs option "frob"`},
 		{`{"HostConfig":{"Tmpfs":{"/":""}}}`, "destination can't be '/'"},
 		{`{"HostConfig":{"Binds":["/a:/t"],"Tmpfs":{"/t/":""}}}`, "Duplicate mount point: /t"},
-		{`{"HostConfig":{"Mounts":[{"Type":"volume","Target":"/t"}]}}`, "keeps no volumes yet"},
+		{`{"HostConfig":{"Mounts":[{"Type":"volume","Target":"/t"}]}}`, ""},
+		{`{"HostConfig":{"Mounts":[{"Type":"volume","Target":"/t","VolumeOptions":{"Subpath":"a"}}]}}`, "anonymous"},
+		{`{"HostConfig":{"Mounts":[{"Type":"volume","Source":"v1","Target":"/t","VolumeOptions":{"Subpath":"a/../../b"}}]}}`, "invalid subpath"},
+		{`{"HostConfig":{"Mounts":[{"Type":"volume","Source":"v1","Target":"/t","VolumeOptions":{"Subpath":"/b"}}]}}`, "invalid subpath"},
+		{`{"HostConfig":{"Mounts":[{"Type":"volume","Source":"v1","Target":"/t","BindOptions":{}}]}}`, "field BindOptions must not be specified"},
+		{`{"HostConfig":{"VolumesFrom":["c:what"]}}`, "invalid mode: what"},
 		{`{"HostConfig":{"Mounts":[{"Type":"bind","Source":"rel","Target":"/t"}]}}`, "mount path must be absolute"},
 		{`{"HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/t","BindOptions":{}}]}}`, "field BindOptions must not be specified"},
 		{`{"HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["exec"]]}}]}}`, ""},
 		{`{"Env":["=x"]}`, "invalid environment variable"},
 		{`{"WorkingDir":"rel"}`, "needs to be an absolute path"},
-		{`{"Volumes":{"/v":{}}}`, "anonymous volumes"},
+		{`{"Volumes":{"/v":{}}}`, ""},
 		{`{"MacAddress":"02:00:00:00:00:01"}`, "--mac-address"},
 		{`{"HostConfig":{"KernelMemory":5}}`, "kernel memory"},
 		{`{"HostConfig":{"Mounts":[{"Type":"bind","Source":"/s","Target":"/t","Colour":"red"}]}}`, "HostConfig.Mounts[].Colour: no such field"},
@@ -353,7 +359,8 @@ func TestBinds(t *testing.T) {
 	for in, want := range map[string]string{
 		"/a:/b": "/a /b false rprivate", "/a/../c:/b/:ro,rshared": "/c /b true rshared", "/a:/b:z,cached": "/a /b false rprivate", "/a:/b:": "/a /b false rprivate",
 		"/ro:/rw:rw": "/ro /rw false rprivate",
-		"/a":         "", "a:/b": "", "/a:b": "", "/a:/": "", ":/b": "", "/a:/b:ro,rw": "", "/a:/b:what": "", "/a:/b:ro:x": "", "/a:ro": "", "/a:/b:nocopy": "", "": "",
+		"/a":         " /a false ", "vol:/b/:nocopy,ro": " /b true ", "vol:/b:rshared": "", "vol:b": "",
+		"a:/b": "", "/a:b": "", "/a:/": "", ":/b": "", "/a:/b:ro,rw": "", "/a:/b:what": "", "/a:/b:ro:x": "", "/a:ro": "", "/a:/b:nocopy": "", "": "",
 	} {
 		m, err := s.parseBind(in)
 		got := ""

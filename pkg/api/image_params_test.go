@@ -240,11 +240,11 @@ func localCases() []paramCase {
 		{post, "/commit?container=c", "", `{"StopSignal":"NO"}`, nil, 400, "invalid signal"},
 		{post, "/commit?container=c", "", `{"Env":["=x"]}`, nil, 400, "invalid environment variable"},
 
-		{get, "/system/df", "", "", "usage", 200, `"VolumeUsage":{}`},
+		{get, "/system/df", "", "", "usage", 200, `"VolumeUsage":{"ActiveCount":1,"TotalCount":1,"TotalSize":5}`},
 		{get, "/system/df?type=image", "", "", "usage", 200, `{"ImageUsage":{"ActiveCount":1,"Reclaimable":950,"TotalCount":2,"TotalSize":6050}}`},
-		{get, "/system/df?type=volume&type=build-cache", "", "", nil, 200, `{"BuildCacheUsage":{},"VolumeUsage":{}}`},
+		{get, "/system/df?type=volume&type=build-cache", "", "", nil, 200, `{"BuildCacheUsage":{},"VolumeUsage":{"ActiveCount":1,"TotalCount":1,"TotalSize":5}}`},
 		{get, "/system/df?type=image&verbose=1", "", "", "usage", 200, `"Items":[{"Containers":1`},
-		{get, "/v1.51/system/df?type=volume", "", "", nil, 200, `{"BuildCache":null,"Containers":null,"Images":null,"LayersSize":0,"Volumes":[]}`},
+		{get, "/v1.51/system/df?type=volume", "", "", nil, 200, `{"BuildCache":null,"Containers":null,"Images":null,"LayersSize":0,"Volumes":[{"CreatedAt"`},
 		{get, "/system/df?type=x", "", "", nil, 400, "unknown object type: x"},
 	}
 }

@@ -115,7 +115,7 @@ func (e *Engine) join(b *moss.Bundle) error {
 		if err != nil {
 			return err
 		}
-		files := bundle(other.record(), b.Rootfs, b.Attachment)
+		files := bundle(other.record(), b.Rootfs, nil, b.Attachment)
 		b.Hosts, b.Hostname, b.Resolv = files.Hosts, files.Hostname, files.Resolv
 	}
 	return nil

@@ -29,7 +29,7 @@ func TestWhatCreateRefuses(t *testing.T) {
 			"bad signal":        {func(q *moss.CreateRequest) { q.Config.StopSignal = "SIGNOSE" }, moss.Invalid, "SIGNOSE"},
 			"no runtime":        {func(q *moss.CreateRequest) { q.Host.Runtime = "vm" }, moss.Invalid, "unknown or invalid runtime name: vm"},
 			"no log driver":     {func(q *moss.CreateRequest) { q.Host.LogConfig.Driver = "paper" }, moss.Invalid, "paper"},
-			"a volume":          {func(q *moss.CreateRequest) { q.Config.Volumes = []string{"/data"} }, moss.NotImplemented, "--tmpfs /data"},
+			"a volume at /":     {func(q *moss.CreateRequest) { q.Config.Volumes = []string{"/"} }, moss.Invalid, "invalid volume"},
 		} {
 			_, err := r.tryCreate(c.change)
 			if err == nil || moss.ClassOf(err) != c.class || !strings.Contains(err.Error(), c.words) {

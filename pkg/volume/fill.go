@@ -71,23 +71,27 @@ func (s *Store) settle(name string) error {
 	if err != nil {
 		return err
 	}
+	from, err := os.Open(full)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }() // only read
+	var meta unix.Stat_t                // before the moves, which change its times
+	if err := unix.Fstat(int(from.Fd()), &meta); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
 	for _, e := range entries {
 		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(full, e.Name()), unix.AT_FDCWD, filepath.Join(data, e.Name()), unix.RENAME_NOREPLACE)
 		if err != nil && !errors.Is(err, unix.EEXIST) { // what a container made meanwhile is newer
 			return &os.LinkError{Op: "rename", Old: e.Name(), New: data, Err: err}
 		}
 	}
-	from, err := os.Open(full)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = from.Close() }() // only read
 	to, err := os.Open(data)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = to.Close() }() // a directory
-	if err := copyMeta(int(from.Fd()), int(to.Fd())); err != nil {
+	if err := setMeta(int(from.Fd()), int(to.Fd()), &meta); err != nil {
 		return err
 	}
 	return os.RemoveAll(full)

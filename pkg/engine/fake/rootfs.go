@@ -86,6 +86,9 @@ func (r *Rootfs) Create(ctx context.Context, id moss.ContainerID, image moss.Ima
 		return err
 	}
 	for name, text := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(layer, name)), 0o755); err != nil {
+			return err
+		}
 		if err := os.WriteFile(filepath.Join(layer, name), []byte(text), 0o600); err != nil {
 			return err
 		}
