@@ -210,7 +210,7 @@ func literal(t *testing.T, e ast.Expr) string {
 }
 
 func (r row) done() bool {
-	return r.handler != "no" && r.handler != "noSwarm" && r.handler != "noVolume"
+	return r.handler != "no" && r.handler != "noSwarm"
 }
 
 func routeTable(t *testing.T) string {
@@ -232,8 +232,6 @@ func refusedTable(t *testing.T) string {
 		switch r.handler {
 		case "noSwarm":
 			answer = "503, as docker answers outside a swarm"
-		case "noVolume":
-			answer = "404: there is no such volume"
 		}
 		if !r.done() {
 			fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.method, r.path, cell(answer))
