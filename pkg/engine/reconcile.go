@@ -16,6 +16,9 @@ import (
 // restoreWidth is how many containers are restored at a time.
 const restoreWidth = 16
 
+// letGoTimeout is how long a runtime gets to let a process go whose start was interrupted.
+const letGoTimeout = 10 * time.Second
+
 // verdict is what a record and a unit together call for.
 type verdict string
 
@@ -272,7 +275,10 @@ func (e *Engine) finishStart(ctx context.Context, c *container, rec *moss.Contai
 		return err
 	}
 	if st.Phase == moss.UnitRunning {
-		if err := e.Runtime.Start(ctx, rec); err != nil && moss.ClassOf(err) != moss.Conflict {
+		starting, cancel := context.WithTimeout(ctx, letGoTimeout) // the others wait for it
+		err := e.Runtime.Start(starting, rec)
+		cancel()
+		if err != nil && moss.ClassOf(err) != moss.Conflict {
 			return moss.Wrap(err, "start", rec.Name)
 		}
 	}

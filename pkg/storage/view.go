@@ -279,15 +279,32 @@ func switchRoot(root *os.File, over string) error {
 // mounted is made if it is missing, as the start of the container would.
 func (v *view) plant(grafts []graft) error {
 	for _, g := range grafts {
-		at, err := v.mountPoint(g)
+		err := v.graft(g)
+		for range plantTries {
+			if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) {
+				break
+			}
+			err = v.graft(g) // the place went, or came, in between: others work in the same tree
+		}
 		if err != nil {
 			return err
 		}
-		err = unix.MoveMount(int(g.tree.Fd()), "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-		_ = at.Close() // only looked at
-		if err != nil {
-			return &os.PathError{Op: "move_mount", Path: g.target, Err: err}
-		}
+	}
+	return nil
+}
+
+// plantTries is how often a place to mount at that changes meanwhile is looked up again.
+const plantTries = 3
+
+func (v *view) graft(g graft) error {
+	at, err := v.mountPoint(g)
+	if err != nil {
+		return err
+	}
+	err = unix.MoveMount(int(g.tree.Fd()), "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	_ = at.Close() // only looked at
+	if err != nil {
+		return &os.PathError{Op: "move_mount", Path: g.target, Err: err}
 	}
 	return nil
 }

@@ -595,7 +595,7 @@ func (c *walker) opStop(m *model, _ int) {
 		// One that goes at its end may have gone.
 		c.want("stop", err, first, http.StatusOK, http.StatusNotModified, http.StatusNotFound)
 		m.policy = false
-		m.ends(3, 137)
+		m.ends(3, 143, 137)
 	default:
 		c.want("stop", err, first, http.StatusNotModified)
 	}
@@ -639,14 +639,14 @@ func (c *walker) opTerm(m *model, _ int) {
 		c.want("kill", err, first, http.StatusNotFound)
 	case m.live():
 		if !c.want("kill", err, first, http.StatusOK, http.StatusConflict, http.StatusNotFound) {
-			m.ends(3)
+			m.ends(3, 143)
 			return
 		}
 		err, first := c.try("stop", "POST", c.at(m, "/stop?t=1"), nil, nil)
 		if status := statusOf(err); status != http.StatusOK && status != http.StatusNotModified && status != http.StatusNotFound {
 			c.want("stop", err, first, http.StatusOK)
 		}
-		m.ends(3, 137)
+		m.ends(3, 143, 137)
 	default:
 		c.want("kill", err, first, http.StatusConflict)
 	}
@@ -867,7 +867,7 @@ func (c *walker) opUnitStop(m *model, _ int) {
 	if _, err := suite.output("systemctl", "--user", "stop", unit); err != nil {
 		c.fail("%v", err)
 	}
-	m.ends(3, 137)
+	m.ends(3, 143, 137)
 }
 
 func (c *walker) opKillProcess(m *model, _ int) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -78,28 +80,43 @@ func start(r *record.Record) error {
 		return &fs.PathError{Op: "open", Path: r.Fifo(), Err: err}
 	}
 	defer unix.Close(fd)
-	if err := awaitByte(fd, int(pidfd.Fd())); err != nil {
+	err = awaitByte(r.Pid, fd, int(pidfd.Fd()))
+	if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
-	if err := os.Remove(r.Fifo()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if rmErr := os.Remove(r.Fifo()); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+		return errors.Join(err, rmErr)
 	}
-	return nil
+	return err
 }
 
-func awaitByte(fifo, pidfd int) error {
+// errGone: whoever let it go was killed before it could take the fifo away.
+var errGone = errors.New("it is already running")
+
+// byteGrace is how long init gets to write its byte, for which it only has to be
+// woken, in milliseconds, before it is asked whether it still is at the fifo.
+const byteGrace = 200
+
+func awaitByte(pid, fifo, pidfd int) error {
 	fds := []unix.PollFd{{Fd: int32(fifo), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
-		if _, err := unix.Poll(fds, -1); err != nil {
-			if errors.Is(err, unix.EINTR) {
+		n, err := unix.Poll(fds, byteGrace)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return os.NewSyscallError("poll", err)
+		case n > 0 && fds[0].Revents == 0:
+			return errors.New("its process has ended before the start")
+		case n == 0:
+			if waits(pid, fifo) {
 				continue
 			}
-			return os.NewSyscallError("poll", err)
+			if n, err := unix.Poll(fds[:1], 0); err != nil || n == 0 { // what it wrote is there by now
+				return errGone
+			}
 		}
-		if fds[0].Revents == 0 {
-			return errors.New("its process has ended before the start")
-		}
-		n, err := unix.Read(fifo, make([]byte, 1))
+		n, err = unix.Read(fifo, make([]byte, 1))
 		switch {
 		case n == 1:
 			return nil
@@ -110,4 +127,25 @@ func awaitByte(fifo, pidfd int) error {
 			return errors.New("it is already running")
 		}
 	}
+}
+
+// waits says whether a container's init still has the fifo: it gives it up when it
+// has written its byte, also one that a killed reader never took.
+func waits(pid, fifo int) bool {
+	var want unix.Stat_t
+	if err := unix.Fstat(fifo, &want); err != nil {
+		return true
+	}
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return true // nobody can tell
+	}
+	for _, d := range entries {
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(dir, d.Name()), &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
+			return true
+		}
+	}
+	return false
 }
