@@ -187,7 +187,7 @@ func moved(from *moss.Container, t lifecycle.Trigger, change func(*moss.Containe
 	}
 	rec := *from
 	rec.State = next
-	rec.Intent = moss.IntentNone
+	rec.Intent, rec.Ended = moss.IntentNone, nil
 	if change != nil {
 		change(&rec)
 	}

@@ -119,12 +119,18 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	run := rec.Run
 	run.PID, run.Frozen, run.Again, run.Health = 0, false, false, endedHealth(rec.Run.Health)
 	run.FinishedAt, run.ExitCode, run.OOMKilled = st.ExitedAt, st.ExitCode, st.OOMKilled
-	if !st.Exited {
+	switch {
+	case st.Exited:
+	case rec.Ended != nil: // a daemon that was killed while it tore the run down had seen it
+		run = *rec.Ended
+	default:
 		run.ExitCode, run.Error = lostExitCode, "its unit went away and nobody saw how the process ended"
 	}
 	if run.FinishedAt.IsZero() {
 		run.FinishedAt = time.Now()
 	}
+	// The unit, which knew, goes with the rest: the next daemon is told by the record.
+	e.noteFact(c, func(r *moss.Container) { ended := run; r.Ended = &ended })
 	if err := e.teardown(ctx, rec); err != nil {
 		run.Error = errors.Join(errors.New("its end could not be cleaned up"), err).Error()
 		e.Log.Error("a container's end could not be cleaned up", "container", rec.Name, "error", err)

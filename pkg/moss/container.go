@@ -51,6 +51,7 @@ type Container struct {
 	State    State
 	Intent   Intent
 	Run      Run
+	Ended    *Run `json:",omitempty"` // how Run has ended, from when that is known until all of it is torn down
 	Stopped  bool // by the user; restart policy "unless-stopped" and "always" heed it
 	Network  *Attachment
 	// Endpoints are what is asked for in each network, by its name; see WantedEndpoints.

@@ -2,6 +2,7 @@ package units
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -14,6 +15,8 @@ const (
 	running = "running"
 	// busyPause is how often a unit is asked again that something else is being done to.
 	busyPause = 100 * time.Millisecond
+	// answerGrace is how long an answer is waited for before the unit is looked at.
+	answerGrace = 500 * time.Millisecond
 )
 
 // Freeze implements the engine's port. A unit that is collected or killed while
@@ -33,18 +36,7 @@ func (m *Manager) Thaw(ctx context.Context, id moss.ContainerID) error {
 // machine has no freezer some managers say yes and do nothing.
 func (m *Manager) freezer(ctx context.Context, short, name, method, want string) error {
 	return m.do(ctx, func(l *link) error {
-		// The manager answers when the kernel says that it is done.
-		err := l.call(ctx, method, []any{name})
-		for isDBus(err, "org.freedesktop.systemd1.UnitBusy") {
-			if err := m.pause(ctx); err != nil {
-				return err
-			}
-			err = l.call(ctx, method, []any{name})
-		}
-		if err != nil {
-			return freezerError(err)
-		}
-		state, runs, err := m.freezerState(ctx, l, short, name)
+		state, runs, err := m.freezeOrThaw(ctx, l, short, name, method, want)
 		switch {
 		case err != nil || state == want:
 			return err
@@ -53,6 +45,32 @@ func (m *Manager) freezer(ctx context.Context, short, name, method, want string)
 		}
 		return errNoFreezer
 	})
+}
+
+// freezeOrThaw returns when the unit is as wanted, or will not be. The manager
+// answers when the kernel says that it is done; where the unit ends meanwhile
+// systemd 252 never does, so it is looked at from time to time.
+func (m *Manager) freezeOrThaw(ctx context.Context, l *link, short, name, method, want string) (state string, runs bool, err error) {
+	for {
+		asking, cancel := context.WithTimeout(ctx, answerGrace)
+		err := l.call(asking, method, []any{name})
+		cancel()
+		switch {
+		case err == nil:
+			return m.freezerState(ctx, l, short, name)
+		case ctx.Err() != nil:
+			return "", false, err
+		case isDBus(err, "org.freedesktop.systemd1.UnitBusy"):
+			if err := m.pause(ctx); err != nil {
+				return "", false, err
+			}
+		case !errors.Is(err, context.DeadlineExceeded):
+			return "", false, freezerError(err)
+		}
+		if state, runs, err := m.freezerState(ctx, l, short, name); err != nil || !runs || state == want {
+			return state, runs, err
+		}
+	}
 }
 
 var (
