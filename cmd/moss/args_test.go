@@ -106,7 +106,7 @@ func TestErrorsSayTheWayOut(t *testing.T) {
 		{"run --mount type=bind,bogus=1 img", 125, `unknown setting "bogus"`},
 		{"run --attach stdin -d img", 125, "exclude each other"},
 		{"ps --filter x", 1, "KEY=VALUE"},
-		{"inspect --type plugin x", 1, "none of container, image, volume"},
+		{"inspect --type plugin x", 1, "none of container, image, network, volume"},
 	} {
 		code, _, errs := run1(t, env, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(errs, c.text) {

@@ -19,7 +19,7 @@ import (
 // createFlags are the flags of run and create, with docker's names.
 func createFlags() []cli.Flag {
 	str, list, yes := newStringFlag, newListFlag, newBoolFlag
-	return []cli.Flag{
+	return append(networkFlags(), []cli.Flag{
 		list("attach to `STREAM`: stdin, stdout or stderr", "attach", "a"),
 		list("`HOST:IP` line for /etc/hosts (IP may be host-gateway)", "add-host"),
 		list("`KEY=VALUE` handed to the OCI runtime", "annotation"),
@@ -75,7 +75,6 @@ func createFlags() []cli.Flag {
 		str("limit of memory and swap together, `SIZE`, -1 for no limit of swap", "memory-swap"),
 		list("mount, `type=bind|volume|tmpfs,source=…,target=…[,…]`", "mount"),
 		str("`NAME` of the container", "name"),
-		str("`NETWORK`: bridge, none, host or container:NAME", "network", "net"),
 		yes("no health check, although the image has one", "no-healthcheck"),
 		str("what to do when it becomes unhealthy, `ACTION`: none, restart, stop or kill", "on-unhealthy"),
 		&cli.IntFlag{Name: "oom-score-adj", Usage: "`SCORE` from -1000 to 1000"},
@@ -105,7 +104,7 @@ func createFlags() []cli.Flag {
 		str("`DRIVER` of volumes that are made", "volume-driver"),
 		list("mounts of another `CONTAINER[:ro]`", "volumes-from"),
 		str("working `DIRECTORY`", "workdir", "w"),
-	}
+	}...)
 }
 
 // createRequest makes the request that flags and arguments amount to.
@@ -125,6 +124,9 @@ func createRequest(c *cli.Context) (client.ContainerCreateOptions, error) {
 	}
 	cfg.ExposedPorts, host.PortBindings = exposed, bindings
 	o = client.ContainerCreateOptions{Config: cfg, HostConfig: host, Name: c.String("name")}
+	if host.NetworkMode, o.NetworkingConfig, err = networkConfig(c); err != nil {
+		return o, err
+	}
 	o.Platform, err = platform(c)
 	return o, err
 }
@@ -196,14 +198,11 @@ func hostConfig(c *cli.Context) (*container.HostConfig, error) {
 	h := &container.HostConfig{
 		AutoRemove: c.Bool("rm"), Binds: bindsOf(c.StringSlice("volume")), VolumesFrom: c.StringSlice("volumes-from"), VolumeDriver: c.String("volume-driver"), Privileged: c.Bool("privileged"), PublishAllPorts: c.Bool("publish-all"),
 		ReadonlyRootfs: c.Bool("read-only"), CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), ContainerIDFile: c.String("cidfile"),
-		NetworkMode: container.NetworkMode(c.String("network")), IpcMode: container.IpcMode(c.String("ipc")), PidMode: container.PidMode(c.String("pid")),
+		IpcMode: container.IpcMode(c.String("ipc")), PidMode: container.PidMode(c.String("pid")),
 		UTSMode: container.UTSMode(c.String("uts")), CgroupnsMode: container.CgroupnsMode(c.String("cgroupns")), Runtime: c.String("runtime"),
 		DNSOptions: c.StringSlice("dns-option"), DNSSearch: c.StringSlice("dns-search"), ExtraHosts: c.StringSlice("add-host"), GroupAdd: c.StringSlice("group-add"),
 		OomScoreAdj: c.Int("oom-score-adj"), Annotations: toMap(c.StringSlice("annotation")), Sysctls: toMap(c.StringSlice("sysctl")),
 		LogConfig: container.LogConfig{Type: c.String("log-driver"), Config: toMap(c.StringSlice("log-opt"))},
-	}
-	if h.NetworkMode == "" {
-		h.NetworkMode = "default"
 	}
 	for _, do := range []func(*cli.Context, *container.HostConfig) error{addDNS, addRestart, addMounts, addSecurity, addResources, addHost} {
 		if err := do(c, h); err != nil {

@@ -13,10 +13,10 @@ import (
 func (a *app) inspect(c *cli.Context) error {
 	kind := c.String("type")
 	switch kind {
-	case "", "container", "image", "volume":
+	case "", "container", "image", "network", "volume":
 		return a.inspectKind(c, kind)
 	}
-	return &status{1, fmt.Sprintf("cannot use --type %q: it is none of container, image, volume", kind)}
+	return &status{1, fmt.Sprintf("cannot use --type %q: it is none of container, image, network, volume", kind)}
 }
 
 func (a *app) inspectImages(c *cli.Context) error     { return a.inspectKind(c, "image") }
@@ -70,7 +70,7 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 		}
 		return v, err
 	}
-	if kind != "image" {
+	if kind == "" || kind == "container" {
 		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{Size: c.Bool("size")})
 		if err == nil {
 			err = json.Unmarshal(got.Raw, &v)
@@ -80,16 +80,32 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 			return nil, err
 		}
 	}
+	if kind == "network" {
+		return inspectNetwork(c, api, ref)
+	}
 	var raw bytes.Buffer
 	_, err = api.ImageInspect(c.Context, ref, client.ImageInspectWithRawResponse(&raw))
 	if errdefs.IsNotFound(err) && kind == "" {
 		if v, err := a.inspectOne(c, "volume", ref); err == nil {
 			return v, nil
 		}
+		if v, err := inspectNetwork(c, api, ref); !errdefs.IsNotFound(err) {
+			return v, err
+		}
 		return nil, fmt.Errorf("no such object: %s", ref)
 	}
 	if err == nil {
 		err = json.Unmarshal(raw.Bytes(), &v)
 	}
+	return v, err
+}
+
+func inspectNetwork(c *cli.Context, api *client.Client, ref string) (any, error) {
+	got, err := api.NetworkInspect(c.Context, ref, client.NetworkInspectOptions{Verbose: c.Bool("verbose")})
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	err = json.Unmarshal(got.Raw, &v)
 	return v, err
 }

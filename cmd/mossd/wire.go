@@ -142,7 +142,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	bus := new(events.Bus)
 	d.engine = engine.New(engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: registries, Maker: images, Space: images,
-		Rootfs: store, Files: store, Paths: store, Networks: nets, Volumes: vols, VolumeData: vols, VolumeUse: vols, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
+		Rootfs: store, Files: store, Paths: store, Networks: nets, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}, engine.Options{

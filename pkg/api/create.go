@@ -182,7 +182,6 @@ func (d *createDecoder) config() error {
 	in, out := d.in, &d.out.Config
 	err := first(
 		func() error { return validEnv(in.Env) },
-		func() error { return refuseIf(in.MacAddress != "", "Config.MacAddress", "leave out --mac-address") },
 	)
 	if err != nil {
 		return err

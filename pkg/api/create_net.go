@@ -2,6 +2,7 @@ package api
 
 import (
 	"maps"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -91,8 +92,7 @@ func hostPort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// networking reads the network mode and the end points, of which there may be
-// one, for the same network, without wishes.
+// networking reads the network mode and the end points.
 func (d *createDecoder) networking() error {
 	if err := d.joining(); err != nil {
 		return err
@@ -114,47 +114,80 @@ func (d *createDecoder) networking() error {
 		out.PortBindings, out.PublishAll = nil, false
 		d.warnings = append(d.warnings, "Published ports are discarded when using "+string(out.NetworkMode)+" network mode")
 	}
-	if d.in.NetworkingConfig == nil {
-		return nil
+	var ends map[string]*network.EndpointSettings
+	if d.in.NetworkingConfig != nil {
+		ends = d.in.NetworkingConfig.EndpointsConfig
 	}
-	ends := d.in.NetworkingConfig.EndpointsConfig
-	if len(ends) > 1 {
-		return notYet("more than one network for a container", "name one")
+	if len(ends) > 1 && d.version.before(v1(44)) {
+		return invalid("Container cannot be created with multiple network endpoints")
 	}
+	bridged := out.NetworkMode != moss.NetworkHost && out.NetworkMode != moss.NetworkNone
 	for name, e := range ends {
-		if name != string(out.NetworkMode) && !(name == network.NetworkDefault && out.NetworkMode == moss.NetworkBridge) {
-			return invalid("the end point's network %q is not the network mode %q: they must be the same", name, out.NetworkMode)
-		}
-		if err := refuseEndpoint(e); err != nil {
+		end, err := endpointOf(e)
+		if err != nil {
 			return err
 		}
+		if main := name == string(out.NetworkMode) || name == network.NetworkDefault; main && reflect.ValueOf(end).IsZero() {
+			continue // the mode says as much
+		}
+		if d.out.Endpoints == nil {
+			d.out.Endpoints = map[string]moss.Endpoint{}
+		}
+		d.out.Endpoints[name] = end
+	}
+	if mac := d.in.MacAddress; mac != "" && bridged {
+		if _, err := net.ParseMAC(mac); err != nil {
+			return invalid("invalid MAC address: %s", mac)
+		}
+		name := string(out.NetworkMode)
+		if _, ok := d.out.Endpoints["default"]; ok && out.NetworkMode == moss.NetworkBridge {
+			name = "default"
+		}
+		end := d.out.Endpoints[name]
+		if end.MAC != "" && end.MAC != mac {
+			return invalid("the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty")
+		}
+		end.MAC = mac
+		if d.out.Endpoints == nil {
+			d.out.Endpoints = map[string]moss.Endpoint{}
+		}
+		d.out.Endpoints[name] = end
 	}
 	return nil
 }
 
-// refuseEndpoint refuses wishes for an end point. Its other fields are what a
+// endpointOf reads what is asked for an end point. Its other fields are what a
 // daemon tells of one; clients that recreate a container send them back.
-func refuseEndpoint(e *network.EndpointSettings) error {
+func endpointOf(e *network.EndpointSettings) (moss.Endpoint, error) {
 	if e == nil {
-		return nil
+		return moss.Endpoint{}, nil
 	}
-	fixed := e.IPAMConfig != nil && !reflect.DeepEqual(*e.IPAMConfig, network.EndpointIPAMConfig{})
-	return first(
-		func() error {
-			return refuseIf(fixed, "fixed addresses (--ip)", "leave it out; the container gets a free one")
-		},
-		func() error {
-			return refuseIf(len(e.Links) > 0, "--link", "publish a port of the other container and reach it there")
-		},
-		func() error {
-			return refuseIf(len(e.Aliases) > 0, "--network-alias", "leave it out; it needs networks of your own")
-		},
-		func() error {
-			return refuseIf(len(e.DriverOpts) > 0, "driver options of an end point", "leave them out")
-		},
-		func() error {
-			return refuseIf(e.GwPriority != 0, "gateway priorities", "leave it out; there is one network")
-		},
-		func() error { return refuseIf(len(e.MacAddress) > 0, "--mac-address", "leave it out") },
-	)
+	out := moss.Endpoint{GwPriority: e.GwPriority}
+	if len(e.Aliases) > 0 {
+		out.Aliases = e.Aliases
+	}
+	if len(e.MacAddress) > 0 {
+		out.MAC = e.MacAddress.String()
+	}
+	for key := range e.DriverOpts {
+		return out, notYet("the driver option "+key+" of an end point", "leave it out")
+	}
+	if len(e.Links) > 0 {
+		return out, notYet("--link", "connect both containers to a network of your own")
+	}
+	ipam := e.IPAMConfig
+	if ipam == nil {
+		return out, nil
+	}
+	if len(ipam.LinkLocalIPs) > 0 {
+		return out, notYet("--link-local-ip", "use --ip")
+	}
+	if ipam.IPv4Address.IsValid() && !ipam.IPv4Address.Is4() {
+		return out, invalid("invalid endpoint settings:\ninvalid IPv4 address: %s", ipam.IPv4Address)
+	}
+	if ipam.IPv6Address.IsValid() && !ipam.IPv6Address.Is6() {
+		return out, invalid("invalid endpoint settings:\ninvalid IPv6 address: %s", ipam.IPv6Address)
+	}
+	out.Address, out.Address6 = ipam.IPv4Address, ipam.IPv6Address
+	return out, nil
 }

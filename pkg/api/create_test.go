@@ -41,6 +41,9 @@ var mapped = map[string]string{
 	"HostConfig.Devices": `[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/f","CgroupPermissions":"rwm"}]`,
 	"HostConfig.Mounts":  `[{"Type":"tmpfs","Target":"/t"}]`, "HostConfig.MaskedPaths": `[]`, "HostConfig.ReadonlyPaths": `["/proc/x"]`,
 
+	"endpoint.IPAMConfig.IPv4Address": `"10.9.8.7"`, "endpoint.IPAMConfig.IPv6Address": `"fd00::7"`, "endpoint.Aliases": `["x"]`, "endpoint.GwPriority": `1`,
+	"endpoint.MacAddress": `"02:00:00:00:00:01"`,
+
 	"mount.Type": `"bind"`, "mount.Source": `"/other"`, "mount.Target": `"/other"`, "mount.ReadOnly": `true`,
 	"mount.BindOptions.Propagation": `"rshared"`, "mount.BindOptions.NonRecursive": `true`, "mount.BindOptions.CreateMountpoint": `true`,
 }
@@ -62,7 +65,7 @@ var exempt = map[string]string{
 
 // special are values for fields where a generic one would not decode.
 var special = map[string]string{
-	"endpoint.MacAddress": `"02:00:00:00:00:01"`, "HostConfig.MemorySwappiness": `60`, "mount.Consistency": `"cached"`,
+	"HostConfig.MemorySwappiness": `60`, "mount.Consistency": `"cached"`,
 	"mount.TmpfsOptions": `{"SizeBytes":1}`, "HostConfig.RestartPolicy.MaximumRetryCount": `0`,
 }
 
@@ -294,8 +297,10 @@ func TestDecodeValues(t *testing.T) {
 		{`{"HostConfig":{"DeviceRequests":[{"Capabilities":[["gpu"]]}]}}`, "could not select device driver \"\" with capabilities: [[gpu]]"},
 		{`{"HostConfig":{"CgroupParent":"/mine"}}`, "should be a valid slice named as"},
 		{`{"HostConfig":{"NetworkMode":"mine"}}`, ""},
-		{`{"HostConfig":{"NetworkMode":"mine"},"NetworkingConfig":{"EndpointsConfig":{"other":{}}}}`, "they must be the same"},
-		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{},"other":{}}}}`, "more than one network"},
+		{`{"HostConfig":{"NetworkMode":"mine"},"NetworkingConfig":{"EndpointsConfig":{"other":{}}}}`, ""},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{},"other":{}}}}`, ""},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{"Links":["db"]}}}}`, "--link"},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{"DriverOpts":{"a":"b"}}}}}`, "the driver option a"},
 		{`{"HostConfig":{"UsernsMode":"keep-id"}}`, "invalid userns mode"},
 		{`{"HostConfig":{"ExtraHosts":["x"]}}`, "bad format for add-host"},
 		{`{"HostConfig":{"ExtraHosts":["x:y"]}}`, "invalid IP address in add-host"},
@@ -321,7 +326,8 @@ func TestDecodeValues(t *testing.T) {
 		{`{"Env":["=x"]}`, "invalid environment variable"},
 		{`{"WorkingDir":"rel"}`, "needs to be an absolute path"},
 		{`{"Volumes":{"/v":{}}}`, ""},
-		{`{"MacAddress":"02:00:00:00:00:01"}`, "--mac-address"},
+		{`{"MacAddress":"02:00:00:00:00:01"}`, ""},
+		{`{"MacAddress":"nonsense"}`, "invalid MAC address"},
 		{`{"HostConfig":{"KernelMemory":5}}`, "kernel memory"},
 		{`{"HostConfig":{"Mounts":[{"Type":"bind","Source":"/s","Target":"/t","Colour":"red"}]}}`, "HostConfig.Mounts[].Colour: no such field"},
 		{`{"Healthcheck":{"Test":["CMD","true"],"Interval":1000000,"Timeout":1000000,"StartPeriod":1000000,"StartInterval":1000000,"Retries":1}}`, ""},

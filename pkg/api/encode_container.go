@@ -164,22 +164,60 @@ func encodeEndpoints(c *moss.Container) map[string]*network.EndpointSettings {
 	if _, joined := c.Host.NetworkMode.Joins(); joined {
 		return map[string]*network.EndpointSettings{} // they are the other's
 	}
-	e := &network.EndpointSettings{}
-	if a := c.Network; a != nil && c.State.Alive() {
-		e.NetworkID, e.EndpointID = string(a.Network), a.Endpoint
-		e.Gateway, e.IPAddress = a.Gateway, a.Address.Addr()
-		e.IPv6Gateway, e.GlobalIPv6Address = a.Gateway6, a.Address6.Addr()
-		if a.Address.IsValid() {
-			e.IPPrefixLen = a.Address.Bits()
+	out := map[string]*network.EndpointSettings{}
+	if c.Host.NetworkMode == moss.NetworkHost || c.Host.NetworkMode == moss.NetworkNone {
+		out[string(c.Host.NetworkMode)] = &network.EndpointSettings{}
+	} else {
+		for name, want := range c.WantedEndpoints() {
+			out[name] = encodeWanted(c, name, want)
 		}
-		if a.Address6.IsValid() {
-			e.GlobalIPv6PrefixLen = a.Address6.Bits()
+	}
+	if c.Network == nil || !c.State.Alive() {
+		return out
+	}
+	for _, i := range c.Network.Interfaces() {
+		name := i.Name
+		if name == "" { // made by an older engine
+			name = string(c.Network.Mode)
 		}
-		if mac, err := net.ParseMAC(a.MAC); err == nil {
+		e := out[name]
+		if e == nil {
+			e = &network.EndpointSettings{}
+			out[name] = e
+		}
+		e.NetworkID, e.EndpointID = string(i.Network), i.Endpoint
+		e.Gateway, e.IPAddress = i.Gateway, i.Address.Addr()
+		e.IPv6Gateway, e.GlobalIPv6Address = i.Gateway6, i.Address6.Addr()
+		if i.Address.IsValid() {
+			e.IPPrefixLen = i.Address.Bits()
+		}
+		if i.Address6.IsValid() {
+			e.GlobalIPv6PrefixLen = i.Address6.Bits()
+		}
+		if mac, err := net.ParseMAC(i.MAC); err == nil {
 			e.MacAddress = network.HardwareAddr(mac)
 		}
 	}
-	return map[string]*network.EndpointSettings{string(c.Host.NetworkMode): e}
+	return out
+}
+
+// encodeWanted is an end point as it was asked for.
+func encodeWanted(c *moss.Container, name string, want moss.Endpoint) *network.EndpointSettings {
+	e := &network.EndpointSettings{Aliases: want.Aliases, DriverOpts: want.DriverOpts, GwPriority: want.GwPriority}
+	if want.Address.IsValid() || want.Address6.IsValid() {
+		e.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: want.Address, IPv6Address: want.Address6}
+	}
+	if mac, err := net.ParseMAC(want.MAC); err == nil {
+		e.MacAddress = network.HardwareAddr(mac)
+	}
+	if name != string(moss.NetworkBridge) {
+		for _, n := range append([]string{c.Name}, append(slices.Clone(want.Aliases), c.ID.Short())...) {
+			if !slices.Contains(e.DNSNames, n) {
+				e.DNSNames = append(e.DNSNames, n)
+			}
+		}
+	}
+	return e
 }
 
 func encodeMounts(in []moss.MountPoint) []container.MountPoint {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -401,6 +402,56 @@ func (f fakeExecs) Get(id string) (moss.Exec, error) {
 		return moss.Exec{}, moss.Errorf(moss.NotFound, "No such exec instance: %s", id)
 	}
 	return e.e, nil
+}
+
+func (f fakeNetworks) Get(ctx context.Context, ref string) (moss.Network, error) {
+	list, err := f.List(ctx)
+	var found []moss.Network
+	for _, n := range list {
+		if n.Name == ref || string(n.ID) == ref {
+			return n, err
+		}
+		if strings.HasPrefix(string(n.ID), ref) {
+			found = append(found, n)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return moss.Network{}, moss.Errorf(moss.NotFound, "network %s not found", ref)
+	case 1:
+		return found[0], nil
+	}
+	return moss.Network{}, moss.Errorf(moss.Invalid, "network %s is ambiguous", ref)
+}
+
+func (fakeNetworks) Create(_ context.Context, n moss.Network) (moss.NetworkID, error) {
+	if n.Driver != "bridge" {
+		return "", moss.Errorf(moss.NotImplemented, "no driver %s", n.Driver)
+	}
+	if n.Name == "all" && (n.Subnet.String() != "10.7.0.0/16" || n.Range.String() != "10.7.1.0/24" || n.Gateway.String() != "10.7.0.9" || n.Reserved["r"].String() != "10.7.0.7" ||
+		!n.Internal || !n.Attachable || !n.IPv6 || !n.Isolated || !n.NoMasquerade || n.MTU != 1400 || n.Link != "mine" || n.Labels["l"] != "v") {
+		return "", moss.Errorf(moss.Internal, "not carried over: %+v", n)
+	}
+	return "made1", nil
+}
+
+func (f fakeNetworks) Remove(ctx context.Context, ref string) error {
+	if _, err := f.Get(ctx, ref); err != nil {
+		return err
+	}
+	return moss.Errorf(moss.Forbidden, "%s is a pre-defined network and cannot be removed", ref)
+}
+
+func (fakeNetworks) Prune(_ context.Context, f moss.PruneFilter) ([]string, error) {
+	return f.Labels, nil
+}
+
+func (fakeNetworks) Connect(_ context.Context, network, container string, e moss.Endpoint) error {
+	return moss.Errorf(moss.Conflict, "%s to %s as %v %v %s", container, network, e.Aliases, e.Address, e.MAC)
+}
+
+func (fakeNetworks) Disconnect(_ context.Context, network, container string, force bool) error {
+	return moss.Errorf(moss.Conflict, "%s from %s %v", container, network, force)
 }
 
 func (fakeNetworks) List(context.Context) ([]moss.Network, error) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -30,15 +31,29 @@ func (s *Server) listNetworks(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
+	used := map[moss.NetworkID]bool{}
+	if asked {
+		running, err := s.o.Views.List(moss.ContainerFilter{})
+		if err != nil {
+			return err
+		}
+		for i := range running {
+			if a := running[i].Network; a != nil {
+				for _, i := range a.Interfaces() {
+					used[i.Network] = true
+				}
+			}
+		}
+	}
 	out := []network.Summary{}
 	for _, n := range list {
 		kind := "custom"
-		if builtin(n) {
+		if n.Builtin() {
 			kind = "builtin"
 		}
 		// Built-in networks count as used: there is nothing to clean up.
 		fits := f.exact("driver", n.Driver) && f.prefix("id", string(n.ID)) && f.contains("name", n.Name) &&
-			f.exact("scope", "local") && f.exact("type", kind) && f.pairs("label", nil) && (!asked || dangling != (kind == "builtin"))
+			f.exact("scope", "local") && f.exact("type", kind) && f.pairs("label", n.Labels) && (!asked || dangling == (kind == "custom" && !used[n.ID]))
 		if fits {
 			out = append(out, network.Summary{Network: encodeNetwork(n)})
 		}
@@ -56,20 +71,8 @@ func (f filters) contains(key, v string) bool {
 	return !f.has(key)
 }
 
-func builtin(n moss.Network) bool {
-	switch moss.NetworkMode(n.Name) {
-	case moss.NetworkBridge, moss.NetworkHost, moss.NetworkNone:
-		return true
-	}
-	return false
-}
-
 func (s *Server) inspectNetwork(w *response, r *request) error {
-	list, err := s.o.Networks.List(r.Context())
-	if err != nil {
-		return err
-	}
-	n, err := findNetwork(list, r.name)
+	n, err := s.o.Networks.Get(r.Context(), r.name)
 	if err != nil {
 		return err
 	}
@@ -83,57 +86,58 @@ func (s *Server) inspectNetwork(w *response, r *request) error {
 	out := network.Inspect{Network: encodeNetwork(n), Containers: map[string]network.EndpointResource{}}
 	for i := range running {
 		c := &running[i]
-		if c.Network == nil || c.Network.Network != n.ID {
+		if c.Network == nil {
 			continue
 		}
-		e := network.EndpointResource{Name: c.Name, EndpointID: c.Network.Endpoint, IPv4Address: c.Network.Address, IPv6Address: c.Network.Address6}
-		if mac, err := net.ParseMAC(c.Network.MAC); err == nil {
-			e.MacAddress = network.HardwareAddr(mac)
+		for _, i := range c.Network.Interfaces() {
+			if i.Network != n.ID {
+				continue
+			}
+			e := network.EndpointResource{Name: c.Name, EndpointID: i.Endpoint, IPv4Address: i.Address, IPv6Address: i.Address6}
+			if mac, err := net.ParseMAC(i.MAC); err == nil {
+				e.MacAddress = network.HardwareAddr(mac)
+			}
+			out.Containers[string(c.ID)] = e
 		}
-		out.Containers[string(c.ID)] = e
 	}
 	return writeJSON(w, http.StatusOK, out)
-}
-
-// findNetwork finds by id, name or unique id prefix.
-func findNetwork(list []moss.Network, ref string) (moss.Network, error) {
-	var found []moss.Network
-	for _, n := range list {
-		if string(n.ID) == ref || n.Name == ref {
-			return n, nil
-		}
-		if strings.HasPrefix(string(n.ID), ref) {
-			found = append(found, n)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return moss.Network{}, moss.Errorf(moss.NotFound, "network %s not found", ref)
-	case 1:
-		return found[0], nil
-	}
-	return moss.Network{}, moss.Errorf(moss.Invalid, "network %s is ambiguous (%d matches found on ID prefix)", ref, len(found))
 }
 
 func encodeNetwork(n moss.Network) network.Network {
 	out := network.Network{
 		Name: n.Name, ID: string(n.ID), Created: n.Created, Scope: "local", Driver: n.Driver,
 		EnableIPv4: n.Subnet.IsValid() || n.Driver != "bridge", EnableIPv6: n.Subnet6.IsValid(),
-		IPAM:    network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
+		IPAM:     network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
+		Internal: n.Internal, Attachable: n.Attachable,
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
-	add := func(subnet netip.Prefix, gateway netip.Addr) {
-		if subnet.IsValid() {
-			out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: subnet, Gateway: gateway})
+	add := func(subnet, within netip.Prefix, gateway netip.Addr) {
+		if !subnet.IsValid() {
+			return
 		}
+		c := network.IPAMConfig{Subnet: subnet, IPRange: within, Gateway: gateway}
+		for name, a := range n.Reserved {
+			if subnet.Contains(a) {
+				if c.AuxAddress == nil {
+					c.AuxAddress = map[string]netip.Addr{}
+				}
+				c.AuxAddress[name] = a
+			}
+		}
+		out.IPAM.Config = append(out.IPAM.Config, c)
 	}
-	add(n.Subnet, n.Gateway)
-	add(n.Subnet6, n.Gateway6)
+	add(n.Subnet, n.Range, n.Gateway)
+	add(n.Subnet6, n.Range6, n.Gateway6)
+	maps.Copy(out.Labels, n.Labels)
+	if !n.Builtin() {
+		maps.Copy(out.Options, n.Options)
+		return out
+	}
 	if n.Link != "" {
-		out.Options["com.docker.network.bridge.name"] = n.Link
+		out.Options[optBridgeName] = n.Link
 	}
 	if n.MTU != 0 {
-		out.Options["com.docker.network.driver.mtu"] = strconv.Itoa(n.MTU)
+		out.Options[optMTU] = strconv.Itoa(n.MTU)
 	}
 	return out
 }

@@ -94,12 +94,12 @@ func routes() []route {
 
 		{get, "/networks", all, (*Server).listNetworks},
 		{get, "/networks/", all, (*Server).listNetworks},
-		{post, "/networks/create", all, no("create networks", "use the networks bridge, host and none")},
-		{post, "/networks/prune", v(25), no("create networks", "there is none to prune")},
-		{post, "/networks/{id}/connect", all, no("connect a container to a further network", "choose its network when you create it, with --network")},
-		{post, "/networks/{id}/disconnect", all, no("disconnect a container from its network", "create it with --network none")},
+		{post, "/networks/create", all, (*Server).createNetwork},
+		{post, "/networks/prune", v(25), (*Server).pruneNetworks},
+		{post, "/networks/{id}/connect", all, (*Server).connectNetwork},
+		{post, "/networks/{id}/disconnect", all, (*Server).disconnectNetwork},
 		{get, "/networks/{id}", all, (*Server).inspectNetwork},
-		{del, "/networks/{id}", all, no("create networks", "bridge, host and none cannot be removed")},
+		{del, "/networks/{id}", all, (*Server).removeNetwork},
 
 		{get, "/volumes", all, (*Server).listVolumes},
 		{post, "/volumes/create", all, (*Server).createVolume},

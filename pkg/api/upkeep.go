@@ -30,16 +30,8 @@ func (s *Server) unpauseContainer(w *response, r *request) error {
 }
 
 func (s *Server) pruneContainers(w *response, r *request) error {
-	f, err := parseFilters(r.str("filters"), "label", "label!", "until")
+	want, err := s.pruneFilter(r)
 	if err != nil {
-		return err
-	}
-	want := moss.PruneFilter{Labels: f["label"], NotLabel: f["label!"]}
-	until, err := f.one("until")
-	if err != nil {
-		return err
-	}
-	if want.Until, err = untilTime(until, s.now()); err != nil {
 		return err
 	}
 	done, err := s.o.Upkeep.Prune(r.Context(), want)
@@ -51,4 +43,18 @@ func (s *Server) pruneContainers(w *response, r *request) error {
 		ids = append(ids, string(id))
 	}
 	return writeJSON(w, http.StatusOK, container.PruneReport{ContainersDeleted: ids, SpaceReclaimed: uint64(max(done.Reclaimed, 0))})
+}
+
+// pruneFilter reads the filters of a prune.
+func (s *Server) pruneFilter(r *request) (moss.PruneFilter, error) {
+	f, err := parseFilters(r.str("filters"), "label", "label!", "until")
+	if err != nil {
+		return moss.PruneFilter{}, err
+	}
+	want := moss.PruneFilter{Labels: f["label"], NotLabel: f["label!"]}
+	until, err := f.one("until")
+	if err == nil {
+		want.Until, err = untilTime(until, s.now())
+	}
+	return want, err
 }

@@ -28,6 +28,9 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	defer release() // by then the container is known, and whoever removes images sees it
 	id := s.newID()
 	rec, warnings, err := s.compose(id, r, image)
+	if err == nil {
+		rec.Endpoints, err = s.endpoints(ctx, rec.Host.NetworkMode, r.Endpoints)
+	}
 	if err != nil {
 		return "", nil, err
 	}
@@ -151,19 +154,8 @@ func (s Containers) compose(id moss.ContainerID, r moss.CreateRequest, image mos
 // effect it seems to have.
 func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 	h := rec.Host
-	_, joined := h.NetworkMode.Joins()
-	switch h.NetworkMode {
-	case moss.NetworkBridge:
-	case moss.NetworkHost, moss.NetworkNone:
-		if len(h.PortBindings) > 0 {
-			warnings = append(warnings, "Published ports are discarded when using "+string(h.NetworkMode)+" network mode")
-		}
-	default:
-		if joined {
-			break
-		}
-		// Not of class NotFound: docker's client would take the image to be missing, and pull it.
-		return nil, moss.Errorf(moss.Invalid, "network %s not found: moss has the networks bridge, host and none", h.NetworkMode)
+	if !bridged(h.NetworkMode) && len(h.PortBindings) > 0 {
+		warnings = append(warnings, "Published ports are discarded when using "+string(h.NetworkMode)+" network mode")
 	}
 	if err := checkRestartPolicy(h.RestartPolicy, h.AutoRemove); err != nil {
 		return nil, err

@@ -15,33 +15,35 @@ import (
 
 // Deps are the adapters an engine drives. All are needed.
 type Deps struct {
-	Images     ImageStore
-	Archives   ImageArchives
-	Saver      ImageSaver
-	Transfers  ImageTransfers
-	Registries Registries
-	Maker      ImageMaker
-	Space      ImageSpace
-	Rootfs     Rootfs
-	Files      RootfsFiles
-	Paths      ContainerPaths
-	Networks   Networks
-	Volumes    Volumes
-	VolumeData VolumeData
-	VolumeUse  VolumeMounts
-	Runtime    Runtime
-	Units      Units
-	Freezer    Freezer
-	Limiter    Limiter
-	Meter      Meter
-	Stdio      Stdio
-	Attacher   Attacher
-	Logs       Logs
-	Records    Records
-	Events     Events
-	History    EventHistory
-	Host       Host
-	Log        *slog.Logger
+	Images         ImageStore
+	Archives       ImageArchives
+	Saver          ImageSaver
+	Transfers      ImageTransfers
+	Registries     Registries
+	Maker          ImageMaker
+	Space          ImageSpace
+	Rootfs         Rootfs
+	Files          RootfsFiles
+	Paths          ContainerPaths
+	Networks       Networks
+	NetworkMaker   NetworkMaker
+	NetworkRecords NetworkRecords
+	Volumes        Volumes
+	VolumeData     VolumeData
+	VolumeUse      VolumeMounts
+	Runtime        Runtime
+	Units          Units
+	Freezer        Freezer
+	Limiter        Limiter
+	Meter          Meter
+	Stdio          Stdio
+	Attacher       Attacher
+	Logs           Logs
+	Records        Records
+	Events         Events
+	History        EventHistory
+	Host           Host
+	Log            *slog.Logger
 }
 
 // Options are an engine's settings.
@@ -183,17 +185,6 @@ func (e *Engine) byUnit(short string) *container {
 // spawn runs fn in the background until the engine is closed.
 func (e *Engine) spawn(fn func(ctx context.Context)) {
 	e.background.Go(func() { fn(e.ctx) })
-}
-
-// publishNetwork tells that a container has come to its network, or left it.
-func (e *Engine) publishNetwork(action string, rec *moss.Container, net moss.Attachment, at time.Time) {
-	kind := string(net.Mode)
-	if net.Mode == moss.NetworkNone {
-		kind = "null" // the driver's name
-	}
-	e.Events.Publish(moss.Event{Type: moss.NetworkEvent, Action: action, ActorID: string(net.Network), Time: at, Attributes: map[string]string{
-		"container": string(rec.ID), "name": string(net.Mode), "type": kind,
-	}})
 }
 
 // publish tells the world of a container's change, with docker's attributes.

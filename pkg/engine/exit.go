@@ -163,7 +163,7 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	e.publish(rec, "die", run.FinishedAt, "exitCode", strconv.Itoa(run.ExitCode),
 		"execDuration", strconv.Itoa(int(run.FinishedAt.Sub(run.StartedAt).Seconds())))
 	if rec.Network != nil {
-		e.publishNetwork("disconnect", rec, *rec.Network, run.FinishedAt)
+		e.networkEvents(rec, *rec.Network, "disconnect", run.FinishedAt)
 	}
 	e.publishMounts(rec, "unmount", run.FinishedAt)
 	e.dropExecs(rec.ID)

@@ -22,22 +22,23 @@ const imageID = moss.ImageID("sha256:1111111111111111111111111111111111111111111
 // rig is a machine of fakes with an engine on it. The machine outlives the engine.
 type rig struct {
 	*engine.Engine
-	t       *testing.T
-	dir     string
-	units   *fake.Units
-	runtime *fake.Runtime
-	rootfs  *fake.Rootfs
-	nets    *fake.Networks
-	stdio   *fake.Stdio
-	logs    *fake.Logs
-	records *fake.Records
-	events  *fake.Events
-	images  *fake.Images
-	reg     *fake.Registry
-	volumes *fake.Volumes
-	going   atomic.Bool   // what Host.GoingDown says
-	slow    time.Duration // how long a client takes to join
-	lag     time.Duration // of each read of a container's files
+	t          *testing.T
+	dir        string
+	units      *fake.Units
+	runtime    *fake.Runtime
+	rootfs     *fake.Rootfs
+	nets       *fake.Networks
+	netRecords *fake.NetworkRecords
+	stdio      *fake.Stdio
+	logs       *fake.Logs
+	records    *fake.Records
+	events     *fake.Events
+	images     *fake.Images
+	reg        *fake.Registry
+	volumes    *fake.Volumes
+	going      atomic.Bool   // what Host.GoingDown says
+	slow       time.Duration // how long a client takes to join
+	lag        time.Duration // of each read of a container's files
 	// how long it takes to make a layer, and to delete an image
 	layering, deleting time.Duration
 	faults             *faults
@@ -67,7 +68,7 @@ func newMachine(t *testing.T, pipes bool) *rig {
 	}
 	r := &rig{
 		t: t, dir: dir, units: fake.NewUnits(), runtime: fake.NewRuntime(), rootfs: fake.NewRootfs(filepath.Join(dir, "rootfs")),
-		nets: fake.NewNetworks(), stdio: fake.NewStdio(nil), logs: fake.NewLogs(), records: fake.NewRecords(), events: &fake.Events{}, volumes: fake.NewVolumes(filepath.Join(dir, "volumes")),
+		nets: fake.NewNetworks(), netRecords: new(fake.NetworkRecords), stdio: fake.NewStdio(nil), logs: fake.NewLogs(), records: fake.NewRecords(), events: &fake.Events{}, volumes: fake.NewVolumes(filepath.Join(dir, "volumes")),
 	}
 	r.stdio.NoPipes = !pipes
 	r.images = fake.NewImages(r.rootfs)
@@ -106,7 +107,7 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 	r.faults = f
 	r.Engine = engine.New(engine.Deps{
 		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
-		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f}, Volumes: r.volumes, VolumeData: r.volumes, VolumeUse: r.volumes,
+		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f}, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: r.volumes, VolumeData: r.volumes, VolumeUse: r.volumes,
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),

@@ -174,6 +174,30 @@ type VolumeMounts interface {
 	Conceal(ctx context.Context, id moss.ContainerID) error
 }
 
+// NetworkMaker makes networks, and changes the place of running containers in
+// them (pkg/network). The built-in networks are always there.
+type NetworkMaker interface {
+	// Create makes a network and completes what is asked for: subnets, gateways. Errors: Conflict for a name in use,
+	// Forbidden for a subnet in use, Invalid, NotImplemented for a driver.
+	Create(ctx context.Context, n moss.Network) (moss.Network, error)
+	// Remove takes a network away. Errors: NotFound, Forbidden while containers are attached.
+	Remove(ctx context.Context, id moss.NetworkID) error
+	// Adopt makes the networks of the records work again; others are removed. It is called once, before Restore.
+	Adopt(ctx context.Context, nets []moss.Network) error
+	// Connect gives a running container a place in a further network, named by name or id. Errors: NotFound.
+	Connect(ctx context.Context, c *moss.Container, a moss.Attachment, network string, e moss.Endpoint) (moss.Attachment, error)
+	// Disconnect takes a running container out of a network. Errors: NotFound where it is not in it.
+	Disconnect(ctx context.Context, id moss.ContainerID, a moss.Attachment, network moss.NetworkID) (moss.Attachment, error)
+}
+
+// NetworkRecords keeps the records of networks (pkg/records); they survive the loss of power.
+type NetworkRecords interface {
+	PutNetwork(n moss.Network) error
+	DeleteNetwork(id moss.NetworkID) error // nil when there is none
+	// LoadNetworks returns all that can be read; what cannot is in bad, by key, and stays.
+	LoadNetworks() (all []moss.Network, bad map[string]error, err error)
+}
+
 // Runtime turns containers into OCI bundles and drives the OCI runtime (pkg/runtime).
 type Runtime interface {
 	// Prepare writes the bundle and returns the command that creates the container.

@@ -106,7 +106,8 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	if err := e.Stdio.Ready(ctx, rec.ID.Streams()); err != nil {
 		return moss.Wrap(err, "receive the terminal of", rec.Name)
 	}
-	if ports := e.portsToPublish(rec); len(ports) > 0 {
+	// A container without a way out has no way in either.
+	if ports := e.portsToPublish(rec); len(ports) > 0 && net.Address.IsValid() && !net.Internal {
 		if net.Published, err = e.Networks.Publish(ctx, rec.ID, net, ports); err != nil {
 			return err
 		}
@@ -131,7 +132,7 @@ func (e *Engine) started(c *container, net moss.Attachment, pid, restarts int, a
 	if err != nil {
 		return err
 	}
-	e.publishNetwork("connect", rec, net, at)
+	e.networkEvents(rec, net, "connect", at)
 	e.publishMounts(rec, "mount", at)
 	e.publish(rec, "start", at)
 	e.watchHealth(c)
@@ -231,7 +232,7 @@ func stopTimeout(rec *moss.Container) time.Duration {
 // portsToPublish are those asked for, and with PublishAll every exposed port
 // that none of them covers, at a free port of the host.
 func (e *Engine) portsToPublish(rec *moss.Container) []moss.PortBinding {
-	if rec.Host.NetworkMode != moss.NetworkBridge {
+	if !bridged(rec.Host.NetworkMode) {
 		return nil
 	}
 	ports := append([]moss.PortBinding(nil), rec.Host.PortBindings...)

@@ -52,17 +52,6 @@ func (s System) Events(ctx context.Context, since, until time.Time, fn func(moss
 	return s.History.Follow(ctx, since, until, fn)
 }
 
-// Networking tells of the networks.
-type Networking struct{ *Engine }
-
-// Networking returns the service that tells of the networks.
-func (e *Engine) Networking() Networking { return Networking{e} }
-
-// List returns the networks there are.
-func (s Networking) List(ctx context.Context) ([]moss.Network, error) {
-	return s.Networks.List(ctx)
-}
-
 // AwaitIdle returns when no container has a process any more, or ctx ends.
 // Containers go down with the holder of the namespaces; their ends are waited
 // for, so that they are written down.

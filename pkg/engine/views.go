@@ -134,9 +134,14 @@ func hasLabels(have map[string]string, want []string) bool {
 	return true
 }
 
+// onNetwork knows a network by its name or the beginning of its id.
 func onNetwork(rec *moss.Container, name string) bool {
-	return string(rec.Host.NetworkMode) == name ||
-		(rec.Network != nil && name != "" && strings.HasPrefix(string(rec.Network.Network), name))
+	if _, ok := rec.WantedEndpoints()[name]; ok || string(rec.Host.NetworkMode) == name {
+		return true
+	}
+	return rec.Network != nil && name != "" && slices.ContainsFunc(rec.Network.Interfaces(), func(i moss.Interface) bool {
+		return strings.HasPrefix(string(i.Network), name)
+	})
 }
 
 func published(rec *moss.Container) []moss.Port {

@@ -54,8 +54,8 @@ type Container struct {
 	Ended    *Run `json:",omitempty"` // how Run has ended, from when that is known until all of it is torn down
 	Stopped  bool // by the user; restart policy "unless-stopped" and "always" heed it
 	Network  *Attachment
-	// Endpoints are what is asked for in each network, by its name; see WantedEndpoints.
-	Endpoints map[string]Endpoint `json:",omitempty"`
+	// Endpoints are what is asked for in each network, by its name; nil is not none, see WantedEndpoints.
+	Endpoints map[string]Endpoint
 	Mounts    []MountPoint
 	LogPath   string // of a log driver that keeps a file
 	Dir       string // the container's own directory, D/containers/<id>

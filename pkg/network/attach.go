@@ -120,13 +120,16 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 		}
 		made = append(made, i)
 	}
+	a.NetNS, a.Sandbox = n.path(c.ID), moss.NewHexID()
+	a.DNS, a.HostIP = n.cfg.DNS, n.cfg.HostIP
+	if len(made) == 0 { // it was taken out of all
+		return nil
+	}
 	slices.SortStableFunc(made, byGateway)
 	if err := s.setRoute(made[0]); err != nil {
 		return err
 	}
 	a.Interface, a.Others = made[0], made[1:]
-	a.NetNS, a.Sandbox = n.path(c.ID), moss.NewHexID()
-	a.DNS, a.HostIP = n.cfg.DNS, n.cfg.HostIP
 	return nil
 }
 

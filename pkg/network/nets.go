@@ -67,6 +67,12 @@ func (n *Networks) Create(ctx context.Context, net moss.Network) (moss.Network, 
 	}
 	n.making.Lock()
 	defer n.making.Unlock()
+	n.mu.Lock()
+	there := n.lookupLocked(net.Name)
+	n.mu.Unlock()
+	if there != nil {
+		return net, moss.Errorf(moss.Conflict, "network with name %s already exists", net.Name)
+	}
 	if err := n.complete(&net); err != nil {
 		return net, err
 	}

@@ -19,7 +19,11 @@ type layout struct {
 
 // current is the layout of this moss. When the records change so that an older
 // moss, or this one, would misread the other's: raise the number, add the step.
-var current = layout{number: 1}
+//
+// 2 has networks, and containers attached to them, of which an older moss knows nothing.
+var current = layout{number: 2, from: map[int]func(*bbolt.Tx) error{
+	1: func(*bbolt.Tx) error { return nil }, // the bucket is made with the others
+}}
 
 // settle makes a database one of layout l, in one transaction. Before a step a
 // copy of the file is put beside it, for the way back to the moss that wrote it.
@@ -42,7 +46,7 @@ func settle(db *bbolt.DB, l layout, backup bool) error {
 		}
 	}
 	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketContainers, bucketMeta} {
+		for _, name := range [][]byte{bucketContainers, bucketNetworks, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ import (
 
 var (
 	bucketContainers = []byte("containers")
+	bucketNetworks   = []byte("networks")
 	bucketMeta       = []byte("meta")
 	keySchema        = []byte("schema")
 	keyEngineID      = []byte("engine-id")

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,6 +34,8 @@ type hostNetwork struct {
 	open     map[netip.AddrPort]openPort
 	busy     map[uint16]bool
 	nextID   int
+	nets     []moss.Network
+	nextNet  int
 }
 
 type openPort struct {
@@ -70,8 +74,10 @@ func (n *Networks) Left() []string {
 		if a.NetNS != "" {
 			left = append(left, a.NetNS)
 		}
-		if a.HostLink != "" {
-			left = append(left, a.HostLink)
+		for _, i := range a.Interfaces() {
+			if i.HostLink != "" {
+				left = append(left, i.HostLink)
+			}
 		}
 	}
 	for at, p := range n.host.open {
@@ -93,35 +99,32 @@ func (n *Networks) Attach(_ context.Context, c *moss.Container) (moss.Attachment
 	}
 	n.host.mu.Lock()
 	defer n.host.mu.Unlock()
-	a := moss.Attachment{Mode: mode, Interface: moss.Interface{Network: fakeNetworkID(mode), Endpoint: moss.NewHexID()}}
+	a := moss.Attachment{Mode: mode}
 	switch {
 	case mode == moss.NetworkHost:
+		a.Interface = moss.Interface{Network: fakeNetworkID(mode), Name: string(mode), Endpoint: moss.NewHexID()}
 	case mode == moss.NetworkNone:
+		a.Interface = moss.Interface{Network: fakeNetworkID(mode), Name: string(mode), Endpoint: moss.NewHexID()}
 		a.NetNS, a.Sandbox = "/run/netns/"+string(c.ID), moss.NewHexID()
-	case mode == moss.NetworkBridge:
-		a.NetNS, a.Sandbox, a.HostLink = "/run/netns/"+string(c.ID), moss.NewHexID(), "ve"+c.ID.Short()
-		a.Gateway, a.DNS = fakeGateway, []netip.Addr{netip.MustParseAddr("10.0.2.3")}
-		a.Address = n.host.freeLocked()
-		a.MAC = fmt.Sprintf("02:42:%x", a.Address.Addr().As4())
 	case strings.HasPrefix(string(mode), "container:"):
 		return moss.Attachment{}, moss.Errorf(moss.NotImplemented, "network mode %q is not supported", mode)
 	default:
-		return moss.Attachment{}, moss.Errorf(moss.NotFound, "network %s not found", mode)
+		a.NetNS, a.Sandbox = "/run/netns/"+string(c.ID), moss.NewHexID()
+		a.DNS = []netip.Addr{netip.MustParseAddr("10.0.2.3")}
+		delete(n.host.attached, c.ID)
+		wanted := c.WantedEndpoints()
+		var all []moss.Interface
+		for _, name := range slices.Sorted(maps.Keys(wanted)) {
+			i, err := n.host.joinLocked(c.ID, name, wanted[name], len(all))
+			if err != nil {
+				return moss.Attachment{}, err
+			}
+			all = append(all, i)
+		}
+		a = arranged(a, all)
 	}
 	n.host.attached[c.ID] = a
 	return a, nil
-}
-
-func (h *hostNetwork) freeLocked() netip.Prefix {
-	taken := map[netip.Addr]bool{}
-	for _, a := range h.attached {
-		taken[a.Address.Addr()] = true
-	}
-	at := fakeGateway.Next()
-	for taken[at] {
-		at = at.Next()
-	}
-	return netip.PrefixFrom(at, fakeSubnet.Bits())
 }
 
 // Detach implements engine.Networks.
@@ -156,7 +159,7 @@ func (n *Networks) Publish(_ context.Context, id moss.ContainerID, a moss.Attach
 	if len(ports) == 0 {
 		return nil, nil
 	}
-	if a.Mode != moss.NetworkBridge {
+	if !a.Address.IsValid() {
 		return nil, moss.Errorf(moss.Invalid, "network %q has no ports to publish", a.Mode)
 	}
 	n.host.mu.Lock()
@@ -220,11 +223,17 @@ func (n *Networks) Restore(_ context.Context, running map[moss.ContainerID]moss.
 
 // List implements engine.Networks.
 func (n *Networks) List(context.Context) ([]moss.Network, error) {
-	return []moss.Network{
-		{ID: fakeNetworkID("bridge"), Name: "bridge", Driver: "bridge", Subnet: fakeSubnet, Gateway: fakeGateway, Link: "moss0"},
+	n.host.mu.Lock()
+	defer n.host.mu.Unlock()
+	return append([]moss.Network{
+		fakeBridge(),
 		{ID: fakeNetworkID("host"), Name: "host", Driver: "host"},
 		{ID: fakeNetworkID("none"), Name: "none", Driver: "null"},
-	}, nil
+	}, n.host.nets...), nil
+}
+
+func fakeBridge() moss.Network {
+	return moss.Network{ID: fakeNetworkID("bridge"), Name: "bridge", Driver: "bridge", Subnet: fakeSubnet, Gateway: fakeGateway, Link: "moss0"}
 }
 
 func fakeNetworkID(mode moss.NetworkMode) moss.NetworkID {
