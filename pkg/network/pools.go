@@ -48,10 +48,11 @@ func fromPools(pools []Pool, v6 bool, taken []netip.Prefix) (netip.Prefix, error
 		"all predefined address pools have been fully subnetted: name a subnet with --subnet, or set default-address-pools in daemon.json")
 }
 
-// overlapping finds what a subnet overlaps. A default route overlaps everything and takes nothing.
+// overlapping finds what a subnet overlaps. A default route overlaps everything
+// and takes nothing, and so do its two halves, which VPNs lay over it.
 func overlapping(c netip.Prefix, taken []netip.Prefix) (netip.Prefix, bool) {
 	for _, t := range taken {
-		if t.Bits() > 0 && c.Overlaps(t) {
+		if t.Bits() > 1 && c.Overlaps(t) {
 			return t.Masked(), true
 		}
 	}
