@@ -22,7 +22,7 @@ PKG     ?= ./...
 CMDS    := moss mossd moss-runtime moss-rootless
 LINT    := 2.15.0
 
-.PHONY: help deps build install uninstall demo dev test check bench fuzz env clean
+.PHONY: help deps build install uninstall demo dev test validate-runtime check bench fuzz env clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ dev: deps build ## an engine in throwaway directories; prints the DOCKER_HOST to
 
 test: deps build ## all tests; PKG=./pkg/logs/... RUN=TestName narrow it, RIG=1 forces the rig
 	@PKG='$(PKG)' RUN='$(RUN)' tests/dev/test.sh
+
+validate-runtime: deps build ## the OCI runtime-tools' validation of moss-runtime, in a rig (root); RUNTIME=/usr/bin/crun is another's
+	@RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' tests/validation/run.sh
 
 bin/tools/golangci-lint-$(LINT):
 	@mkdir -p $(@D)

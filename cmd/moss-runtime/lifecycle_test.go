@@ -282,6 +282,47 @@ func TestPidFileFailureCleansUp(t *testing.T) {
 	c.checkGone()
 }
 
+func TestListAndEvents(t *testing.T) {
+	c := newContainer(t, "sleep", "100")
+	if out := c.do("list", "--quiet").ok(); out != "" {
+		t.Errorf("list without containers: %q", out)
+	}
+	c.up()
+	if out := c.do("list", "-q").ok(); out != c.id+"\n" {
+		t.Errorf("list --quiet: %q", out)
+	}
+	if out := c.do("list").ok(); !strings.Contains(out, "STATUS") || !strings.Contains(out, "running") || !strings.Contains(out, c.bundle) {
+		t.Errorf("list: %q", out)
+	}
+	var all []struct {
+		ID, Status string
+		Pid        int
+	}
+	if err := json.Unmarshal([]byte(c.do("list", "--format", "json").ok()), &all); err != nil || len(all) != 1 ||
+		all[0].ID != c.id || all[0].Status != "running" || all[0].Pid != c.state().Pid {
+		t.Errorf("list as json: %+v, %v", all, err)
+	}
+	if c.cgroup != "" {
+		var stats struct {
+			Type, ID string
+			Data     struct {
+				CPU  struct{ Usage struct{ Total uint64 } }
+				Pids struct{ Current uint64 }
+			}
+		}
+		if err := json.Unmarshal([]byte(c.do("events", "--stats", c.id).ok()), &stats); err != nil ||
+			stats.Type != "stats" || stats.ID != c.id || stats.Data.CPU.Usage.Total == 0 {
+			t.Errorf("events --stats: %+v, %v", stats, err)
+		}
+	}
+	c.do("kill", c.id, "KILL").ok()
+	c.ended()
+	c.do("events", "--stats", c.id).fails(1, "container not running")
+	if out := c.do("list").ok(); !strings.Contains(out, "stopped") {
+		t.Errorf("list of one that has ended: %q", out)
+	}
+}
+
 func TestIDsAndFlags(t *testing.T) {
 	c := newContainer(t, "true")
 	c.do("state", "../x").fails(1, "invalid container id")
@@ -291,7 +332,7 @@ func TestIDsAndFlags(t *testing.T) {
 	c.do("--log-format=xml", "state", "x").fails(1, "--log-format")
 	c.do("checkpoint", "--image-path", "x", c.id).fails(1, "checkpoint is not supported", "CRIU")
 	c.do("restore", c.id).fails(1, "restore is not supported")
-	c.do("events", "--stats", c.id).fails(1, "events is not supported")
+	c.do("events", "--stats", c.id).fails(1, "container does not exist")
 	if out := c.do("--version").ok(); !strings.Contains(out, "spec: "+specs.Version) {
 		t.Errorf("version: %q", out)
 	}

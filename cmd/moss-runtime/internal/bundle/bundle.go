@@ -170,6 +170,19 @@ func SetResources(path string, r *cgroups.Resources) error {
 	return nil
 }
 
+// Stats reads the figures of the cgroup at path.
+func Stats(path string) (*cgroups.Stats, error) {
+	m, err := fs2.NewManager(&cgroups.Cgroup{Path: path, Rootless: true, Resources: &cgroups.Resources{}}, cgroup.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	s, err := m.GetStats()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the figures of cgroup %s: %w", path, err)
+	}
+	return s, nil
+}
+
 // CheckIDs refuses a user or group that this user namespace does not have. The
 // kernel's own answer, from deep inside the start, is "invalid argument".
 func CheckIDs(u specs.User) error {

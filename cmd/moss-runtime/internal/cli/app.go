@@ -71,7 +71,7 @@ func newApp(version string) *cli.App {
 		},
 		Before: before,
 		Commands: []*cli.Command{
-			createCommand(), startCommand(), runCommand(), stateCommand(), killCommand(), deleteCommand(),
+			createCommand(), startCommand(), runCommand(), stateCommand(), listCommand(), killCommand(), deleteCommand(),
 			execCommand(), psCommand(), pauseCommand(), resumeCommand(), updateCommand(), eventsCommand(),
 			featuresCommand(), checkpointCommand(), restoreCommand(), launchCommand(),
 		},

@@ -9,18 +9,13 @@ import (
 // The commands of other runtimes that this one knows and does not do. A caller
 // gets the reason, not "no such command".
 
-func eventsCommand() *cli.Command {
-	return refused("events", "the container's figures are in its cgroup: "+
-		"read them there, or see `systemctl --user status` of its unit")
-}
-
 func checkpointCommand() *cli.Command {
-	return refused("checkpoint", "moss-runtime is built without CRIU: "+
-		"stop the container and start it again, or use another runtime for it (--runtime)")
+	return refused("checkpoint", "CRIU needs CAP_CHECKPOINT_RESTORE on the machine itself, "+
+		"which a user does not have: stop the container and start it again")
 }
 
 func restoreCommand() *cli.Command {
-	return refused("restore", "moss-runtime is built without CRIU and makes no checkpoints")
+	return refused("restore", "CRIU needs CAP_CHECKPOINT_RESTORE on the machine itself, which a user does not have, so there are no checkpoints")
 }
 
 func refused(name, why string) *cli.Command {
