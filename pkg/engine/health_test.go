@@ -430,3 +430,24 @@ func TestUnhealthyWhenTheDaemonEnds(t *testing.T) {
 		})
 	}
 }
+
+// The end of a container takes a probe along, which says nothing of its health.
+func TestHealthAtTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		var id moss.ContainerID
+		r.runtime.OnExec = func(*moss.Exec, moss.ChildStdio) (*fake.Process, error) {
+			p := fake.NewProcess(9000)
+			r.units.Exit(id, 0)
+			p.Exit(137)
+			return p, nil
+		}
+		id = r.create(healthcheck(moss.Healthcheck{Test: []string{"CMD", "x"}, Interval: 10 * time.Second, Retries: 1}), onUnhealthy("restart"))
+		r.start(id)
+		pass(time.Minute)
+		r.wantState(id, moss.StateExited, 0)
+		if got := r.healthEvents(id); len(got) > 0 {
+			t.Errorf("events %q", got)
+		}
+		r.check()
+	})
+}

@@ -258,7 +258,7 @@ type Limiter interface {
 }
 
 // Meter looks at the processes of running containers, which it knows by their
-// main one (pkg/meter). Errors: Conflict when that does not run.
+// main one (pkg/meter). Errors: Conflict when that does not run, or is about to be gone.
 type Meter interface {
 	Processes(ctx context.Context, id moss.ContainerID, pid int) (moss.ProcessList, error)
 	Sample(ctx context.Context, id moss.ContainerID, pid int) (moss.Sample, error)

@@ -63,6 +63,9 @@ func (r healthRun) watch(ctx context.Context) {
 		if !ok {
 			continue
 		}
+		if p.ExitCode != 0 && !r.runs() {
+			return // and not one probe more: the unit does not end before it is empty
+		}
 		if status := r.judge(ctx, p); status == moss.HealthUnhealthy {
 			r.act(ctx)
 		}
@@ -112,6 +115,13 @@ func (r healthRun) probe(ctx context.Context) (p moss.HealthProbe, ok bool) {
 	cancel()
 	<-watched
 	return p, ok
+}
+
+// runs says whether the container's process still runs: its end takes a probe
+// along, and may be told later than the probe's.
+func (r healthRun) runs() bool {
+	_, err := r.e.Meter.Processes(r.e.ctx, r.c.id, r.pid)
+	return err == nil || moss.ClassOf(err) != moss.Conflict
 }
 
 // judge takes a probe's result into the record and says what the health is now.

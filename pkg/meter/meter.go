@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -69,6 +70,9 @@ var errNotRunning = moss.Errorf(moss.Conflict, "it does not run")
 // unitDir is the cgroup of a container's unit, by its main process; whether the
 // hierarchy is v2, with files that tell what is used. Errors: Conflict when it does not run.
 func (m *Meter) unitDir(id moss.ContainerID, pid int) (dir string, v2 bool, err error) {
+	if m.ending(pid) {
+		return "", false, errNotRunning
+	}
 	text, err := os.ReadFile(m.proc(pid, "cgroup"))
 	if err != nil {
 		return "", false, gone(err)
@@ -95,6 +99,24 @@ func (m *Meter) unitDir(id moss.ContainerID, pid int) (dir string, v2 bool, err 
 		}
 	}
 	return "", false, errNotRunning // the number is another process's now
+}
+
+// pfExiting is the kernel's PF_EXITING.
+const pfExiting = 0x4
+
+// ending says whether a process is on its way out: the first of a pid namespace
+// stays until all others in it, which it takes along, have ended and been reaped.
+func (m *Meter) ending(pid int) bool {
+	text, err := os.ReadFile(m.proc(pid, "stat"))
+	if err != nil {
+		return false // the next look tells
+	}
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(f) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(f[6], 10, 64)
+	return err == nil && flags&pfExiting != 0
 }
 
 // unitPath cuts a cgroup's path off below the container's unit.
