@@ -23,6 +23,10 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 	if cfg.BIP.IsValid() {
 		n.Subnet = cfg.BIP.Masked()
 	}
+	n.Range = cfg.FixedCIDR
+	for _, p := range cfg.Pools {
+		n.Pools = append(n.Pools, network.Pool(p))
+	}
 	if cfg.MTU != 0 {
 		n.MTU = cfg.MTU
 	}

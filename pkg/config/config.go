@@ -39,13 +39,21 @@ type Config struct {
 	Runtimes       map[string]Runtime `json:"runtimes"` // besides moss-runtime, and crun and runc where they are installed
 	Init           bool               `json:"init"`     // of containers that do not say
 	Labels         []string           `json:"labels"`
-	BIP            netip.Prefix       `json:"bip"` // first address of the bridge's network
-	MTU            int                `json:"mtu"` // of the bridge; 0 means the network driver's
+	BIP            netip.Prefix       `json:"bip"`                   // first address of the bridge's network
+	FixedCIDR      netip.Prefix       `json:"fixed-cidr"`            // the part of bip that addresses are given from
+	Pools          []AddressPool      `json:"default-address-pools"` // what subnets of networks that name none are cut from: base and size
+	MTU            int                `json:"mtu"`                   // of the bridge; 0 means the network driver's
 	DNS            []netip.Addr       `json:"dns"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
 
 	Images
+}
+
+// AddressPool is a range that subnets of a size are cut from.
+type AddressPool struct {
+	Base netip.Prefix `json:"base"`
+	Size int          `json:"size"` // of a subnet, in bits
 }
 
 // Error is a setting that makes no sense, with the key that has it.
@@ -158,6 +166,19 @@ func (c *Config) Validate() error {
 	}
 	if c.BIP.IsValid() && (!c.BIP.Addr().Is4() || c.BIP.Bits() > 28 || c.BIP.Bits() < 8 || c.BIP.Addr() != c.BIP.Masked().Addr().Next()) {
 		return &Error{Key: "bip", Err: fmt.Errorf("%s is not the first IPv4 address of a network for the bridge, like 172.30.0.1/16", c.BIP)}
+	}
+	if f := c.FixedCIDR; f.IsValid() && (!f.Addr().Is4() || !c.BIP.IsValid() || !c.BIP.Contains(f.Addr()) || f.Bits() < c.BIP.Bits()) {
+		return &Error{Key: "fixed-cidr", Err: fmt.Errorf("%s is not within bip %s", f, c.BIP)}
+	}
+	for i, p := range c.Pools {
+		if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen()-2 {
+			return &Error{Key: "default-address-pools", Err: fmt.Errorf("size %d does not fit in base %s", p.Size, p.Base)}
+		}
+		for _, q := range c.Pools[:i] {
+			if p.Base.Overlaps(q.Base) {
+				return &Error{Key: "default-address-pools", Err: fmt.Errorf("%s and %s overlap", q.Base, p.Base)}
+			}
+		}
 	}
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		return &Error{Key: "mtu", Err: fmt.Errorf("%d is not between 576 and 65535", c.MTU)}
