@@ -31,7 +31,7 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 		n.MTU = cfg.MTU
 	}
 	if len(cfg.DNS) > 0 {
-		n.DNS = cfg.DNS
+		n.DNS, n.Upstreams = cfg.DNS, cfg.DNS
 	}
 	if holder.HostLoopback {
 		n.HostIP = holder.Gateway

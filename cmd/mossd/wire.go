@@ -105,7 +105,9 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	if err != nil {
 		return d, err
 	}
-	nets, err := network.New(networkConfig(cfg, d.holder))
+	netCfg := networkConfig(cfg, d.holder)
+	netCfg.Sockets = sd.Store{Notifier: d.sd, Inherited: d.files}
+	nets, err := network.New(netCfg)
 	if err != nil {
 		return d, err
 	}

@@ -54,10 +54,11 @@ type Endpoint struct {
 // Interface is a container's link in one network.
 type Interface struct {
 	Network    NetworkID
-	Name       string `json:",omitempty"` // of the network
-	Link       string `json:",omitempty"` // in the container: eth0, …; "" without a link
-	Endpoint   string // id of the end point, for inspect; 64 hex digits
-	HostLink   string // the veth's end at the bridge
+	Name       string   `json:",omitempty"` // of the network
+	Link       string   `json:",omitempty"` // in the container: eth0, …; "" without a link
+	Names      []string `json:",omitempty"` // what others in the network call it; none on the default bridge
+	Endpoint   string   // id of the end point, for inspect; 64 hex digits
+	HostLink   string   // the veth's end at the bridge
 	Address    netip.Prefix
 	Gateway    netip.Addr
 	Address6   netip.Prefix
@@ -66,6 +67,9 @@ type Interface struct {
 	Internal   bool `json:",omitempty"` // its network has no way out
 	GwPriority int  `json:",omitempty"`
 }
+
+// ResolverAddr is where a container on a network of names asks for them.
+var ResolverAddr = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
 // Attachment is a container's place in its networks, made at start and kept in
 // the record so that a restarted engine finds the links again.
@@ -76,6 +80,7 @@ type Attachment struct {
 	Interface              // the one with the default route and the published ports
 	Others    []Interface  `json:",omitempty"` // those in further networks
 	DNS       []netip.Addr // what resolv.conf gets when the user names none
+	Upstreams []netip.Addr `json:",omitempty"` // whom the resolver at ResolverAddr asks instead of the host's servers
 	HostIP    netip.Addr   // what "host-gateway" means; the zero Addr where the host cannot be reached
 	Published []PublishedPort
 }

@@ -111,6 +111,7 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 		for _, i := range made {
 			errs = append(errs, n.undoInterface(c.ID, i))
 		}
+		errs = append(errs, n.stopResolver(c.ID))
 		err = errors.Join(append(errs, removeNetNS(n.path(c.ID)))...)
 	}()
 	for _, name := range names {
@@ -118,6 +119,8 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 		if err != nil {
 			return err
 		}
+		i.Names = n.namesIn(c, i, wanted[name])
+		n.zone.add(c.ID, i)
 		made = append(made, i)
 	}
 	a.NetNS, a.Sandbox = n.path(c.ID), moss.NewHexID()
@@ -130,6 +133,10 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 		return err
 	}
 	a.Interface, a.Others = made[0], made[1:]
+	if resolves(*a) {
+		a.DNS, a.Upstreams = []netip.Addr{moss.ResolverAddr}, c.Host.DNS
+		return n.startResolver(c.ID, *a)
+	}
 	return nil
 }
 
@@ -308,7 +315,7 @@ func ones(n *net.IPNet) int { bits, _ := n.Mask.Size(); return bits }
 
 // Detach undoes Attach and closes ports still open; nil when nothing is left.
 func (n *Networks) Detach(ctx context.Context, id moss.ContainerID, a moss.Attachment) error {
-	errs := []error{n.unpublish(ctx, id, a)}
+	errs := []error{n.unpublish(ctx, id, a), n.stopResolver(id)}
 	for _, i := range a.Interfaces() {
 		if i.HostLink != "" {
 			errs = append(errs, n.removeLink(i.HostLink))
@@ -329,6 +336,21 @@ func (n *Networks) Detach(ctx context.Context, id moss.ContainerID, a moss.Attac
 	n.setName(id, "")
 	n.setPorts(id, false)
 	return nil
+}
+
+// namesIn are a container's names in a network, the one for PTR first.
+func (n *Networks) namesIn(c *moss.Container, i moss.Interface, want moss.Endpoint) []string {
+	p := n.placeOf(i.Network)
+	if p == nil || p.Builtin() {
+		return nil
+	}
+	var out []string
+	for _, name := range slices.Concat([]string{c.Name}, want.Aliases, []string{c.ID.Short(), c.Config.Hostname}) {
+		if name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // undoInterface takes one link away and gives its addresses back.
@@ -352,6 +374,7 @@ func (n *Networks) release(id moss.ContainerID, i moss.Interface) {
 	if i.Address6.IsValid() {
 		p.v6.release(id, i.Address6.Addr())
 	}
+	n.zone.remove(id, i.Network)
 	n.leave(p, id)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -29,10 +30,21 @@ func (n *Networks) Connect(ctx context.Context, c *moss.Container, a moss.Attach
 	if err != nil {
 		return a, err
 	}
+	i.Names = n.namesIn(c, i, want)
 	next, err := n.arrange(ctx, c.ID, s, a, append(slices.Clone(all), i))
 	if err != nil {
 		_, undo := n.arrange(context.WithoutCancel(ctx), c.ID, s, next, all)
 		return a, errors.Join(err, undo, n.undoInterface(c.ID, i))
+	}
+	n.zone.add(c.ID, i)
+	if resolves(next) {
+		if !resolves(a) {
+			next.DNS, next.Upstreams = []netip.Addr{moss.ResolverAddr}, c.Host.DNS
+		}
+		if err := n.startResolver(c.ID, next); err != nil {
+			_, undo := n.arrange(context.WithoutCancel(ctx), c.ID, s, next, all)
+			return a, errors.Join(err, undo, n.undoInterface(c.ID, i))
+		}
 	}
 	return next, nil
 }
@@ -53,6 +65,12 @@ func (n *Networks) Disconnect(ctx context.Context, id moss.ContainerID, a moss.A
 	next, err := n.arrange(ctx, id, s, a, slices.Delete(slices.Clone(all), at, at+1))
 	if err != nil {
 		return a, err
+	}
+	n.mu.Lock()
+	r := n.resolvers[id]
+	n.mu.Unlock()
+	if r != nil {
+		r.view.Store(viewOf(next)) // it stays: resolv.conf names it
 	}
 	return next, n.undoInterface(id, gone)
 }

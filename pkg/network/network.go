@@ -34,6 +34,10 @@ type Config struct {
 	DNS    []netip.Addr // name servers that containers on the bridge can reach
 	HostIP netip.Addr   // where containers reach the host; the zero Addr where they cannot
 	Ports  PortDriver
+	// Sockets keeps those of the resolvers while the daemon is away; nil for none.
+	Sockets Sockets
+	// Upstreams are the name servers that resolvers ask; none for those of the host's resolv.conf.
+	Upstreams []netip.Addr
 	// Pools are what subnets of networks that name none are cut from; nil means moss's own.
 	Pools []Pool
 }
@@ -53,6 +57,10 @@ type Networks struct {
 	names  map[moss.ContainerID]string // for messages
 	ports  map[moss.ContainerID]bool   // who may have open ports
 	places map[moss.NetworkID]*place
+
+	zone      zone
+	upstreams upstreams
+	resolvers map[moss.ContainerID]*resolver
 }
 
 // New sets the bridge and the packet filter up, or takes over what an earlier
@@ -61,7 +69,11 @@ func New(cfg Config) (*Networks, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the network namespaces: %w", err)
 	}
-	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, places: map[moss.NetworkID]*place{}}
+	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, places: map[moss.NetworkID]*place{}, resolvers: map[moss.ContainerID]*resolver{}}
+	n.upstreams.path = "/etc/resolv.conf"
+	for _, s := range cfg.Upstreams {
+		n.upstreams.fixed = append(n.upstreams.fixed, netip.AddrPortFrom(s, dnsPort))
+	}
 	var err error
 	if n.netns, err = os.Open(cfg.NetNS); err != nil {
 		return nil, fmt.Errorf("cannot open the holder's network namespace: %w", err)
@@ -81,7 +93,7 @@ func (n *Networks) Close() error {
 	if n.handle != nil {
 		n.handle.Close()
 	}
-	return n.netns.Close()
+	return errors.Join(n.closeResolvers(), n.netns.Close())
 }
 
 // setup runs on a thread in the holder's namespace.

@@ -31,8 +31,17 @@ func (n *Networks) Restore(ctx context.Context, running map[moss.ContainerID]mos
 			ports[port(a, p.Binding)] = true
 		}
 		n.setPorts(id, len(a.Published) > 0)
+		for _, i := range a.Interfaces() {
+			n.zone.add(id, i)
+		}
 	}
-	errs = append(errs, n.removeStrayPorts(ctx, ports), n.removeStrayLinks(links), n.removeStrayFiles(files))
+	// Now that all names are known, those who asked while the daemon was away get their answers.
+	for id, a := range running {
+		if a.NetNS != "" && len(a.DNS) == 1 && a.DNS[0] == moss.ResolverAddr {
+			errs = append(errs, n.startResolver(id, a))
+		}
+	}
+	errs = append(errs, n.forgetSockets(running), n.removeStrayPorts(ctx, ports), n.removeStrayLinks(links), n.removeStrayFiles(files))
 	return moss.Wrap(errors.Join(errs...), "restore the networks", "")
 }
 

@@ -45,9 +45,11 @@ func hostsFile(c moss.Container, a moss.Attachment, host []byte) ([]byte, error)
 	if c.Config.Domainname != "" {
 		names = c.Config.Hostname + "." + c.Config.Domainname + " " + names
 	}
-	for _, own := range []netip.Prefix{a.Address, a.Address6} {
-		if own.IsValid() && names != "" {
-			fmt.Fprintf(&buf, "%s\t%s\n", own.Addr(), names)
+	for _, i := range append([]moss.Interface{a.Interface}, a.Others...) {
+		for _, own := range []netip.Prefix{i.Address, i.Address6} {
+			if own.IsValid() && names != "" {
+				fmt.Fprintf(&buf, "%s\t%s\n", own.Addr(), names)
+			}
 		}
 	}
 	return buf.Bytes(), nil
@@ -85,8 +87,14 @@ func resolvFile(c moss.Container, a moss.Attachment, host []byte) []byte {
 		return host
 	}
 	var base resolvConf
-	if a.Mode == moss.NetworkHost {
+	embedded := len(a.DNS) == 1 && a.DNS[0] == moss.ResolverAddr
+	switch {
+	case a.Mode == moss.NetworkHost:
 		base = parseResolv(host)
+	case embedded:
+		base = parseResolv(host)
+		base.servers = nil
+		servers = nil // the resolver asks them
 	}
 	for _, s := range a.DNS {
 		base.servers = append(base.servers, s.String())
@@ -102,6 +110,10 @@ func resolvFile(c moss.Container, a moss.Attachment, host []byte) []byte {
 	}
 	if len(options) > 0 {
 		base.options = options
+	}
+	// The first try is the name as it is: names of containers have no dot.
+	if embedded && !slices.ContainsFunc(base.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		base.options = append(slices.Clone(base.options), "ndots:0")
 	}
 	return base.text()
 }
@@ -147,15 +159,16 @@ func writeFiles(b moss.Bundle) error {
 	if _, shared := b.Attachment.Mode.Joins(); shared {
 		return nil // they are the other container's
 	}
-	var hostHosts, hostResolv []byte
+	var hostHosts []byte
 	if b.Attachment.Mode == moss.NetworkHost {
 		var err error
 		if hostHosts, err = readOptional("/etc/hosts"); err != nil {
 			return err
 		}
-		if hostResolv, err = readOptional("/etc/resolv.conf"); err != nil {
-			return err
-		}
+	}
+	hostResolv, err := readOptional("/etc/resolv.conf")
+	if err != nil {
+		return err
 	}
 	hosts, err := hostsFile(b.Container, b.Attachment, hostHosts)
 	if err != nil {

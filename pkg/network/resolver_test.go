@@ -1,0 +1,364 @@
+package network
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// testSockets is a descriptor store in memory.
+type testSockets struct {
+	mu    sync.Mutex
+	files map[string][]*os.File
+	taken map[string][]*os.File
+}
+
+func (s *testSockets) Put(name string, files ...*os.File) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range files {
+		c, err := dup(f)
+		if err != nil {
+			return err
+		}
+		s.files[name] = append(s.files[name], c)
+	}
+	return nil
+}
+
+func dup(f *os.File) (*os.File, error) {
+	if pc, err := net.FilePacketConn(f); err == nil {
+		defer pc.Close()
+		return pc.(*net.UDPConn).File()
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.(*net.TCPListener).File()
+}
+
+func (s *testSockets) Remove(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.files[name] {
+		f.Close()
+	}
+	delete(s.files, name)
+	return nil
+}
+
+func (s *testSockets) Take(name string) (out []*os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.files[name] {
+		if pc, err := net.FilePacketConn(f); err == nil {
+			c, _ := pc.(*net.UDPConn).File() // a nil one fails the test
+			pc.Close()
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (s *testSockets) Listeners(name string) (out []net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.files[name] {
+		if l, err := net.FileListener(f); err == nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (s *testSockets) Names() (out []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.files {
+		out = append(out, name)
+	}
+	return out
+}
+
+// asker is a socket in a container's namespace.
+func asker(t *testing.T, netns, network string) *dns.Conn {
+	t.Helper()
+	var c net.Conn
+	err := inNetNS(netns, func() (err error) {
+		c, err = (&net.Dialer{}).DialContext(t.Context(), network, netip.AddrPortFrom(moss.ResolverAddr, dnsPort).String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &dns.Conn{Conn: c}
+}
+
+func send(t *testing.T, c *dns.Conn, name string, kind uint16) {
+	t.Helper()
+	if err := c.WriteMsg(new(dns.Msg).SetQuestion(dns.Fqdn(name), kind)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func receive(t *testing.T, c *dns.Conn) (rcode int, data []string, whole *dns.Msg) {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.ReadMsg()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rr := range m.Answer {
+		data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+	return m.Rcode, data, m
+}
+
+func TestResolver(t *testing.T) {
+	if !inNamespaces(t, "run") {
+		return
+	}
+	r := newRig(t, "")
+	store := &testSockets{files: map[string][]*os.File{}}
+	r.cfg.Sockets = store
+	r.n = r.open(t)
+	ctx := t.Context()
+	upstream, err := net.ListenPacket("udp4", "127.0.0.1:0") //nolint:noctx // a test's
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: upstream, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		if q.Question[0].Name == "outside.test." {
+			rr, _ := dns.NewRR("outside.test. 60 IN A 198.51.100.7") // constant
+			m.Answer = append(m.Answer, rr)
+		} else {
+			m.Rcode = dns.RcodeNameError
+		}
+		_ = w.WriteMsg(m) // the client notices
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	defer server.Shutdown() //nolint:errcheck // at the end
+	outside := []netip.AddrPort{netip.MustParseAddrPort(upstream.LocalAddr().String())}
+	r.n.upstreams.fixed = outside
+
+	nets := []moss.Network{}
+	for _, net := range []moss.Network{
+		{ID: moss.NetworkID(moss.NewHexID()), Name: "mynet", IPv6: true},
+		{ID: moss.NetworkID(moss.NewHexID()), Name: "inner", Internal: true},
+	} {
+		made, err := r.n.Create(ctx, net)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nets = append(nets, made)
+	}
+	attached := map[moss.ContainerID]moss.Attachment{}
+	start := func(name, network string, aliases ...string) moss.Container {
+		t.Helper()
+		c := moss.Container{ID: moss.ContainerID(moss.NewHexID()), Name: name, Endpoints: map[string]moss.Endpoint{network: {Aliases: aliases}}}
+		c.Host.NetworkMode, c.Config.Hostname = moss.NetworkMode(network), "host-"+name
+		a, err := r.n.Attach(ctx, &c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attached[c.ID] = a
+		return c
+	}
+	web, db, shut := start("web", "mynet", "svc"), start("db", "mynet", "svc"), start("shut", "inner")
+	aWeb, aDB := attached[web.ID], attached[db.ID]
+	if !slices.Equal(aWeb.DNS, []netip.Addr{moss.ResolverAddr}) {
+		t.Fatalf("resolv.conf gets %v", aWeb.DNS)
+	}
+	webV4, dbV4, dbV6 := aWeb.Address.Addr().String(), aDB.Address.Addr().String(), aDB.Address6.Addr().String()
+	reverse, err := dns.ReverseAddr(dbV6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reverse4, err := dns.ReverseAddr(dbV4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		c := asker(t, aWeb.NetNS, network)
+		for _, test := range []struct {
+			name  string
+			kind  uint16
+			rcode int
+			want  []string
+		}{
+			{"db", dns.TypeA, 0, []string{dbV4}},
+			{"DB.mynet", dns.TypeA, 0, []string{dbV4}},
+			{"db", dns.TypeAAAA, 0, []string{dbV6}},
+			{"db", dns.TypeMX, 0, nil},
+			{db.ID.Short(), dns.TypeA, 0, []string{dbV4}},
+			{"host-db", dns.TypeA, 0, []string{dbV4}},
+			{reverse, dns.TypePTR, 0, []string{"db.mynet."}},
+			{reverse4, dns.TypePTR, 0, []string{"db.mynet."}},
+		} {
+			send(t, c, test.name, test.kind)
+			if rcode, got, _ := receive(t, c); rcode != test.rcode || !slices.Equal(got, test.want) {
+				t.Errorf("%s %s %s: %d %q, want %d %q", network, test.name, dns.TypeToString[test.kind], rcode, got, test.rcode, test.want)
+			}
+		}
+	}
+	c := asker(t, aWeb.NetNS, "udp")
+	for name, want := range map[string][]string{"outside.test": {"198.51.100.7"}, "nobody": nil, "shut": nil} {
+		send(t, c, name, dns.TypeA)
+		if rcode, got, _ := receive(t, c); !slices.Equal(got, want) || (want == nil) != (rcode == dns.RcodeNameError) {
+			t.Errorf("%s: %d %q, want %q", name, rcode, got, want)
+		}
+	}
+	firsts := map[string]bool{}
+	for range 2 {
+		send(t, c, "svc", dns.TypeA)
+		_, got, _ := receive(t, c)
+		if len(got) != 2 {
+			t.Fatalf("svc: %q", got)
+		}
+		firsts[got[0]] = true
+	}
+	if !firsts[webV4] || !firsts[dbV4] {
+		t.Errorf("the first of svc is always the same: %v", firsts)
+	}
+	// An internal network has no way out for names either.
+	inner := asker(t, attached[shut.ID].NetNS, "udp")
+	send(t, inner, "outside.test", dns.TypeA)
+	if rcode, _, _ := receive(t, inner); rcode != dns.RcodeServerFailure {
+		t.Errorf("outside.test on an internal network: %d", rcode)
+	}
+	// What the container serves itself is at port 53.
+	listen(t, aWeb.NetNS, "0.0.0.0:53")
+	// Rubbish is not answered with an end.
+	if _, err := c.Write([]byte("rubbish")); err != nil {
+		t.Fatal(err)
+	}
+
+	// The daemon goes, and a query is asked meanwhile.
+	if err := r.n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = asker(t, aWeb.NetNS, "udp")
+	send(t, c, "db", dns.TypeA)
+	again := r.open(t)
+	again.upstreams.fixed = outside
+	if err := again.Adopt(ctx, nets); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Restore(ctx, attached); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, _ := receive(t, c); !slices.Equal(got, []string{dbV4}) {
+		t.Errorf("db, asked while nobody was there: %q", got)
+	}
+	for id, a := range attached {
+		if err := again.Detach(ctx, id, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(store.Names()) > 0 {
+		t.Errorf("sockets left: %q", store.Names())
+	}
+	for _, n := range nets {
+		if err := again.Remove(ctx, n.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.n = again
+}
+
+func TestTruncated(t *testing.T) {
+	z := &zone{}
+	const network = moss.NetworkID("n")
+	for i := range 60 {
+		z.add(moss.ContainerID(string(rune('a'+i))), moss.Interface{
+			Network: network, Name: "n", Names: []string{"svc"}, Address: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 24),
+		})
+	}
+	r := &resolver{zone: z}
+	r.view.Store(&resolverView{networks: []moss.NetworkID{network}})
+	for _, test := range []struct {
+		at   net.Addr
+		all  bool
+		edns uint16
+	}{{&net.UDPAddr{}, false, 0}, {&net.UDPAddr{}, true, 4096}, {&net.TCPAddr{}, true, 0}} {
+		w := &answerTo{at: test.at}
+		q := new(dns.Msg).SetQuestion("svc.", dns.TypeA)
+		if test.edns > 0 {
+			q.SetEdns0(test.edns, false)
+		}
+		r.ServeDNS(w, q)
+		if w.m.Truncated == test.all || (len(w.m.Answer) == 60) != test.all {
+			t.Errorf("%T, %d bytes: truncated %v, %d answers", test.at, test.edns, w.m.Truncated, len(w.m.Answer))
+		}
+	}
+}
+
+// answerTo takes one answer.
+type answerTo struct {
+	dns.ResponseWriter
+	at net.Addr
+	m  *dns.Msg
+}
+
+func (a *answerTo) LocalAddr() net.Addr       { return a.at }
+func (a *answerTo) WriteMsg(m *dns.Msg) error { a.m = m; return nil }
+
+func FuzzResolver(f *testing.F) {
+	q, err := new(dns.Msg).SetQuestion("4.3.2.1.in-addr.arpa.", dns.TypePTR).Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(q)
+	r := &resolver{zone: &zone{}, slots: make(chan struct{}, 1)}
+	r.view.Store(&resolverView{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := new(dns.Msg)
+		if m.Unpack(data) != nil {
+			return
+		}
+		w := &answerTo{at: &net.UDPAddr{}}
+		r.ServeDNS(w, m)
+		if w.m == nil || w.m.Id != m.Id {
+			t.Errorf("no answer to %v", m)
+		}
+	})
+}
+
+func TestServers(t *testing.T) {
+	path := t.TempDir() + "/resolv.conf"
+	u := &upstreams{path: path}
+	for i, test := range []struct{ text, want string }{
+		{"nameserver 192.0.2.1\nsearch a\nnameserver fe80::1%lo\n", "[192.0.2.1:53 [fe80::1%lo]:53]"},
+		{"nameserver 127.0.0.53\n", "[127.0.0.53:53]"},
+		{"", "[127.0.0.1:53]"},
+	} {
+		if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Unix(int64(i+1), 0)); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range u.servers() {
+			got = append(got, s.String())
+		}
+		if text := "[" + strings.Join(got, " ") + "]"; text != test.want {
+			t.Errorf("%q: %s, want %s", test.text, text, test.want)
+		}
+	}
+}
