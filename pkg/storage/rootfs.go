@@ -87,12 +87,42 @@ func (s *Storage) unmountLocked(id moss.ContainerID) (last *os.File, err error) 
 	n, err := s.store.Mounted(string(id))
 	if err == nil && n > 0 {
 		last = s.hold(id)
+	}
+	if err == nil {
+		err = s.unmountAll(id)
+	}
+	if err == nil && n > 0 {
 		_, err = s.store.Unmount(string(id), true)
 	}
 	if gone(err) {
 		err = nil
 	}
 	return last, classified(err, "unmount rootfs of", id)
+}
+
+// unmountAll takes away what the kernel has mounted, also what the store does not
+// know of: a daemon was killed after the one and before the other, and the next
+// start mounted over it. The store would fail on it.
+func (s *Storage) unmountAll(id moss.ContainerID) error {
+	if s.choice.driver != driverOverlay || s.choice.mountProgram != "" {
+		return nil
+	}
+	c, err := s.store.Container(string(id))
+	if err != nil {
+		return nil //nolint:nilerr // there is none: nothing to find a mount by
+	}
+	at := filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "merged")
+	for {
+		err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		switch {
+		case err == nil: // there may be another below
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+			return nil // nothing is mounted there
+		default:
+			return &os.PathError{Op: "umount", Path: at, Err: err}
+		}
+	}
 }
 
 // hold opens the root of a mount of the kernel's; nil when there is none.
