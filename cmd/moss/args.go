@@ -9,7 +9,7 @@ import (
 
 // programs are the subcommands whose first argument begins another program's
 // command line: flags after it are not ours.
-var programs = []string{"run", "create", "exec", "top"}
+var programs = []string{"run", "create", "exec", "top", "unshare"}
 
 // normalize rewrites a command line in docker's style to what urfave/cli reads:
 // -it becomes -i -t, -p80:80 becomes -p 80:80, and flags after arguments come

@@ -21,6 +21,11 @@ func (a *app) volumeCommands() []*cli.Command {
 			list("label `KEY[=VALUE]`", "label"),
 			list("driver option `KEY=VALUE`: type, o, device", "opt", "o"),
 		}, a.createVolume),
+		command("export", "NAME", "write a tar of a volume's files", 1, 1, []cli.Flag{
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` in place of the output"}, prefixFlag(),
+		}, a.exportVolume),
+		command("import", "NAME [FILE]", "put the files of a tar into a volume", 1, 2, []cli.Flag{prefixFlag()}, a.importVolume),
+		command("mount", "NAME", "tell where a volume's files are, for moss unshare", 1, 1, nil, a.mountVolume),
 		command("inspect", "NAME…", "tell all about volumes", 1, -1, []cli.Flag{formatFlag()}, a.inspectVolumes),
 		named(command("ls", "", "list volumes", 0, 0, []cli.Flag{
 			&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "only those for which `KEY=VALUE` holds: dangling, driver, label, name"},
