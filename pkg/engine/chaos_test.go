@@ -129,11 +129,14 @@ func (r *rig) anything(rnd *rand.Rand) {
 	wait := time.Duration(rnd.IntN(3)) * time.Second
 	ctx := r.t.Context()
 	var err error
-	switch what := rnd.IntN(24); what {
+	switch what := rnd.IntN(27); what {
 	case 0, 1:
 		opts := []option{named(name), [...]option{autoRemove, policy(moss.RestartAlways, 0), policy(moss.RestartOnFailure, 2), published}[rnd.IntN(4)]}
 		if rnd.IntN(2) == 0 {
 			opts = append(opts, checked([...]moss.UnhealthyAction{moss.UnhealthyRestart, moss.UnhealthyRestart, moss.UnhealthyStop, moss.UnhealthyKill}[rnd.IntN(4)]))
+		}
+		if rnd.IntN(2) == 0 {
+			opts = append(opts, withSomeVolumes(rnd))
 		}
 		_, err = r.tryCreate(opts...)
 	case 2, 3, 4:
@@ -167,6 +170,8 @@ func (r *rig) anything(rnd *rand.Rand) {
 		}
 	case 22, 23:
 		_, err = r.Containers().Update(ctx, name, moss.ContainerUpdate{Resources: moss.Resources{Memory: int64(1+rnd.IntN(3)) << 30}})
+	case 24, 25, 26:
+		err = r.anythingWithVolumes(rnd, name)
 	case 20:
 		err = r.Containers().Pause(ctx, name)
 	case 21:

@@ -107,7 +107,7 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 	r.faults = f
 	r.Engine = engine.New(engine.Deps{
 		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
-		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f}, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: r.volumes, VolumeData: r.volumes, VolumeUse: r.volumes,
+		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f}, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: faultyVolumes{r.volumes, f}, VolumeData: faultyVolumes{r.volumes, f}, VolumeUse: faultyVolumes{r.volumes, f},
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),
@@ -307,6 +307,7 @@ func (r *rig) wrongs() []string {
 			say("%s has lost its image: %v", rec.Name, err)
 		}
 	}
+	r.wrongVolumes(all, say)
 	layers, err := r.rootfs.List(r.t.Context())
 	r.must(err)
 	for _, id := range layers {
