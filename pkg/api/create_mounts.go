@@ -213,9 +213,17 @@ func mountBind(in mount.Mount) (moss.MountPoint, error) {
 		return m, nil
 	}
 	o := in.BindOptions
-	if o.ReadOnlyNonRecursive || o.ReadOnlyForceRecursive {
-		return m, notYet("ReadOnlyNonRecursive and ReadOnlyForceRecursive", "leave them out, or set bind-recursive=disabled")
+	switch { // recursive is what read-only means anyway
+	case o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive:
+		return m, invalid("ReadOnlyForceRecursive contradicts ReadOnlyNonRecursive")
+	case (o.ReadOnlyNonRecursive || o.ReadOnlyForceRecursive) && !in.ReadOnly:
+		return m, invalid("ReadOnlyNonRecursive and ReadOnlyForceRecursive require ReadOnly")
+	case o.ReadOnlyForceRecursive && o.NonRecursive:
+		return m, invalid("ReadOnlyForceRecursive contradicts NonRecursive")
+	case o.ReadOnlyForceRecursive && o.Propagation != "" && o.Propagation != "rprivate":
+		return m, invalid("ReadOnlyForceRecursive requires the propagation rprivate")
 	}
+	m.ReadOnlyTop = o.ReadOnlyNonRecursive
 	if o.Propagation != "" {
 		if !slices.Contains(propagations, string(o.Propagation)) {
 			return m, invalid("invalid propagation mode: %s", o.Propagation)

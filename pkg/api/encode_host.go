@@ -65,8 +65,8 @@ func encodeMountSpecs(out *container.HostConfig, h moss.HostConfig) {
 			spec := mount.Mount{Type: mount.Type(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
 			if m.Type == moss.MountVolume {
 				encodeVolumeSpec(&spec, m)
-			} else if m.NonRecursive || m.CreateSource || m.Propagation != "" && m.Propagation != "rprivate" {
-				spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, CreateMountpoint: m.CreateSource}
+			} else if m.NonRecursive || m.ReadOnlyTop || m.CreateSource || m.Propagation != "" && m.Propagation != "rprivate" {
+				spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, ReadOnlyNonRecursive: m.ReadOnlyTop, CreateMountpoint: m.CreateSource}
 			}
 			out.Mounts = append(out.Mounts, spec)
 		}

@@ -204,6 +204,7 @@ type MountPoint struct {
 	ReadOnly     bool
 	Propagation  string // mount_namespaces(7): rprivate (default), private, rshared, shared, rslave, slave
 	NonRecursive bool   // bind without what is mounted below
+	ReadOnlyTop  bool   `json:",omitempty"` // read-only without what is mounted below
 	CreateSource bool   // make the host directory where it is missing (-v does, --mount does not)
 	TmpfsOptions string // as mount(8) takes them: "size=64m,mode=1770"
 	Mode         string // as the user wrote it after the second colon of -v, for inspect

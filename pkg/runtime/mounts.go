@@ -169,6 +169,8 @@ func bindMount(p moss.MountPoint) (specs.Mount, error) {
 		m.Options = []string{"bind", "ro", propagation}
 	case p.NonRecursive:
 		m.Options = []string{"bind", propagation}
+	case p.ReadOnly && p.ReadOnlyTop:
+		m.Options = []string{"rbind", "ro", propagation}
 	case p.ReadOnly:
 		// Also what is mounted below the source.
 		m.Options = []string{"rbind", "rro", propagation}

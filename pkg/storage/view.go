@@ -247,6 +247,9 @@ func cloneMounts(points []moss.MountPoint) ([]graft, error) {
 		}
 		info, err := tree.Stat()
 		out = append(out, graft{tree: tree, target: path.Clean(p.Target), dir: err == nil && info.IsDir()})
+		if p.ReadOnlyTop {
+			deep = 0
+		}
 		if err == nil && p.ReadOnly {
 			err = setMount(tree, deep, unix.MOUNT_ATTR_RDONLY)
 		}

@@ -33,7 +33,12 @@ func BenchmarkCopyUp(b *testing.B) {
 	})
 	against(b, "run with a volume to fill with 10,000 files",
 		rival{run: func(n int) []string { return append([]string{"moss"}, create(n)...) }},
-		rival{run: func(n int) []string { return pod(create(n)...) }},
+		rival{run: func(n int) []string {
+			if argv := create(n); !controller("pids") {
+				return pod(append([]string{"run", "--pids-limit", "-1"}, argv[1:]...)...)
+			}
+			return pod(create(n)...)
+		}},
 		0.7, 0)
 }
 
