@@ -99,6 +99,7 @@ func TestSpecGolden(t *testing.T) {
 				{Type: moss.MountBind, Source: "/home/a", Target: "/data/in", ReadOnly: true},
 				{Type: moss.MountBind, Source: "/home/b", Target: "/data", Propagation: "rshared"},
 				{Type: moss.MountBind, Source: "/home/c", Target: "/etc/hosts", NonRecursive: true, ReadOnly: true},
+				{Type: moss.MountBind, Source: "/home/d", Target: "/top", ReadOnly: true, ReadOnlyTop: true},
 				{Type: moss.MountBind, Source: "/home/d", Target: "/proc/x", Propagation: "slave"},
 			}
 		},
