@@ -127,7 +127,7 @@ func (e *engine) down() error {
 	if e.top == "" {
 		return nil
 	}
-	errs := []error{podmanDown()}
+	errs := []error{podmanDown(), dockerDown()}
 	_, err := e.output("moss", "setup", "--uninstall", "--runtime", "--prefix", prefix)
 	errs = append(errs, err)
 	// Layers belong to sub-ids: only the user namespace may remove them.

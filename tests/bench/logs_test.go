@@ -47,7 +47,7 @@ func logger(name string, run, wait, rm []string, in, command string) contestant 
 		id = ""
 		return err
 	}
-	return contestant{name: name, reset: remove, run: func() (err error) {
+	return contestant{name: name, reset: remove, clean: remove, run: func() (err error) {
 		id, err = suite.output(append(run, "-v", in+":/in:ro", "busybox", "sh", "-c", command)...)
 		if err == nil {
 			_, err = suite.output(append(wait, id)...)
@@ -62,11 +62,7 @@ func mossLogger(driver, in, command string) contestant {
 }
 
 func podmanLogger(driver, in, command string) contestant {
-	run := pod("run", "-d", "--network", "none", "--log-driver", driver)
-	if !controller("pids") {
-		run = append(run, "--pids-limit", "-1")
-	}
-	return logger("podman "+driver, run, pod("wait"), pod("rm"), in, command)
+	return logger("podman "+driver, podmanRun("-d", "--network", "none", "--log-driver", driver), pod("wait"), pod("rm"), in, command)
 }
 
 // BenchmarkLogs prints much with each driver. A pipe that is written to a file

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +141,7 @@ type contestant struct {
 	name  string
 	run   func() error
 	reset func() error // undoes a run, unmeasured; may be nil
+	clean func() error // undoes the last; may be nil
 }
 
 // round is one measured run, from a machine at rest.
@@ -171,10 +173,17 @@ func (r *result) add(s sample) {
 // another one first.
 func inTurns(b *testing.B, all []contestant) []result {
 	b.Helper()
+	return turns(b, all, 2, math.MaxInt)
+}
+
+// turns does so after some rounds for what is only done the first time, and at
+// most so often: for what takes long.
+func turns(b *testing.B, all []contestant, warm, most int) []result {
+	b.Helper()
 	results := make([]result, len(all))
 	for i, c := range all {
 		results[i].name = c.name
-		for range 2 { // what is only done the first time
+		for range warm {
 			if _, err := c.round(); err != nil {
 				b.Fatalf("%s: %v", c.name, err)
 			}
@@ -182,12 +191,22 @@ func inTurns(b *testing.B, all []contestant) []result {
 	}
 	for first := 0; b.Loop(); first++ {
 		for k := range all {
+			if first >= most {
+				break
+			}
 			i := (first + k) % len(all)
 			s, err := all[i].round()
 			if err != nil {
 				b.Fatalf("%s: %v", all[i].name, err)
 			}
 			results[i].add(s)
+		}
+	}
+	for _, c := range all {
+		if c.clean != nil {
+			if err := c.clean(); err != nil {
+				b.Fatalf("%s: %v", c.name, err)
+			}
 		}
 	}
 	b.ReportMetric(0, "ns/op") // all contestants together: says nothing

@@ -168,15 +168,14 @@ func podmanUp(b *testing.B) bool {
 	return true
 }
 
-// podmanRun is moss's command line, but for the limit that podman sets by
-// itself and cannot where the user has no pids controller.
-func podmanRun() error {
-	argv := append(append([]string(nil), podman...), "run", "--rm", "--network", "none")
+// podmanRun is podman's run with these arguments, but for the limit that podman
+// sets by itself and cannot where the user has no pids controller.
+func podmanRun(argv ...string) []string {
+	run := pod("run")
 	if !controller("pids") {
-		argv = append(argv, "--pids-limit", "-1")
+		run = append(run, "--pids-limit", "-1")
 	}
-	_, err := suite.output(append(argv, "busybox", "true")...)
-	return err
+	return append(run, argv...)
 }
 
 func controller(name string) bool {

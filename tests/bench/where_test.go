@@ -120,6 +120,7 @@ type cgroupParts map[string]string
 func whereParts(b *testing.B) cgroupParts {
 	b.Helper()
 	user := fmt.Sprintf("/user.slice/user-%d.slice/user@%[1]d.service", os.Getuid())
+	suite.must(b, "busctl", "--user", "--no-pager", "status") // starts the bus, which nobody may have needed yet
 	slice := strings.TrimSuffix(unitCgroup(b, strings.ReplaceAll(prefix, "-", "_")+".slice"), "/")
 	return cgroupParts{
 		"all":              widest(),
