@@ -23,14 +23,16 @@ func (a *app) systemCommands() []*cli.Command {
 		&cli.StringFlag{Name: "until", Usage: "up to a `TIME`"},
 	}, a.events)
 	info := command("info", "", "tell of the engine", 0, 0, []cli.Flag{formatFlag()}, a.info)
+	stdio := command("dial-stdio", "", "join stdin and stdout to the engine's socket, for docker -H ssh://", 0, 0, nil, a.dialStdio)
+	stdio.Hidden = true
 	return append([]*cli.Command{
-		events, info,
+		events, info, a.configCommand(),
 		group("system", "commands for the engine as a whole",
 			command("df", "", "tell what takes space on the disk", 0, 0, []cli.Flag{
 				&cli.StringFlag{Name: "format", Usage: "Go `TEMPLATE`, \"json\", or \"table TEMPLATE\""},
 				&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "each image and container"},
 			}, a.df),
-			events, info,
+			events, info, a.bootTimesCommand(), stdio,
 			command("prune", "", "remove what is not used", 0, 0, pruneFlags("all images that no container uses, not only those without a name",
 				&cli.BoolFlag{Name: "volumes", Usage: "also anonymous volumes"},
 			), a.pruneSystem)),

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -18,11 +19,11 @@ import (
 func run(ctx context.Context, args []string, getenv func(string) string) error {
 	prefix := &cli.StringFlag{Name: "prefix", Value: config.DefaultPrefix, Usage: "`NAME` that the units and directories of this engine begin with"}
 	file := &cli.StringFlag{Name: "config-file", Usage: "configuration `FILE` (default: daemon.json in the configuration directory)"}
-	level := &cli.StringFlag{Name: "log-level", Usage: "`LEVEL` of the log: debug, info, warn or error"}
-	load := func(c *cli.Context) (config.Config, error) { return configure(c, getenv) }
+	validate := &cli.BoolFlag{Name: "validate", Usage: "say whether the configuration can be used, and end"}
+	load := func(c *cli.Context) (settings, error) { return configure(c, getenv) }
 	app := &cli.App{
 		Name: "mossd", Usage: "the engine of moss, for systemd --user to run", Version: version.Version,
-		Flags: []cli.Flag{prefix, file, level}, HideHelpCommand: true,
+		Flags: append([]cli.Flag{prefix, file, validate}, settingFlags()...), HideHelpCommand: true,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -32,7 +33,11 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context, cfg, newLog(cfg))
+			if c.Bool("validate") {
+				_, err := fmt.Fprintln(c.App.Writer, "configuration OK")
+				return err
+			}
+			return serve(c.Context, cfg)
 		},
 		Commands: []*cli.Command{{
 			Name: "rootless", Usage: "hold the namespaces of the engine",
@@ -44,7 +49,7 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 				if err != nil {
 					return err
 				}
-				return rootless.Exec(holderArgs(cfg))
+				return rootless.Exec(holderArgs(cfg.Config))
 			},
 		}, {
 			Name: "purge", Usage: "delete directories of containers, for moss setup --uninstall --purge", Hidden: true,
@@ -63,44 +68,10 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 	return app.RunContext(ctx, args)
 }
 
-// configure lays the file over the defaults and the flags over both.
-func configure(c *cli.Context, getenv func(string) string) (config.Config, error) {
-	cfg, err := config.Default(c.String("prefix"), getenv)
-	if err != nil {
-		return cfg, err
-	}
-	path := c.String("config-file")
-	if path == "" {
-		path = cfg.File()
-	} else if _, err := os.Stat(path); err != nil {
-		return cfg, err
-	}
-	if err := cfg.ReadFile(path); err != nil {
-		return cfg, err
-	}
-	if s := c.String("log-level"); s != "" {
-		cfg.LogLevel = s
-	}
-	return cfg, cfg.Validate()
-}
-
 func holderArgs(cfg config.Config) []string {
 	args := []string{"-state-dir", cfg.Rootless(), "-net", cfg.NetworkDriver}
 	if cfg.Level() <= slog.LevelDebug {
 		args = append(args, "-debug")
 	}
 	return args
-}
-
-// newLog logs to stderr, which systemd takes to the journal with a time stamp.
-func newLog(cfg config.Config) *slog.Logger {
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
-		Level: cfg.Level(),
-		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		},
-	}))
 }

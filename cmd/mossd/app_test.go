@@ -23,23 +23,41 @@ func TestRunRefusesWithOneSentence(t *testing.T) {
 	if err := os.WriteFile(broken, []byte(`{"no-such-key": 1}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	settled := filepath.Join(dir, "settled.json")
+	if err := os.WriteFile(settled, []byte(`{"mtu": 1400}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	outside := "moss.service" // where it belongs, for a user
 	if os.Getuid() == 0 {
 		outside = "root"
 	}
 	for args, want := range map[string]string{
-		"":                            outside,
-		"extra":                       "takes no argument",
-		"--prefix A/B":                "prefix",
-		"--log-level loud":            "log-level",
-		"--config-file " + broken:     "no-such-key",
-		"--config-file " + dir + "/x": "no such file",
-		"purge /nonexistent":          "uninstall --purge",
+		"":                                    outside,
+		"extra":                               "takes no argument",
+		"--prefix A/B":                        "prefix",
+		"--log-level loud":                    "log-level",
+		"--validate --mtu 3":                  `"mtu"`,
+		"--log-opt x":                         "not like key=value",
+		"--mtu 1500 --config-file " + settled: "both as a flag and in the configuration file: mtu",
+		"--validate --config-file " + broken:  "no-such-key",
+		"--host tcp://0.0.0.0:2375":           "tlsverify",
+		"--config-file " + broken:             "no-such-key",
+		"--config-file " + dir + "/x":         "no such file",
+		"purge /nonexistent":                  "uninstall --purge",
 	} {
 		err := run(t.Context(), append([]string{"mossd"}, strings.Fields(args)...), env)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("mossd %s: %v, want a sentence with %q", args, err, want)
 		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	dir := t.TempDir()
+	env := func(k string) string { return map[string]string{"XDG_RUNTIME_DIR": dir, "HOME": dir}[k] }
+	args := []string{"mossd", "--validate", "--mtu", "1400", "--label", "a=b", "--log-opt", "max-size=1m", "--debug", "--dns", "192.0.2.1"}
+	if err := run(t.Context(), args, env); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,16 @@ type machine struct {
 	units  *units.Manager
 	holder rootless.Info
 	store  *storage.Storage
+
+	mu       sync.Mutex
+	warnings []string
+}
+
+// warn adds to what info warns of.
+func (m *machine) warn(text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.warnings = append(m.warnings, text)
 }
 
 func (m *machine) Storage() moss.StorageInfo { return m.store.Info() }
@@ -61,6 +72,9 @@ func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
 			h.Warnings = append(h.Warnings, "WARNING: No "+c.what+" support: the cgroup controller "+c.name+" is not delegated to this user")
 		}
 	}
+	m.mu.Lock()
+	h.Warnings = append(h.Warnings, m.warnings...)
+	m.mu.Unlock()
 	return h, nil
 }
 

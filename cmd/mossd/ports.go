@@ -8,6 +8,7 @@ import (
 
 	"github.com/moss-containers/moss/pkg/config"
 	"github.com/moss-containers/moss/pkg/image/registry"
+	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/pkg/network"
 	"github.com/moss-containers/moss/pkg/version"
@@ -87,6 +88,10 @@ func otherRuntimes(cfg config.Config) map[string]moss.RuntimePath {
 		all[name] = moss.RuntimePath{Path: r.Path, Args: r.Args}
 	}
 	return all
+}
+
+func transferLimits(cfg config.Config) transfer.Limits {
+	return transfer.Limits{Downloads: cfg.MaxDownloads, Uploads: cfg.MaxUploads, Attempts: cfg.MaxAttempts}
 }
 
 // registryOptions are the user's settings for registries, docker's and those

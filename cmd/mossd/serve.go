@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/config"
 )
@@ -17,15 +21,24 @@ import (
 const drainGrace = 3 * time.Second
 
 // serve runs the daemon until ctx ends.
-func serve(ctx context.Context, cfg config.Config, log *slog.Logger) (err error) {
-	begun := time.Now()
-	d, err := wire(ctx, cfg, log)
+func serve(ctx context.Context, cfg settings) (err error) {
+	took := newSteps(time.Now())
+	signals := make(chan os.Signal, 1) // from here on, none of them ends the daemon
+	signal.Notify(signals, unix.SIGHUP, unix.SIGUSR1)
+	defer signal.Stop(signals)
+	level := new(slog.LevelVar)
+	level.Set(cfg.Level())
+	log, err := newLog(os.Stderr, cfg.LogFormat, level)
+	if err != nil {
+		return err
+	}
+	d, err := wire(ctx, cfg, log, level, took)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 
-	fresh, remember, err := newHolder(cfg)
+	fresh, remember, err := newHolder(cfg.Config)
 	if err != nil {
 		return err
 	}
@@ -35,6 +48,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) (err error)
 	if err := d.engine.Restore(ctx, fresh); err != nil {
 		return err
 	}
+	took.done("restore")
 	if err := remember(); err != nil {
 		return err
 	}
@@ -47,8 +61,20 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) (err error)
 	// the ends of containers that go down with the holder are still written down.
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
+	d.status = d.serving(listeners)
+	var scraped net.Listener
+	if d.metrics != nil {
+		if scraped, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.MetricsAddress); err != nil {
+			return fmt.Errorf("cannot listen for Prometheus at %s: %w", cfg.MetricsAddress, err)
+		}
+		d.status += ", metrics at " + scraped.Addr().String()
+	}
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return ignoreEnd(watching, d.engine.Watch(watching)) })
+	if scraped != nil {
+		tasks.Go(func() error { return d.metrics.serve(ctx, scraped) })
+	}
+	tasks.Go(func() error { return ignoreEnd(ctx, d.hearSignals(ctx, signals)) })
 	for _, l := range listeners {
 		tasks.Go(func() error { return d.api.Serve(ctx, l, drainGrace) })
 	}
@@ -68,8 +94,9 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) (err error)
 		stopWatching()
 		return err
 	})
-	log.Info("ready", "after", time.Since(begun).Round(time.Millisecond), "network", d.holder.NetworkDriver)
-	if err := d.sd.Ready("serving " + cfg.Socket()); err != nil {
+	took.done("listeners")
+	log.Info("ready", "after", took.total().Round(time.Millisecond), "network", d.holder.NetworkDriver, "steps", took)
+	if err := d.sd.Ready(d.status); err != nil {
 		return err
 	}
 	return tasks.Wait()

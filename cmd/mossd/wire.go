@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/api"
-	"github.com/moss-containers/moss/pkg/config"
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/events"
 	"github.com/moss-containers/moss/pkg/image"
@@ -39,21 +37,31 @@ import (
 
 // daemon is everything put together; close undoes it in reverse.
 type daemon struct {
-	cfg    config.Config
-	log    *slog.Logger
-	sd     *sd.Notifier
-	files  *sd.Inherited
-	holder rootless.Info
-	units  *units.Manager
-	host   *machine
-	engine *engine.Engine
-	api    *api.Server
-	closer []func() error
+	cfg     settings
+	log     *slog.Logger
+	level   *slog.LevelVar
+	steps   *steps
+	sd      *sd.Notifier
+	files   *sd.Inherited
+	holder  rootless.Info
+	units   *units.Manager
+	images  interface{ Limit(l transfer.Limits) }
+	regs    *registry.Client
+	bus     *events.Bus
+	host    *machine
+	engine  *engine.Engine
+	api     *api.Server
+	metrics *metrics // nil unless asked for
+	closer  []func() error
+
+	engineID string
+	status   string     // what systemctl status shows
+	mu       sync.Mutex // of cfg, which only a reload changes
 }
 
 // wire puts the daemon together: the picture in DESIGN.md, in Go.
-func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{cfg: cfg, log: log}
+func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.LevelVar, took *steps) (d *daemon, err error) {
+	d = &daemon{cfg: cfg, log: log, level: level, steps: took}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -82,11 +90,13 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 		return d, err
 	}
 	d.closer = append(d.closer, d.units.Close)
+	took.done("bus")
 	rec, err := records.Open(cfg.Records(), cfg.Volatile())
 	if err != nil {
 		return d, err
 	}
 	d.closer = append(d.closer, rec.Close)
+	took.done("records")
 	store, err := storage.Open(ctx, storage.Options{
 		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, DriverOptions: cfg.StorageOptions, Log: part(log, "storage"),
 	})
@@ -94,18 +104,21 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 		return d, err
 	}
 	d.closer = append(d.closer, store.Close)
-	registries, err := registry.New(registryOptions(cfg, part(log, "registry")))
+	took.done("store")
+	d.regs, err = registry.New(registryOptions(cfg.Config, part(log, "registry")))
 	if err != nil {
 		return d, err
 	}
 	images, err := image.New(store.Store(), image.Options{
-		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: registries, Disk: store,
-		Limits: transfer.Limits{Downloads: cfg.MaxDownloads, Uploads: cfg.MaxUploads, Attempts: cfg.MaxAttempts},
+		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: d.regs, Disk: store,
+		Limits: transferLimits(cfg.Config),
 	})
 	if err != nil {
 		return d, err
 	}
-	netCfg := networkConfig(cfg, d.holder)
+	d.images = images
+	took.done("images")
+	netCfg := networkConfig(cfg.Config, d.holder)
 	netCfg.Sockets = sd.Store{Notifier: d.sd, Inherited: d.files}
 	nets, err := network.New(netCfg)
 	if err != nil {
@@ -119,7 +132,7 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	d.closer = append(d.closer, vols.Close)
 	oci, err := ociruntime.New(ociruntime.Config{
 		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(),
-		Others: otherRuntimes(cfg),
+		Others: otherRuntimes(cfg.Config),
 	})
 	if err != nil {
 		return d, err
@@ -135,29 +148,40 @@ func wire(ctx context.Context, cfg config.Config, log *slog.Logger) (d *daemon, 
 	if err != nil {
 		return d, err
 	}
-	id, err := rec.EngineID()
+	d.engineID, err = rec.EngineID()
 	if err != nil {
 		return d, err
 	}
 
 	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
 	bus := new(events.Bus)
-	d.engine = engine.New(engine.Deps{
-		Images: images, Archives: images, Saver: images, Transfers: images, Registries: registries, Maker: images, Space: images,
+	d.bus = bus
+	deps := engine.Deps{
+		Images: images, Archives: images, Saver: images, Transfers: images, Registries: d.regs, Maker: images, Space: images,
 		Rootfs: store, Files: store, Paths: store, Networks: nets, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
-	}, engine.Options{
-		ID: id, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
+	}
+	if cfg.MetricsAddress != "" {
+		d.metrics = newMetrics()
+		d.metrics.ports(&deps, store, nets, oci, d.units)
+	}
+	d.engine = engine.New(deps, engine.Options{
+		ID: d.engineID, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
 		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime, Init: cfg.Init,
 		LogConfig: moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions},
 	})
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
+	var containers api.Containers = d.engine.Containers()
+	if d.metrics != nil {
+		containers = d.metrics.containers(containers)
+		d.metrics.watch(d)
+	}
 	d.api = api.New(api.Options{
-		Containers: d.engine.Containers(), Upkeep: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
+		Containers: containers, Upkeep: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
 		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), System: d.engine.System(),
-		Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
+		Debug: d.debug(), Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	return d, nil
 }
@@ -196,27 +220,4 @@ func beside(name string) string {
 		return name
 	}
 	return filepath.Join(filepath.Dir(self), name)
-}
-
-// listeners are systemd's sockets, or the engine's own one when nobody passed any.
-func (d *daemon) listeners(ctx context.Context) ([]net.Listener, error) {
-	if l := d.files.Listeners(d.cfg.Prefix + ".socket"); len(l) > 0 {
-		return l, nil
-	}
-	ctx = context.WithoutCancel(ctx) // a call cut short would not tell that someone is there
-	path := d.cfg.Socket()
-	if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
-		_ = c.Close() // it only told that someone is there
-		return nil, fmt.Errorf("cannot listen at %s: another daemon does", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	old := unix.Umask(0o177)
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
-	unix.Umask(old)
-	if err != nil {
-		return nil, err
-	}
-	return []net.Listener{l}, nil
 }

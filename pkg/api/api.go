@@ -54,6 +54,9 @@ type Options struct {
 	GitCommit string
 	BuildTime string
 
+	// Debug answers below /debug/, for the owner at the unix socket; nil answers nothing.
+	Debug http.Handler
+
 	// Peers are the user ids, as this process sees them, that may use a unix
 	// socket; nil means this process's own. In the user namespace the owner is 0.
 	Peers []uint32

@@ -470,7 +470,7 @@ var fakeInfo = moss.Info{
 		Warnings: []string{"WARNING: no cpuset"},
 	},
 	Storage: moss.StorageInfo{Driver: "overlay", Status: [][2]string{{"Native", "true"}}}, DataRoot: "/home/u/.local/share/moss",
-	Runtimes: map[string]string{"moss-runtime": "/usr/bin/moss-runtime"}, Runtime: "moss-runtime",
+	Runtimes: map[string]string{"moss-runtime": "/usr/bin/moss-runtime"}, Runtime: "moss-runtime", LogDriver: "json-file",
 	Registry: moss.RegistryInfo{Mirrors: []string{"https://near.example.com/"}, Insecure: []string{"registry.example.com:5000", "10.1.2.3/8"}},
 }
 

@@ -37,6 +37,7 @@ func routes() []route {
 		{get, "/events", all, (*Server).events},
 		{get, "/system/df", v(25), (*Server).diskUsage},
 		{post, "/auth", all, (*Server).login},
+		{get, "/debug/{name}", all, (*Server).debug},
 
 		{get, "/containers/json", all, (*Server).listContainers},
 		{post, "/containers/create", all, (*Server).createContainer},

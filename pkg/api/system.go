@@ -73,7 +73,7 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		MemoryLimit: has("memory"), SwapLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"),
 		CPUShares: has("cpu"), CPUSet: has("cpuset"), PidsLimit: has("pids"), IPv4Forwarding: true,
 		NGoroutines: runtime.NumGoroutine(), SystemTime: now.Format(time.RFC3339Nano),
-		LoggingDriver: "json-file", CgroupDriver: "systemd", CgroupVersion: "2",
+		LoggingDriver: in.LogDriver, CgroupDriver: "systemd", CgroupVersion: "2",
 		KernelVersion: in.Host.KernelVersion, OperatingSystem: in.Host.OperatingSystem, OSVersion: in.Host.OSVersion,
 		OSType: "linux", Architecture: in.Host.Architecture, NCPU: in.Host.CPUs, MemTotal: in.Host.Memory,
 		IndexServerAddress: indexServer, RegistryConfig: encodeRegistries(in.Registry),

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -31,7 +30,9 @@ type Config struct {
 	Etc string `json:"-"`
 
 	Data           string             `json:"data-root"`
+	Debug          bool               `json:"debug"`          // the same as log-level debug
 	LogLevel       string             `json:"log-level"`      // debug, info, warn, error
+	LogFormat      string             `json:"log-format"`     // text, json or journal
 	LogDriver      string             `json:"log-driver"`     // of containers
 	LogOptions     map[string]string  `json:"log-opts"`       // of containers
 	StorageDriver  string             `json:"storage-driver"` // "", overlay, fuse-overlayfs or vfs
@@ -48,6 +49,7 @@ type Config struct {
 	NetworkDriver string `json:"moss-network-driver"`
 
 	Images
+	Listen
 }
 
 // AddressPool is a range that subnets of a size are cut from.
@@ -98,7 +100,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 	}
 	return Config{
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc,
-		LogLevel: "info", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
+		LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
 		BIP: netip.MustParsePrefix("172.30.0.1/16"), NetworkDriver: "auto",
 		Images: defaultImages(),
 	}, nil
@@ -127,14 +129,14 @@ func (c *Config) decode(text []byte) error {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil
 	}
+	if _, err := split(text); err != nil {
+		return err
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
+	d.DisallowUnknownFields() // json ignores the case of letters, split does not
 	read := *c
 	if err := d.Decode(&read); err != nil {
 		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the settings")
 	}
 	if err := read.Validate(); err != nil {
 		return err
@@ -148,6 +150,11 @@ func (c *Config) Validate() error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return &Error{Key: "log-level", Err: fmt.Errorf("%q is not one of debug, info, warn, error", c.LogLevel)}
+	}
+	switch c.LogFormat {
+	case "text", "json", "journal":
+	default:
+		return &Error{Key: "log-format", Err: fmt.Errorf("%q is not one of text, json, journal", c.LogFormat)}
 	}
 	if !filepath.IsAbs(c.Data) {
 		return &Error{Key: "data-root", Err: fmt.Errorf("%q is not an absolute path", c.Data)}
@@ -186,12 +193,18 @@ func (c *Config) Validate() error {
 	if err := c.validateRuntimes(); err != nil {
 		return err
 	}
-	return c.validate()
+	if err := c.Images.validate(); err != nil {
+		return err
+	}
+	return c.Listen.validate()
 }
 
 // Level returns the log level.
 func (c *Config) Level() slog.Level {
 	var level slog.Level
+	if c.Debug {
+		return slog.LevelDebug
+	}
 	_ = level.UnmarshalText([]byte(c.LogLevel)) // Validate has read it
 	return level
 }

@@ -43,7 +43,7 @@ func TestFile(t *testing.T) {
 	for text, want := range map[string]string{
 		``: "",
 		`{"mtu": 1400, "dns": ["192.0.2.1"], "bip": "10.9.0.1/24", "storage-driver": "overlay2"}`: "",
-		`{"no-such": 1}`:              `unknown field "no-such"`,
+		`{"no-such": 1}`:              "don't match any configuration option: no-such",
 		`{"mtu": 1}`:                  `"mtu"`,
 		`{"bip": "10.9.0.0/24"}`:      `"bip"`,
 		`{"bip": "10.9.0.7/24"}`:      `"bip"`,
@@ -51,7 +51,7 @@ func TestFile(t *testing.T) {
 		`{"data-root": "here"}`:       `"data-root"`,
 		`{"storage-driver": "zfs"}`:   `"storage-driver"`,
 		`{"moss-network-driver": ""}`: `"moss-network-driver"`,
-		`{} {}`:                       "something follows",
+		`{} {}`:                       "after top-level value",
 		`[`:                           "cannot use the configuration",
 	} {
 		c, err := Default("", env("XDG_RUNTIME_DIR", "/r", "HOME", "/h"))

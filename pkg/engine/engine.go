@@ -78,6 +78,8 @@ type Engine struct {
 
 	// quiet says that the daemon is going: the restart policy starts nothing any more.
 	quiet atomic.Bool
+
+	relabelled atomic.Pointer[[]string] // the engine's labels, once changed
 	// background counts what goes on after a call has returned; ctx ends it.
 	background sync.WaitGroup
 	ctx        context.Context

@@ -43,8 +43,18 @@ func (s System) Info(ctx context.Context) (moss.Info, error) {
 	return moss.Info{
 		Registry: s.Registries.Info(),
 		ID:       s.opts.ID, Host: host, Storage: s.Engine.Host.Storage(), Containers: states, Images: len(images),
-		Started: s.born, DataRoot: s.opts.DataRoot, Runtimes: s.opts.Runtimes, Runtime: s.opts.Runtime, Labels: s.opts.Labels,
+		Started: s.born, DataRoot: s.opts.DataRoot, Runtimes: s.opts.Runtimes, Runtime: s.opts.Runtime, Labels: s.labels(), LogDriver: s.opts.LogConfig.Driver,
 	}, nil
+}
+
+// Relabel gives the engine other labels.
+func (e *Engine) Relabel(labels []string) { e.relabelled.Store(&labels) }
+
+func (e *Engine) labels() []string {
+	if l := e.relabelled.Load(); l != nil {
+		return *l
+	}
+	return e.opts.Labels
 }
 
 // Events calls fn with events; see api's interface.

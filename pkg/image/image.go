@@ -281,3 +281,6 @@ func (s *Store) get(id moss.ImageID) (moss.Image, bool) {
 func hexOf(id moss.ImageID) string { return strings.TrimPrefix(string(id), "sha256:") }
 
 func now() time.Time { return time.Now().UTC() }
+
+// Limit sets other limits on transfers, for what begins from now on.
+func (s *Store) Limit(l transfer.Limits) { s.transfers.Limit(l) }

@@ -37,5 +37,6 @@ type Info struct {
 	Runtimes   map[string]string // name → path
 	Runtime    string
 	Labels     []string
+	LogDriver  string // of containers that choose none
 	Registry   RegistryInfo
 }

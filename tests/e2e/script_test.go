@@ -154,6 +154,7 @@ func cmdSettings(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: settings directory")
 	}
 	from, to := ts.MkAbs(args[0]), ts.Getenv("XDG_CONFIG_HOME")
+	ts.Defer(func() { restart(ts) }) // after the files have gone: the first that is deferred is the last
 	// systemd's own files there stay as they are.
 	for _, name := range []string{prefix, "containers", "docker"} {
 		place := filepath.Join(to, name)
@@ -162,7 +163,6 @@ func cmdSettings(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Defer(func() { ts.Check(os.RemoveAll(place)) })
 	}
-	ts.Defer(func() { restart(ts) }) // after the files have gone: the last that is deferred is the first
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

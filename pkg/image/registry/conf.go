@@ -32,7 +32,7 @@ type conf struct {
 
 // readConf reads the user's registries.conf, else the machine's, with their drop-ins, and adds docker.io's
 // mirrors of daemon.json in front.
-func (c *Client) readConf() (conf, error) {
+func (c *Client) readConf(mirrors []string) (conf, error) {
 	etc := filepath.Join(c.o.EtcDir, "containers/registries.conf")
 	parts := [][2]string{{etc, etc + ".d"}}
 	if c.o.ConfigDir != "" {
@@ -49,7 +49,7 @@ func (c *Client) readConf() (conf, error) {
 			return conf{}, err
 		}
 	}
-	return all, all.addMirrors(c.o.Mirrors)
+	return all, all.addMirrors(mirrors)
 }
 
 // read lays a file and its drop-ins over what there is.
@@ -102,13 +102,14 @@ func (f *conf) addMirrors(mirrors []string) error {
 // insecure may depend on their addresses, which no file can say. It returns
 // the hosts that may be talked to. direct leaves mirrors out.
 func (c *Client) confFor(ctx context.Context, host string, direct bool) (path string, hosts []string, err error) {
-	out := conf{Helpers: c.base.Helpers, Registries: slices.Clone(c.base.Registries)}
+	now := c.now.Load()
+	out := conf{Helpers: now.base.Helpers, Registries: slices.Clone(now.base.Registries)}
 	hosts = []string{host}
-	bad := map[string]bool{host: c.insecure.is(ctx, host)}
+	bad := map[string]bool{host: now.insecure.is(ctx, host)}
 	check := func(e *sysregistriesv2.Endpoint) {
 		h, _, _ := strings.Cut(e.Location, "/")
 		if _, known := bad[h]; !known {
-			bad[h] = c.insecure.is(ctx, h)
+			bad[h] = now.insecure.is(ctx, h)
 			hosts = append(hosts, h)
 		}
 		e.Insecure = e.Insecure || bad[h]

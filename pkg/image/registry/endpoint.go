@@ -58,12 +58,12 @@ func (c *Client) endpoints(ctx context.Context, host string) ([]endpoint, error)
 
 // isInsecure looks at registries.conf as well.
 func (c *Client) isInsecure(ctx context.Context, host string) bool {
-	for _, r := range c.base.Registries {
+	for _, r := range c.now.Load().base.Registries {
 		if at, _, _ := strings.Cut(r.Location, "/"); at == host && r.Insecure {
 			return true
 		}
 	}
-	return c.insecure.is(ctx, host)
+	return c.now.Load().insecure.is(ctx, host)
 }
 
 // ask sends one question, with the authorization header unless it is "".

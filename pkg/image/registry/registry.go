@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containers/image/v5/types"
 	"github.com/distribution/reference"
@@ -38,12 +39,18 @@ type Options struct {
 
 // Client talks to registries. It is safe for concurrent use.
 type Client struct {
-	o        Options
-	insecure insecure
-	base     conf
+	o   Options
+	now atomic.Pointer[inForce]
 
 	mu    sync.Mutex // of the files in TempDir
 	files map[string]bool
+}
+
+// inForce is what Configure can change.
+type inForce struct {
+	mirrors  []string
+	insecure insecure
+	base     conf
 }
 
 // New reads the configuration. Errors: Invalid, naming the setting or file.
@@ -55,11 +62,7 @@ func New(o Options) (*Client, error) {
 		o.EtcDir = "/etc"
 	}
 	c := &Client{o: o, files: map[string]bool{}}
-	var err error
-	if c.insecure, err = parseInsecure(o.Insecure); err != nil {
-		return nil, err
-	}
-	if c.base, err = c.readConf(); err != nil {
+	if err := c.Configure(o.Mirrors, o.Insecure); err != nil {
 		return nil, err
 	}
 	// What an earlier process generated may not be what this one would.
@@ -72,13 +75,30 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
+// Configure reads the files anew and has other mirrors and insecure registries
+// from now on; what is under way goes on as it began. After an error all is as
+// it was.
+func (c *Client) Configure(mirrors, insecure []string) error {
+	n := &inForce{mirrors: mirrors}
+	var err error
+	if n.insecure, err = parseInsecure(insecure); err != nil {
+		return err
+	}
+	if n.base, err = c.readConf(mirrors); err != nil {
+		return err
+	}
+	c.now.Store(n)
+	return nil
+}
+
 // Info is the configuration, for docker info.
 func (c *Client) Info() moss.RegistryInfo {
-	info := moss.RegistryInfo{Mirrors: c.o.Mirrors}
-	for _, p := range c.insecure.nets {
+	now := c.now.Load()
+	info := moss.RegistryInfo{Mirrors: now.mirrors}
+	for _, p := range now.insecure.nets {
 		info.Insecure = append(info.Insecure, p.String())
 	}
-	info.Insecure = append(info.Insecure, c.insecure.hosts...)
+	info.Insecure = append(info.Insecure, now.insecure.hosts...)
 	return info
 }
 

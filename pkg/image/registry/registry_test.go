@@ -163,7 +163,7 @@ func TestCertificates(t *testing.T) {
 	made := r.Remote().Push(t, "a", "v1", registry.Image{Layers: registry.Layers(1, 10)})
 	etc := t.TempDir()
 	c := client(t, Options{CertDirs: []string{filepath.Join(etc, "certs.d")}})
-	c.insecure.nets = nil // as if it were elsewhere
+	c.now.Load().insecure.nets = nil // as if it were elsewhere
 	ref := r.Host + "/a:v1"
 	err = readAll(t.Context(), c, ref, moss.Credentials{}, made)
 	wantClass(t, err, moss.Unavailable, "certs.d/"+r.Host+"/ca.crt")
@@ -225,7 +225,7 @@ func TestInsecure(t *testing.T) {
 			if setting == "127.0.0.0/8" {
 				in.nets = loopback
 			}
-			c.insecure = in
+			c.now.Load().insecure = in
 			err = readAll(t.Context(), c, host+"/a:v1", moss.Credentials{}, want)
 			if (err == nil) != ok {
 				t.Errorf("%s with insecure %q: %v", host, setting, err)

@@ -72,10 +72,10 @@ func (c *Client) Open(ctx context.Context, ref string, cred moss.Credentials) (*
 func (c *Client) look(sys *types.SystemContext, ref reference.Named) (mirrored bool, err error) {
 	r, err := sysregistriesv2.FindRegistry(sys, ref.Name())
 	if err != nil {
-		return false, moss.Errorf(moss.Invalid, "cannot use the registries in %s: %w", strings.Join(c.base.from, ", "), err)
+		return false, moss.Errorf(moss.Invalid, "cannot use the registries in %s: %w", strings.Join(c.now.Load().base.from, ", "), err)
 	}
 	if r != nil && r.Blocked {
-		return false, moss.Errorf(moss.Forbidden, "registry %s is blocked in %s", r.Prefix, strings.Join(c.base.from, ", "))
+		return false, moss.Errorf(moss.Forbidden, "registry %s is blocked in %s", r.Prefix, strings.Join(c.now.Load().base.from, ", "))
 	}
 	return r != nil && len(r.Mirrors) > 0, nil
 }

@@ -22,7 +22,7 @@ const (
 func (m *Manager) Retry(ctx context.Context, retryable func(error) (after time.Duration, ok bool), left func(seconds int), fn func(attempt int) error) error {
 	for n := 1; ; n++ {
 		err := fn(n)
-		if err == nil || n >= m.attempts || ctx.Err() != nil {
+		if err == nil || int64(n) >= m.attempts.Load() || ctx.Err() != nil {
 			return err
 		}
 		after, ok := retryable(err)

@@ -10,12 +10,12 @@ import (
 // Download waits for one of the slots for downloads, in the order of asking.
 // waiting, if given, is called when there is none at once.
 func (m *Manager) Download(ctx context.Context, waiting ...func()) (release func(), err error) {
-	return slot(ctx, m.down, waiting)
+	return slot(ctx, m.down.Load(), waiting)
 }
 
 // Upload is the same for uploads.
 func (m *Manager) Upload(ctx context.Context, waiting ...func()) (release func(), err error) {
-	return slot(ctx, m.up, waiting)
+	return slot(ctx, m.up.Load(), waiting)
 }
 
 func slot(ctx context.Context, s *semaphore.Weighted, waiting []func()) (func(), error) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -26,8 +27,8 @@ type Limits struct {
 // Manager runs transfers.
 type Manager struct {
 	log      *slog.Logger
-	down, up *semaphore.Weighted
-	attempts int
+	down, up atomic.Pointer[semaphore.Weighted]
+	attempts atomic.Int64
 
 	mu      sync.Mutex
 	running map[string]*shared // that a further client can join
@@ -38,17 +39,23 @@ func New(l Limits, log *slog.Logger) *Manager {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	or := func(n, standard int) int {
+	m := &Manager{log: log, running: map[string]*shared{}}
+	m.Limit(l)
+	return m
+}
+
+// Limit sets limits for what begins from now on; what has a slot or waits for
+// one goes by those it came under.
+func (m *Manager) Limit(l Limits) {
+	or := func(n, standard int) int64 {
 		if n < 1 {
-			return standard
+			return int64(standard)
 		}
-		return n
+		return int64(n)
 	}
-	return &Manager{
-		log: log, attempts: or(l.Attempts, 5),
-		down: semaphore.NewWeighted(int64(or(l.Downloads, 3))), up: semaphore.NewWeighted(int64(or(l.Uploads, 5))),
-		running: map[string]*shared{},
-	}
+	m.down.Store(semaphore.NewWeighted(or(l.Downloads, 3)))
+	m.up.Store(semaphore.NewWeighted(or(l.Uploads, 5)))
+	m.attempts.Store(or(l.Attempts, 5))
 }
 
 // shared is one run of work, and those who wait for it.

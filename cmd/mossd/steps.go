@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// step is a part of the daemon's start.
+type step struct {
+	Name string        `json:"name"`
+	Took time.Duration `json:"took"` // nanoseconds
+}
+
+// steps measures them, one after the other.
+type steps struct {
+	mu          sync.Mutex
+	begun, last time.Time
+	list        []step
+}
+
+func newSteps(begun time.Time) *steps { return &steps{begun: begun, last: begun} }
+
+func (s *steps) done(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.list = append(s.list, step{name, now.Sub(s.last)})
+	s.last = now
+}
+
+func (s *steps) all() []step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]step(nil), s.list...)
+}
+
+func (s *steps) total() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last.Sub(s.begun)
+}
+
+// String is for the log: "bus 3ms, records 2ms".
+func (s *steps) String() string {
+	var words []string
+	for _, st := range s.all() {
+		words = append(words, fmt.Sprintf("%s %dms", st.Name, st.Took.Milliseconds()))
+	}
+	return strings.Join(words, ", ")
+}
