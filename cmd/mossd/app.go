@@ -20,7 +20,15 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 	prefix := &cli.StringFlag{Name: "prefix", Value: config.DefaultPrefix, Usage: "`NAME` that the units and directories of this engine begin with"}
 	file := &cli.StringFlag{Name: "config-file", Usage: "configuration `FILE` (default: daemon.json in the configuration directory)"}
 	validate := &cli.BoolFlag{Name: "validate", Usage: "say whether the configuration can be used, and end"}
-	load := func(c *cli.Context) (settings, error) { return configure(c, getenv) }
+	load := func(c *cli.Context) (settings, error) {
+		// Root has no run-time directory, as a rule: the reason is not that.
+		if getenv("XDG_RUNTIME_DIR") == "" {
+			if err := userns.CheckNotRoot(); err != nil {
+				return settings{}, err
+			}
+		}
+		return configure(c, getenv)
+	}
 	app := &cli.App{
 		Name: "mossd", Usage: "the engine of moss, for systemd --user to run", Version: version.Version,
 		Flags: append([]cli.Flag{prefix, file, validate}, settingFlags()...), HideHelpCommand: true,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/moss-containers/moss/pkg/config"
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/userns"
 )
 
 func TestRunRefusesWithOneSentence(t *testing.T) {
@@ -58,6 +60,18 @@ func TestValidate(t *testing.T) {
 	args := []string{"mossd", "--validate", "--mtu", "1400", "--label", "a=b", "--log-opt", "max-size=1m", "--debug", "--dns", "192.0.2.1"}
 	if err := run(t.Context(), args, env); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRootWithoutRuntimeDirectory(t *testing.T) {
+	want := "XDG_RUNTIME_DIR is not set"
+	if errors.Is(userns.CheckNotRoot(), userns.ErrRoot) {
+		want = userns.ErrRoot.Error()
+	}
+	home := t.TempDir()
+	env := func(k string) string { return map[string]string{"HOME": home}[k] }
+	if err := run(t.Context(), []string{"mossd"}, env); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("mossd: %v, want %q", err, want)
 	}
 }
 
