@@ -77,6 +77,9 @@ bench: export BENCH := 1
 bench: deps build ## the figures, against bare crun and podman; RUN=Where narrows, FIGURES=1 fails where one is missed
 	@PKG=./tests/bench MOSS_FIGURES='$(FIGURES)' tests/dev/test.sh
 
+walk: deps build ## random operations beside kills of the daemon, for TIME (default 5m); SEED=n repeats a walk
+	@MOSS_LONG='$(or $(TIME),5m)' MOSS_SEED='$(SEED)' PKG=./tests/e2e RUN=TestWalk tests/dev/test.sh
+
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r f; do \
 	  grep -oE '^func Fuzz[A-Za-z0-9_]+' "$$f" | while read -r _ name; do \

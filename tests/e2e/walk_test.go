@@ -24,10 +24,10 @@ import (
 // and then. Each compares its containers with a model of what docker promises
 // after every step; when all stand still, the machine is compared with what the
 // engine says of it. MOSS_SEED repeats a walk, as far as instants can be
-// repeated; MOSS_LONG is the time to walk for (5m).
+// repeated; MOSS_LONG is the time to walk for (make walk TIME=5m).
 func TestWalk(t *testing.T) {
 	if os.Getenv("MOSS_LONG") == "" {
-		t.Skip("it still finds what is wrong: make test PKG=./tests/e2e RUN=TestWalk MOSS_LONG=5m")
+		t.Skip("a suite of its own: make walk")
 	}
 	leakFree(t)
 	seed := uint64(time.Now().UnixNano())
@@ -860,7 +860,8 @@ func (c *walker) opPrune(_ *model, _ int) {
 }
 
 func (c *walker) opUnitStop(m *model, _ int) {
-	if !m.live() {
+	// Where no daemon sees the stop, the policy brings such a container back: its unit is gone, as after a reboot.
+	if !m.live() || m.kind.HostConfig.RestartPolicy["Name"] == "unless-stopped" {
 		return
 	}
 	unit := prefix + "-" + m.id[:12] + ".service"
