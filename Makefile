@@ -22,7 +22,7 @@ PKG     ?= ./...
 CMDS    := moss mossd moss-runtime moss-rootless
 LINT    := 2.15.0
 
-.PHONY: help deps build install uninstall demo dev test validate-runtime check bench fuzz env clean
+.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk fuzz env clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
