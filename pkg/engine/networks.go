@@ -178,8 +178,22 @@ func (s Networking) Connect(ctx context.Context, network, ref string, end moss.E
 		}
 		return err
 	}
+	s.refreshFiles(ctx, rec, next)
 	s.networkEvent(n, "connect", rec)
 	return nil
+}
+
+// refreshFiles tells a running container's files of its new addresses. It is
+// connected either way.
+func (s Networking) refreshFiles(ctx context.Context, rec *moss.Container, next moss.Attachment) {
+	r, ok := s.Runtime.(FileRefresher)
+	if !ok {
+		return
+	}
+	old := bundle(rec, moss.Mount{}, nil, *rec.Network)
+	if err := r.Refresh(ctx, old, bundle(rec, moss.Mount{}, nil, next)); err != nil {
+		s.Log.Warn("a container's hosts and resolv.conf do not have its new networks", "container", rec.Name, "error", err)
+	}
 }
 
 // Disconnect takes a container out of a network, at once where it runs. With
@@ -214,6 +228,7 @@ func (s Networking) Disconnect(ctx context.Context, network, ref string, force b
 	if err != nil {
 		return err
 	}
+	s.refreshFiles(ctx, rec, next)
 	s.networkEvent(n, "disconnect", rec)
 	return s.rewrite(c, func(r *moss.Container) { r.Endpoints, r.Network = wanted, &next })
 }

@@ -219,6 +219,14 @@ type ProbeEnder interface {
 	EndProbes(ctx context.Context, id moss.ContainerID) error
 }
 
+// FileRefresher is a Runtime that can bring a running container's /etc/hosts and
+// /etc/resolv.conf up to date.
+type FileRefresher interface {
+	// Refresh writes what is other for the new bundle than for the old one; what
+	// the container has put into its hosts itself stays.
+	Refresh(ctx context.Context, old, now moss.Bundle) error
+}
+
 // GroupKiller is a Process that can be killed together with what it has started.
 type GroupKiller interface {
 	// KillGroup does nothing once the process has ended.
