@@ -125,7 +125,7 @@ func (r *rig) busy(seed, workers uint64, things int) {
 
 // anything does one thing to one of a few containers.
 func (r *rig) anything(rnd *rand.Rand) {
-	name := fmt.Sprintf("c%d", rnd.IntN(4))
+	name := fmt.Sprintf("no%d", rnd.IntN(4))
 	wait := time.Duration(rnd.IntN(3)) * time.Second
 	ctx := r.t.Context()
 	var err error
@@ -164,7 +164,7 @@ func (r *rig) anything(rnd *rand.Rand) {
 	case 16, 17:
 		err = r.anythingWithImages(rnd)
 	case 18:
-		err = r.Containers().Rename(ctx, name, fmt.Sprintf("c%d", rnd.IntN(6)))
+		err = r.Containers().Rename(ctx, name, fmt.Sprintf("no%d", rnd.IntN(6)))
 		if err != nil && moss.ClassOf(err) == moss.Invalid { // its own name
 			err = nil
 		}
