@@ -81,6 +81,8 @@ type Server struct {
 	hijacked map[net.Conn]struct{} // guarded by mu
 	streams  sync.WaitGroup        // the handlers that hold a hijacked connection
 
+	rest rest
+
 	driver atomic.Pointer[string] // the storage driver's name, once known
 }
 
@@ -98,7 +100,7 @@ func New(o Options) *Server {
 	s := &Server{
 		o: o, log: o.Log, now: time.Now,
 		relabel: selinuxEnabled, ncpu: runtime.NumCPU(),
-		hijacked: map[net.Conn]struct{}{}, base: routes(),
+		hijacked: map[net.Conn]struct{}{}, base: routes(), rest: rest{free: debug.FreeOSMemory},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
@@ -120,6 +122,8 @@ type handler func(*Server, *response, *request) error
 func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	w := &response{ResponseWriter: hw}
 	start := s.now()
+	s.rest.begin()
+	defer s.rest.end()
 	s.headers(w)
 	defer func() {
 		if v := recover(); v != nil {
