@@ -47,6 +47,7 @@ var laws = map[string]law{
 	"pkg/storage":   {[]string{"pkg/moss", "userns"}, adapter},
 	"pkg/network":   {[]string{"pkg/moss"}, adapter},
 	"pkg/volume":    {[]string{"pkg/moss"}, adapter},
+	"pkg/plugins":   {[]string{"pkg/moss"}, adapter},
 	"pkg/runtime":   {[]string{"pkg/moss", "userns"}, adapter},
 	"pkg/meter":     {[]string{"pkg/moss"}, adapter},
 	"pkg/units":     {[]string{"pkg/moss"}, adapter},
