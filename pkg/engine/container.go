@@ -38,12 +38,18 @@ type container struct {
 	lookers int
 	// holders counts those who want its processes to stand still.
 	holders int
+	// needsVolumes: what its volumes need is mounted for it. Its state does not say so:
+	// of two that end at once each would take the other for alive.
+	needsVolumes bool
 	// unclean: something of an earlier run could not be torn down yet.
 	unclean bool
 }
 
 func newContainer(rec *moss.Container) *container {
-	return &container{id: rec.ID, turn: make(chan struct{}, 1), rec: rec, changed: make(chan struct{}), readings: make(map[*reading]struct{})}
+	return &container{
+		id: rec.ID, turn: make(chan struct{}, 1), rec: rec, changed: make(chan struct{}), readings: make(map[*reading]struct{}),
+		needsVolumes: rec.State.Alive() || rec.Intent == moss.IntentStart, // what the daemon before had mounted
+	}
 }
 
 func (c *container) acquire(ctx context.Context) error {

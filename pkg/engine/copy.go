@@ -164,7 +164,7 @@ func (e *Engine) beginLook(ctx context.Context, c *container) (moss.View, error)
 		v.PID = rec.Run.PID
 	} else {
 		var done func()
-		points, done, err = e.mountVolumes(ctx, rec)
+		points, done, err = e.mountVolumes(ctx, c, rec)
 		defer done()
 		if err != nil {
 			done()
@@ -219,7 +219,7 @@ func (e *Engine) unmount(ctx context.Context, id moss.ContainerID) error {
 	if c == nil {
 		return err
 	}
-	return errors.Join(err, e.unmountVolumes(ctx, c.record()))
+	return errors.Join(err, e.unmountVolumes(ctx, c))
 }
 
 func (c *container) isLooked() bool {

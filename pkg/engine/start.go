@@ -63,7 +63,7 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	}
 	undo.add(func(ctx context.Context) error { return e.unmount(ctx, rec.ID) })
 
-	points, done, err := e.mountVolumes(ctx, rec)
+	points, done, err := e.mountVolumes(ctx, c, rec)
 	defer done() // runs before what fails is undone
 	if err != nil {
 		return err

@@ -305,11 +305,12 @@ func (s Containers) fill(ctx context.Context, rec *moss.Container, points []moss
 // mountVolumes mounts what a container's volumes need, and gives its mounts as
 // binds. Until done is called nobody unmounts them. What is mounted goes with
 // unmount, also after an error. done is never nil, and may be called again.
-func (e *Engine) mountVolumes(ctx context.Context, rec *moss.Container) (points []moss.MountPoint, done func(), err error) {
+func (e *Engine) mountVolumes(ctx context.Context, c *container, rec *moss.Container) (points []moss.MountPoint, done func(), err error) {
 	names := volumesOf(rec)
 	if len(names) == 0 {
 		return rec.Mounts, func() {}, nil
 	}
+	c.setNeedsVolumes(true)
 	var releases []func()
 	done = func() {
 		for _, r := range releases {
@@ -332,7 +333,9 @@ func (e *Engine) mountVolumes(ctx context.Context, rec *moss.Container) (points 
 }
 
 // unmountVolumes undoes mountVolumes, but for what other containers still need.
-func (e *Engine) unmountVolumes(ctx context.Context, rec *moss.Container) error {
+func (e *Engine) unmountVolumes(ctx context.Context, c *container) error {
+	c.setNeedsVolumes(false) // before the others are looked at
+	rec := c.record()
 	names := volumesOf(rec)
 	if len(names) == 0 {
 		return nil
@@ -340,25 +343,36 @@ func (e *Engine) unmountVolumes(ctx context.Context, rec *moss.Container) error 
 	errs := []error{e.VolumeUse.Conceal(ctx, rec.ID)}
 	for _, name := range names {
 		if v, err := e.Volumes.Get(name); err == nil && len(v.Options) > 0 {
-			errs = append(errs, e.unmountVolume(ctx, rec.ID, name))
+			errs = append(errs, e.unmountVolume(ctx, name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (e *Engine) unmountVolume(ctx context.Context, id moss.ContainerID, name string) error {
+func (e *Engine) unmountVolume(ctx context.Context, name string) error {
 	done, err := e.volumeClaims.take(ctx, name, true)
 	if err != nil {
 		return err
 	}
 	defer done()
 	for _, c := range e.all() {
-		other := c.record()
-		if c.id != id && (other.State.Alive() || other.Intent == moss.IntentStart || c.isLooked()) && slices.Contains(volumesOf(other), name) {
+		if c.wantsVolumes() && slices.Contains(volumesOf(c.record()), name) {
 			return nil
 		}
 	}
 	return e.VolumeUse.Unmount(ctx, name)
+}
+
+func (c *container) setNeedsVolumes(v bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.needsVolumes = v
+}
+
+func (c *container) wantsVolumes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.needsVolumes
 }
 
 // removeAnonymous removes the volumes that go with a container: those that nobody
