@@ -32,6 +32,7 @@ func (a *app) containerCommands() []*cli.Command {
 		}, a.kill),
 		command("rm", "CONTAINER…", "remove containers", 1, -1, []cli.Flag{
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill running ones"},
+			&cli.BoolFlag{Name: "link", Aliases: []string{"l"}, Usage: "the link OWNER/ALIAS, in place of a container"},
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "with their anonymous volumes"},
 		}, a.rm),
 		command("update", "CONTAINER…", "change limits and the restart policy of containers", 1, -1, updateFlags(), a.update),
@@ -157,7 +158,7 @@ func (a *app) rm(c *cli.Context) error {
 		return err
 	}
 	return a.each(c, func(ref string) error {
-		_, err := api.ContainerRemove(c.Context, ref, client.ContainerRemoveOptions{Force: c.Bool("force"), RemoveVolumes: c.Bool("volumes")})
+		_, err := api.ContainerRemove(c.Context, ref, client.ContainerRemoveOptions{Force: c.Bool("force"), RemoveVolumes: c.Bool("volumes"), RemoveLinks: c.Bool("link")})
 		return err
 	})
 }

@@ -68,6 +68,7 @@ func createFlags() []cli.Flag {
 		str("IPC namespace: private, shareable, none, host or container:NAME", "ipc"),
 		list("label `KEY[=VALUE]`", "label", "l"),
 		list("read labels from `FILE`", "label-file"),
+		list("link to another container, `NAME[:ALIAS]`", "link"),
 		str("log `DRIVER`", "log-driver"),
 		list("log driver option `KEY=VALUE`", "log-opt"),
 		str("memory limit, `SIZE` like 64m", "memory", "m"),
@@ -196,7 +197,7 @@ func attachConfig(c *cli.Context, cfg *container.Config) error {
 
 func hostConfig(c *cli.Context) (*container.HostConfig, error) {
 	h := &container.HostConfig{
-		AutoRemove: c.Bool("rm"), Binds: bindsOf(c.StringSlice("volume")), VolumesFrom: c.StringSlice("volumes-from"), VolumeDriver: c.String("volume-driver"), Privileged: c.Bool("privileged"), PublishAllPorts: c.Bool("publish-all"),
+		AutoRemove: c.Bool("rm"), Binds: bindsOf(c.StringSlice("volume")), VolumesFrom: c.StringSlice("volumes-from"), Links: c.StringSlice("link"), VolumeDriver: c.String("volume-driver"), Privileged: c.Bool("privileged"), PublishAllPorts: c.Bool("publish-all"),
 		ReadonlyRootfs: c.Bool("read-only"), CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"), ContainerIDFile: c.String("cidfile"),
 		IpcMode: container.IpcMode(c.String("ipc")), PidMode: container.PidMode(c.String("pid")),
 		UTSMode: container.UTSMode(c.String("uts")), CgroupnsMode: container.CgroupnsMode(c.String("cgroupns")), Runtime: c.String("runtime"),

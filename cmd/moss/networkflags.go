@@ -45,6 +45,9 @@ func networkConfig(c *cli.Context) (container.NetworkMode, *network.NetworkingCo
 		first = &network.EndpointSettings{}
 		ends[string(mode)] = first
 	}
+	if mode.IsUserDefined() { // there a link is a name; on the default network it is HostConfig's
+		first.Links = append(first.Links, c.StringSlice("link")...)
+	}
 	first.Aliases = append(first.Aliases, c.StringSlice("network-alias")...)
 	if err := addAddresses(first, c.String("ip"), c.String("ip6")); err != nil {
 		return "", nil, err

@@ -43,6 +43,7 @@ func (a *app) networkCommands() []*cli.Command {
 			&cli.IntFlag{Name: "gw-priority", Usage: "`NUMBER`; the network with the highest has the default route"},
 			&cli.StringFlag{Name: "ip", Usage: "IPv4 `ADDRESS`"},
 			&cli.StringFlag{Name: "ip6", Usage: "IPv6 `ADDRESS`"},
+			&cli.StringSliceFlag{Name: "link", Usage: "another container under a name of this one's own, `NAME[:ALIAS]`"},
 		}, a.networkConnect),
 		command("disconnect", "NETWORK CONTAINER", "take a container out of a network", 2, 2, []cli.Flag{
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also where the network is gone"},
@@ -213,7 +214,7 @@ func (a *app) networkPrune(c *cli.Context) error {
 }
 
 func (a *app) networkConnect(c *cli.Context) error {
-	end := network.EndpointSettings{Aliases: c.StringSlice("alias"), GwPriority: c.Int("gw-priority"), DriverOpts: toMap(c.StringSlice("driver-opt"))}
+	end := network.EndpointSettings{Aliases: c.StringSlice("alias"), GwPriority: c.Int("gw-priority"), DriverOpts: toMap(c.StringSlice("driver-opt")), Links: c.StringSlice("link")}
 	if err := addAddresses(&end, c.String("ip"), c.String("ip6")); err != nil {
 		return err
 	}

@@ -79,7 +79,9 @@ func psRow(s container.Summary, cut bool, now time.Time) map[string]string {
 	}
 	var names, networks, mounts, labels []string
 	for _, n := range s.Names {
-		names = append(names, strings.TrimPrefix(n, "/"))
+		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") || !cut { // links are seen in full only
+			names = append(names, n)
+		}
 	}
 	if s.NetworkSettings != nil {
 		for n := range s.NetworkSettings.Networks {

@@ -32,6 +32,7 @@ const maxJSON = 4 << 20
 type Options struct {
 	Containers Containers
 	Upkeep     ContainerUpkeep
+	Links      Linker
 	Views      ContainerViews
 	Use        ContainerUse
 	Signals    ContainerSignals

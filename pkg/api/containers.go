@@ -105,7 +105,10 @@ func (s *Server) resizeContainer(_ *response, r *request) error {
 
 func (s *Server) removeContainer(w *response, r *request) error {
 	if r.flag("link") {
-		return moss.Errorf(moss.NotImplemented, "moss does not link containers: leave out --link")
+		if err := s.o.Links.Unlink(r.Context(), r.containerRef()); err != nil {
+			return err
+		}
+		return noContent(w)
 	}
 	remove := s.o.Containers.Remove
 	if r.flag("v") {

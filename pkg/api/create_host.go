@@ -19,9 +19,7 @@ func (d *createDecoder) host() error {
 	out.ConsoleSize = size
 	err = first(
 		d.volumes,
-		func() error {
-			return refuseIf(len(in.Links) > 0, "--link", "publish a port of the other container and reach it there")
-		},
+		d.links,
 		func() error {
 			return refuseIf(in.Cgroup != "", "HostConfig.Cgroup", "each container has a cgroup of its own")
 		},

@@ -172,8 +172,11 @@ func endpointOf(e *network.EndpointSettings) (moss.Endpoint, error) {
 	for key := range e.DriverOpts {
 		return out, notYet("the driver option "+key+" of an end point", "leave it out")
 	}
-	if len(e.Links) > 0 {
-		return out, notYet("--link", "connect both containers to a network of your own")
+	for _, l := range e.Links {
+		if _, err := moss.ParseLink(l); err != nil {
+			return out, err
+		}
+		out.Links = append(out.Links, l)
 	}
 	ipam := e.IPAMConfig
 	if ipam == nil {

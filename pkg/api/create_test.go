@@ -22,7 +22,7 @@ var mapped = map[string]string{
 	"Hostname": `"h"`, "Domainname": `"d"`, "User": `"1:2"`, "AttachStdin": `true`, "AttachStdout": `true`, "AttachStderr": `true`,
 	"ExposedPorts": `{"80/tcp":{}}`, "Tty": `true`, "OpenStdin": `true`, "StdinOnce": `true`, "Env": `["A=b"]`, "Cmd": `["c"]`,
 	"Healthcheck": `{"Test":["NONE"]}`, "Image": `"other"`, "WorkingDir": `"/w"`, "Entrypoint": `["e"]`, "NetworkDisabled": `true`,
-	"Volumes": `{"/v":{}}`, "HostConfig.VolumesFrom": `["c:ro"]`, "HostConfig.VolumeDriver": `"local"`,
+	"Volumes": `{"/v":{}}`, "HostConfig.Links": `["/x:/y/z"]`, "HostConfig.VolumesFrom": `["c:ro"]`, "HostConfig.VolumeDriver": `"local"`,
 	"OnBuild": `["RUN x"]`, "Labels": `{"l":"v"}`, "StopSignal": `"INT"`, "StopTimeout": `3`, "Shell": `["sh"]`,
 
 	"HostConfig.Binds": `["/a:/b:ro"]`, "HostConfig.ContainerIDFile": `"/f"`, "HostConfig.LogConfig.Type": `"none"`,
@@ -41,7 +41,7 @@ var mapped = map[string]string{
 	"HostConfig.Devices": `[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/f","CgroupPermissions":"rwm"}]`,
 	"HostConfig.Mounts":  `[{"Type":"tmpfs","Target":"/t"}]`, "HostConfig.MaskedPaths": `[]`, "HostConfig.ReadonlyPaths": `["/proc/x"]`,
 
-	"endpoint.IPAMConfig.IPv4Address": `"10.9.8.7"`, "endpoint.IPAMConfig.IPv6Address": `"fd00::7"`, "endpoint.Aliases": `["x"]`, "endpoint.GwPriority": `1`,
+	"endpoint.IPAMConfig.IPv4Address": `"10.9.8.7"`, "endpoint.IPAMConfig.IPv6Address": `"fd00::7"`, "endpoint.Aliases": `["x"]`, "endpoint.Links": `["x:y"]`, "endpoint.GwPriority": `1`,
 	"endpoint.MacAddress": `"02:00:00:00:00:01"`,
 
 	"mount.Type": `"bind"`, "mount.Source": `"/other"`, "mount.Target": `"/other"`, "mount.ReadOnly": `true`,
@@ -196,6 +196,14 @@ func TestEveryField(t *testing.T) {
 
 var unseen = map[string]bool{}
 
+// linkedTo is what the engine makes of the links of a container named y.
+func linkedTo(links []moss.Link) (out []string) {
+	for _, l := range links {
+		out = append(out, "/"+l.Container+":/y/"+l.Alias)
+	}
+	return out
+}
+
 // TestEncodesWhatItDecodes: what a request asks for is shown by inspect.
 func TestEncodesWhatItDecodes(t *testing.T) {
 	s, _ := newFake()
@@ -207,7 +215,7 @@ func TestEncodesWhatItDecodes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := encodeHost(&moss.Container{Config: req.Config, Host: req.Host})
+		h := encodeHost(&moss.Container{Config: req.Config, Host: req.Host, LinkedTo: linkedTo(req.Host.Links)})
 		b, err := json.Marshal(map[string]any{"HostConfig": h})
 		if err != nil {
 			t.Fatal(err)
@@ -299,7 +307,11 @@ func TestDecodeValues(t *testing.T) {
 		{`{"HostConfig":{"NetworkMode":"mine"}}`, ""},
 		{`{"HostConfig":{"NetworkMode":"mine"},"NetworkingConfig":{"EndpointsConfig":{"other":{}}}}`, ""},
 		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{},"other":{}}}}`, ""},
-		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{"Links":["db"]}}}}`, "--link"},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"mine":{"Links":["db"]}}}}`, ""},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"mine":{"Links":["db:a:b"]}}}}`, "bad format for links: db:a:b"},
+		{`{"HostConfig":{"Links":["db:"]}}`, "bad format for links: db:"},
+		{`{"HostConfig":{"Links":["db","web:www"]}}`, ""},
+		{`{"HostConfig":{"Links":["db"],"NetworkMode":"container:x"}}`, "container type network can't be used with links"},
 		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{"DriverOpts":{"a":"b"}}}}}`, "the driver option a"},
 		{`{"HostConfig":{"UsernsMode":"keep-id:uid=1"}}`, "Root in the container is you already"},
 		{`{"HostConfig":{"UsernsMode":"what"}}`, "invalid userns mode"},

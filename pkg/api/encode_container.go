@@ -23,7 +23,7 @@ import (
 // encodeSummary is a container as docker ps gets it.
 func encodeSummary(c *moss.Container, v version, now time.Time) container.Summary {
 	s := container.Summary{
-		ID: string(c.ID), Names: []string{"/" + c.Name}, Image: c.ImageRef, ImageID: string(c.Image),
+		ID: string(c.ID), Names: names(c), Image: c.ImageRef, ImageID: string(c.Image),
 		Command: commandLine(c.Path, c.Args), Created: c.Created.Unix(),
 		Ports: encodePortList(c), Labels: nonNil(c.Config.Labels),
 		State: container.ContainerState(c.State), Status: statusText(c, now),
@@ -41,6 +41,15 @@ func encodeSummary(c *moss.Container, v version, now time.Time) container.Summar
 		}
 	}
 	return s
+}
+
+// names are a container's own and, as docker has it, those by which others link to it.
+func names(c *moss.Container) []string {
+	out := []string{"/" + c.Name}
+	for _, n := range c.LinkedAs {
+		out = append(out, "/"+n)
+	}
+	return out
 }
 
 func commandLine(path string, args []string) string {
@@ -203,7 +212,7 @@ func encodeEndpoints(c *moss.Container) map[string]*network.EndpointSettings {
 
 // encodeWanted is an end point as it was asked for.
 func encodeWanted(c *moss.Container, name string, want moss.Endpoint) *network.EndpointSettings {
-	e := &network.EndpointSettings{Aliases: want.Aliases, DriverOpts: want.DriverOpts, GwPriority: want.GwPriority}
+	e := &network.EndpointSettings{Aliases: want.Aliases, Links: want.Links, DriverOpts: want.DriverOpts, GwPriority: want.GwPriority}
 	if want.Address.IsValid() || want.Address6.IsValid() {
 		e.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: want.Address, IPv6Address: want.Address6}
 	}

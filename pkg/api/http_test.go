@@ -53,7 +53,7 @@ func TestHTTP(t *testing.T) {
 		{get, "/nothing", "", "", 404, `{"message":"page not found"}`},
 		{get, "/v1.56/nothing", "", "", 404, `{"message":"page not found"}`},
 		{post, "/version", "", "", 404, `{"message":"page not found"}`},
-		{get, "/containers/a/b/json", "", "", 404, "page not found"},
+		{get, "/containers/a/b/json", "", "", 404, "No such container: a/b"},
 		{get, "/containers/nobody/json", "", "", 404, `{"message":"No such container: nobody"}`},
 		{get, "/containers//nobody/json", "", "", 404, `{"message":"No such container: nobody"}`},
 		{post, "/containers/create", js, `{"Image":"busybox"} {}`, 400, "unexpected content after JSON"},

@@ -20,6 +20,12 @@ type Containers interface {
 	Remove(ctx context.Context, ref string, force bool) error
 }
 
+// Linker takes links between containers away.
+type Linker interface {
+	// Unlink takes the link OWNER/ALIAS away. Errors: NotFound, Conflict for a container's own name.
+	Unlink(ctx context.Context, ref string) error
+}
+
 // ContainerUpkeep changes containers that are there.
 type ContainerUpkeep interface {
 	// Rename gives a container another name. Errors: Conflict for one that is taken.

@@ -8,7 +8,8 @@ import (
 )
 
 // route is one row of the table. The path has at most one variable, written
-// {id} or {name}; {name} may contain slashes, as image names do.
+// {id} or {name}; {name} may contain slashes, as names of images
+// and of links do.
 type route struct {
 	method string
 	path   string
@@ -42,7 +43,7 @@ func routes() []route {
 		{get, "/containers/json", all, (*Server).listContainers},
 		{post, "/containers/create", all, (*Server).createContainer},
 		{post, "/containers/prune", v(25), (*Server).pruneContainers},
-		{get, "/containers/{id}/json", all, (*Server).inspectContainer},
+		{get, "/containers/{name}/json", all, (*Server).inspectContainer},
 		{post, "/containers/{id}/start", all, (*Server).startContainer},
 		{post, "/containers/{id}/stop", all, (*Server).stopContainer},
 		{post, "/containers/{id}/restart", all, (*Server).restartContainer},
@@ -67,7 +68,7 @@ func routes() []route {
 		{get, "/containers/{id}/checkpoints", v(25), no("checkpoint containers", "CRIU needs CAP_CHECKPOINT_RESTORE on the machine itself, which a user does not have: stop and start them")},
 		{del, "/containers/{id}/checkpoints/{name}", v(25), no("checkpoint containers", "CRIU needs CAP_CHECKPOINT_RESTORE on the machine itself, which a user does not have: stop and start them")},
 		{post, "/containers/{id}/exec", all, (*Server).createExec},
-		{del, "/containers/{id}", all, (*Server).removeContainer},
+		{del, "/containers/{name}", all, (*Server).removeContainer},
 		{post, "/exec/{id}/start", all, (*Server).startExec},
 		{post, "/exec/{id}/resize", all, (*Server).resizeExec},
 		{get, "/exec/{id}/json", all, (*Server).inspectExec},

@@ -133,6 +133,10 @@ func (s Containers) compose(id moss.ContainerID, r moss.CreateRequest, image mos
 	if err := s.resolveJoins(rec); err != nil {
 		return nil, nil, err
 	}
+	discarded, err := s.resolveLinks(rec)
+	if err != nil {
+		return nil, nil, err
+	}
 	if rec.Config.Hostname == "" {
 		rec.Config.Hostname = id.Short()
 		if rec.Host.NetworkMode == moss.NetworkHost || rec.Host.UTSMode == "host" {
@@ -147,7 +151,7 @@ func (s Containers) compose(id moss.ContainerID, r moss.CreateRequest, image mos
 		rec.LogPath = filepath.Join(rec.Dir, string(id)+"-json.log")
 	}
 	warnings, err := s.check(rec)
-	return rec, warnings, err
+	return rec, append(discarded, warnings...), err
 }
 
 // check refuses what cannot be done and tells of what will not have the

@@ -76,6 +76,9 @@ type Engine struct {
 	// volumeClaims are the volumes' turns, by name.
 	volumeClaims claims[string]
 
+	// hosts is held for the change of a running container's hosts file.
+	hosts sync.Mutex
+
 	// quiet says that the daemon is going: the restart policy starts nothing any more.
 	quiet atomic.Bool
 
@@ -123,6 +126,9 @@ func (e *Engine) find(ref string) (*container, error) {
 		if c, ok := e.containers[id]; ok {
 			return c, nil
 		}
+	}
+	if c := e.byLink(name); c != nil {
+		return c, nil
 	}
 	var found *container
 	for id, c := range e.containers {

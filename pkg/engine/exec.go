@@ -248,7 +248,7 @@ func (s Execs) run(ctx context.Context, x *exec, rec moss.Exec) (err error) {
 	if err != nil {
 		return moss.Wrap(err, "open the streams of exec", string(rec.ID))
 	}
-	proc, err := s.Runtime.Exec(ctx, c.record(), &rec, child)
+	proc, err := s.Runtime.Exec(ctx, s.withLiveLinks(c.record()), &rec, child)
 	child.Close()
 	if err == nil {
 		if err = s.Stdio.Ready(ctx, streams); err != nil {

@@ -155,6 +155,13 @@ type faultyRuntime struct {
 	f *faults
 }
 
+func (r faultyRuntime) RefreshLinks(ctx context.Context, b moss.Bundle, links []moss.LinkedHost) error {
+	if err := r.f.hit("Runtime.RefreshLinks"); err != nil {
+		return err
+	}
+	return r.Runtime.(engine.LinkRefresher).RefreshLinks(ctx, b, links)
+}
+
 func (r faultyRuntime) Prepare(ctx context.Context, b moss.Bundle) (moss.Launch, error) {
 	if err := r.f.hit("Runtime.Prepare"); err != nil {
 		return moss.Launch{}, err

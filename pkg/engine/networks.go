@@ -179,6 +179,7 @@ func (s Networking) Connect(ctx context.Context, network, ref string, end moss.E
 		return err
 	}
 	s.refreshFiles(ctx, rec, next)
+	s.followLinks(ctx, c)
 	s.networkEvent(n, "connect", rec)
 	return nil
 }
@@ -191,6 +192,8 @@ func (s Networking) refreshFiles(ctx context.Context, rec *moss.Container, next 
 		return
 	}
 	old := bundle(rec, moss.Mount{}, nil, *rec.Network)
+	s.hosts.Lock()
+	defer s.hosts.Unlock()
 	if err := r.Refresh(ctx, old, bundle(rec, moss.Mount{}, nil, next)); err != nil {
 		s.Log.Warn("a container's hosts and resolv.conf do not have its new networks", "container", rec.Name, "error", err)
 	}
@@ -248,6 +251,9 @@ func checkEndpoint(network string, e moss.Endpoint) error {
 	}
 	if e.Address.IsValid() || e.Address6.IsValid() {
 		return moss.Errorf(moss.Invalid, "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
+	}
+	if len(e.Links) > 0 {
+		return moss.Errorf(moss.Invalid, "invalid config for network bridge: invalid endpoint settings:\nlinks are only supported for user-defined networks")
 	}
 	if len(e.Aliases) > 0 {
 		return moss.Errorf(moss.Invalid, "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks")

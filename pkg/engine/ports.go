@@ -227,6 +227,13 @@ type FileRefresher interface {
 	Refresh(ctx context.Context, old, now moss.Bundle) error
 }
 
+// LinkRefresher is a Runtime that can bring the links in a running container's
+// /etc/hosts up to date.
+type LinkRefresher interface {
+	// RefreshLinks gives the links the addresses they have now; none takes a link away.
+	RefreshLinks(ctx context.Context, b moss.Bundle, links []moss.LinkedHost) error
+}
+
 // GroupKiller is a Process that can be killed together with what it has started.
 type GroupKiller interface {
 	// KillGroup does nothing once the process has ended.

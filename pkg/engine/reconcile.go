@@ -246,6 +246,7 @@ func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container
 	if err := e.restoreStreams(ctx, rec); err != nil {
 		return err
 	}
+	e.refreshLinks(ctx, c.record(), "")
 	e.resumeHealth(ctx, c)
 	if rec.Intent == moss.IntentStop { // the stop goes on, with its full time
 		e.spawn(func(ctx context.Context) {

@@ -63,6 +63,10 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	}
 	undo.add(func(ctx context.Context) error { return e.unmount(ctx, rec.ID) })
 
+	links, err := e.linked(rec)
+	if err != nil {
+		return err
+	}
 	points, done, err := e.mountVolumes(ctx, c, rec)
 	defer done() // runs before what fails is undone
 	if err != nil {
@@ -76,6 +80,7 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	undo.add(func(ctx context.Context) error { return e.detach(ctx, rec.ID, net) })
 
 	b := bundle(rec, rootfs, points, net)
+	b.Container, b.Links = withLinks(b.Container, links), linkedHosts(links)
 	if err := e.join(&b); err != nil {
 		return err
 	}
@@ -136,6 +141,7 @@ func (e *Engine) started(c *container, net moss.Attachment, pid, restarts int, a
 	e.publishMounts(rec, "mount", at)
 	e.publish(rec, "start", at)
 	e.watchHealth(c)
+	e.followLinks(e.ctx, c)
 	return nil
 }
 

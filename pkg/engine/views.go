@@ -23,6 +23,7 @@ func (s Views) Get(ref string) (moss.Container, error) {
 	}
 	rec := *c.record()
 	rec.Execs = s.execsOf(c.id)
+	s.tellLinks(&rec)
 	return rec, nil
 }
 
@@ -33,12 +34,15 @@ func (s Views) List(f moss.ContainerFilter) ([]moss.Container, error) {
 		return nil, err
 	}
 	var out []moss.Container
-	for _, c := range s.all() {
-		rec := c.record()
-		if !m.matches(rec) {
+	all := s.all()
+	links := s.linkNames(all)
+	for _, c := range all {
+		rec := *c.record()
+		rec.LinkedAs = links[rec.ID]
+		if !m.matches(&rec) {
 			continue
 		}
-		out = append(out, *rec)
+		out = append(out, rec)
 		if f.Limit > 0 && len(out) == f.Limit {
 			break
 		}
@@ -105,7 +109,7 @@ func (m *matcher) matches(rec *moss.Container) bool {
 	}
 	switch {
 	case len(m.IDs) > 0 && !slices.ContainsFunc(m.IDs, func(id string) bool { return strings.HasPrefix(string(rec.ID), id) }):
-	case len(m.names) > 0 && !slices.ContainsFunc(m.names, func(re *regexp.Regexp) bool { return re.MatchString(rec.Name) || re.MatchString("/"+rec.Name) }):
+	case len(m.names) > 0 && !slices.ContainsFunc(m.names, func(re *regexp.Regexp) bool { return namedBy(rec, re) }):
 	case !hasLabels(rec.Config.Labels, m.Labels):
 	case len(m.States) > 0 && !slices.Contains(m.States, rec.State):
 	case len(m.ExitCodes) > 0 && (rec.State.Alive() || rec.Run.StartedAt.IsZero() || !slices.Contains(m.ExitCodes, rec.Run.ExitCode)):
@@ -121,6 +125,13 @@ func (m *matcher) matches(rec *moss.Container) bool {
 		return true
 	}
 	return false
+}
+
+// namedBy says whether an expression matches one of a container's names.
+func namedBy(rec *moss.Container, re *regexp.Regexp) bool {
+	return slices.ContainsFunc(append([]string{rec.Name}, rec.LinkedAs...), func(name string) bool {
+		return re.MatchString(name) || re.MatchString("/"+name)
+	})
 }
 
 func hasLabels(have map[string]string, want []string) bool {

@@ -63,6 +63,10 @@ type Container struct {
 	// RemoveVolumes says that its removal, once begun, takes its anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
 
+	// LinkedTo are its links as inspect tells of them, /NAME:/OWNER/ALIAS, and LinkedAs what those
+	// that link to it call it, OWNER/ALIAS; for those who look, not in the record.
+	LinkedTo, LinkedAs []string `json:"-"`
+
 	// Execs are the processes in it that have not ended; for those who look, not in the record.
 	Execs []ExecID `json:"-"`
 }
@@ -224,6 +228,7 @@ type HostConfig struct {
 	Binds           []string // as the user wrote them, for inspect; Mounts has the meaning
 	Mounts          []MountPoint
 	VolumesFrom     []VolumesFrom
+	Links           []Link `json:",omitempty"`
 	VolumeDriver    string // of volumes that are made for it
 	NetworkMode     NetworkMode
 	PortBindings    []PortBinding

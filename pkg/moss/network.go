@@ -48,6 +48,7 @@ type Endpoint struct {
 	Address6   netip.Addr        `json:",omitzero"`
 	MAC        string            `json:",omitempty"` // "" asks for one that follows from the address
 	DriverOpts map[string]string `json:",omitempty"`
+	Links      []string          `json:",omitempty"` // as the user wrote them, see ParseLink
 	GwPriority int               `json:",omitempty"` // the highest has the default route
 }
 
@@ -66,6 +67,9 @@ type Interface struct {
 	MAC        string
 	Internal   bool `json:",omitempty"` // its network has no way out
 	GwPriority int  `json:",omitempty"`
+
+	// Links are names that this container alone knows, for names in the network.
+	Links []Link `json:",omitempty"`
 }
 
 // ResolverAddr is where a container on a network of names asks for them.

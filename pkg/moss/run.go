@@ -28,6 +28,8 @@ type Bundle struct {
 	IPC, Processes Join
 	// Shm is the /dev/shm that it shares with others; "" for one of its own.
 	Shm string
+	// Links are the linked containers, for its hosts.
+	Links []LinkedHost
 	// ConsoleSocket is where the runtime sends the terminal; "" without one.
 	ConsoleSocket string
 	// Hosts, Hostname and Resolv are the files bound over those in /etc.

@@ -120,6 +120,9 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 			return err
 		}
 		i.Names = n.namesIn(c, i, wanted[name])
+		if i.Links, err = linksIn(wanted[name]); err != nil {
+			return errors.Join(err, n.undoInterface(c.ID, i))
+		}
 		n.zone.add(c.ID, i)
 		made = append(made, i)
 	}

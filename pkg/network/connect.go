@@ -31,6 +31,9 @@ func (n *Networks) Connect(ctx context.Context, c *moss.Container, a moss.Attach
 		return a, err
 	}
 	i.Names = n.namesIn(c, i, want)
+	if i.Links, err = linksIn(want); err != nil {
+		return a, errors.Join(err, n.undoInterface(c.ID, i))
+	}
 	next, err := n.arrange(ctx, c.ID, s, a, append(slices.Clone(all), i))
 	if err != nil {
 		_, undo := n.arrange(context.WithoutCancel(ctx), c.ID, s, next, all)

@@ -51,8 +51,9 @@ type resolver struct {
 // resolverView is what a container sees; it changes as a whole.
 type resolverView struct {
 	networks []moss.NetworkID
-	servers  []netip.AddrPort // those the user wants, asked from the container
-	forward  bool             // one of the networks has a way out
+	links    map[moss.NetworkID]map[string]string // names of the container's own, for names in the network
+	servers  []netip.AddrPort                     // those the user wants, asked from the container
+	forward  bool                                 // one of the networks has a way out
 }
 
 func viewOf(a moss.Attachment) *resolverView {
@@ -60,6 +61,15 @@ func viewOf(a moss.Attachment) *resolverView {
 	for _, i := range a.Interfaces() {
 		v.networks = append(v.networks, i.Network)
 		v.forward = v.forward || !i.Internal
+		for _, l := range i.Links {
+			if v.links == nil {
+				v.links = map[moss.NetworkID]map[string]string{}
+			}
+			if v.links[i.Network] == nil {
+				v.links[i.Network] = map[string]string{}
+			}
+			v.links[i.Network][strings.ToLower(l.Alias)] = l.Container
+		}
 	}
 	for _, s := range a.Upstreams {
 		v.servers = append(v.servers, netip.AddrPortFrom(s, 53))
@@ -279,7 +289,7 @@ func (r *resolver) local(q *dns.Msg) *dns.Msg {
 		reply.Answer = append(reply.Answer, &dns.PTR{Hdr: head, Ptr: dns.Fqdn(name)})
 		return reply
 	}
-	hosts := r.zone.lookup(view.networks, ask.Name)
+	hosts := view.lookup(r.zone, ask.Name)
 	if len(hosts) == 0 {
 		return nil
 	}
@@ -296,6 +306,36 @@ func (r *resolver) local(q *dns.Msg) *dns.Msg {
 		}
 	}
 	return reply
+}
+
+// lookup finds who has a name: in a network where it is a link, only who that leads to.
+func (v *resolverView) lookup(z *zone, name string) []zoneHost {
+	alias := strings.ToLower(strings.TrimSuffix(name, "."))
+	rest := v.networks
+	for _, id := range v.networks {
+		to, ok := v.links[id][alias]
+		if !ok {
+			continue
+		}
+		if found := z.lookup([]moss.NetworkID{id}, to); len(found) > 0 {
+			return found
+		}
+		rest = slices.DeleteFunc(slices.Clone(rest), func(n moss.NetworkID) bool { return n == id })
+	}
+	return z.lookup(rest, name)
+}
+
+// linksIn are the links that are asked for in a network.
+func linksIn(want moss.Endpoint) ([]moss.Link, error) {
+	var links []moss.Link
+	for _, s := range want.Links {
+		l, err := moss.ParseLink(s)
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, l)
+	}
+	return links, nil
 }
 
 // addrOfReverse is the address in a name of in-addr.arpa or ip6.arpa.

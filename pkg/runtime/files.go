@@ -19,7 +19,8 @@ const hostGateway = "host-gateway"
 
 // hostsFile is a container's /etc/hosts (hosts(5)). In the host's network it
 // starts with the host's own text.
-func hostsFile(c moss.Container, a moss.Attachment, host []byte) ([]byte, error) {
+func hostsFile(b moss.Bundle, host []byte) ([]byte, error) {
+	c, a := b.Container, b.Attachment
 	var buf bytes.Buffer
 	if a.Mode == moss.NetworkHost {
 		buf.Write(host)
@@ -39,6 +40,9 @@ func hostsFile(c moss.Container, a moss.Attachment, host []byte) ([]byte, error)
 		if err != nil {
 			return nil, err
 		}
+		buf.WriteString(line)
+	}
+	for _, line := range linkLines(b.Links) {
 		buf.WriteString(line)
 	}
 	names := c.Config.Hostname
@@ -170,7 +174,7 @@ func writeFiles(b moss.Bundle) error {
 	if err != nil {
 		return err
 	}
-	hosts, err := hostsFile(b.Container, b.Attachment, hostHosts)
+	hosts, err := hostsFile(b, hostHosts)
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,8 @@ func (r *Runtime) Refresh(_ context.Context, old, now moss.Bundle) error {
 	if _, shared := now.Attachment.Mode.Joins(); shared || now.Attachment.Mode == moss.NetworkHost {
 		return nil
 	}
-	before, err := hostsFile(old.Container, old.Attachment, nil)
-	after, err2 := hostsFile(now.Container, now.Attachment, nil)
+	before, err := hostsFile(old, nil)
+	after, err2 := hostsFile(now, nil)
 	if err = errors.Join(err, err2); err != nil {
 		return err
 	}
@@ -69,6 +69,9 @@ func edit(path string, change func([]byte) []byte) error {
 		return err
 	}
 	next := change(text)
+	if bytes.Equal(next, text) {
+		return f.Close()
+	}
 	_, err = f.WriteAt(next, 0)
 	if err == nil {
 		err = f.Truncate(int64(len(next)))

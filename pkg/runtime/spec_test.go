@@ -280,13 +280,13 @@ func TestFiles(t *testing.T) {
 		Mode: moss.NetworkBridge, Interface: moss.Interface{Address: netip.MustParsePrefix("172.30.0.2/16")},
 		DNS: []netip.Addr{netip.MustParseAddr("10.0.2.3")}, HostIP: netip.MustParseAddr("10.0.2.2"),
 	}
-	hosts, err := hostsFile(c, a, nil)
+	hosts, err := hostsFile(moss.Bundle{Container: c, Attachment: a}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "hosts", hosts)
 	a.HostIP = netip.Addr{}
-	if _, err := hostsFile(c, a, nil); moss.ClassOf(err) != moss.Invalid || err == nil {
+	if _, err := hostsFile(moss.Bundle{Container: c, Attachment: a}, nil); moss.ClassOf(err) != moss.Invalid || err == nil {
 		t.Errorf("host-gateway without a way to the host: %v", err)
 	}
 	if got := string(resolvFile(c, a, nil)); got != "nameserver 10.0.2.3\n" {

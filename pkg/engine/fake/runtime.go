@@ -16,9 +16,10 @@ import (
 )
 
 var (
-	_ engine.Runtime     = (*Runtime)(nil)
-	_ engine.ProbeEnder  = (*Runtime)(nil)
-	_ engine.GroupKiller = (*Process)(nil)
+	_ engine.Runtime       = (*Runtime)(nil)
+	_ engine.ProbeEnder    = (*Runtime)(nil)
+	_ engine.LinkRefresher = (*Runtime)(nil)
+	_ engine.GroupKiller   = (*Process)(nil)
 )
 
 // Runtime is an OCI runtime in memory. Its containers know a few commands:
@@ -199,6 +200,25 @@ func (r *Runtime) EndProbes(_ context.Context, id moss.ContainerID) error {
 		}
 		c.probes = nil
 	}
+	return nil
+}
+
+// RefreshLinks implements engine.LinkRefresher.
+func (r *Runtime) RefreshLinks(_ context.Context, b moss.Bundle, links []moss.LinkedHost) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.containers[b.Container.ID]
+	if c == nil {
+		return nil
+	}
+	next := slices.Clone(c.bundle.Links)
+	for _, l := range links {
+		next = slices.DeleteFunc(next, func(o moss.LinkedHost) bool { return o.Names[0] == l.Names[0] })
+		if len(l.Addresses) > 0 {
+			next = append(next, l)
+		}
+	}
+	c.bundle.Links = next
 	return nil
 }
 
