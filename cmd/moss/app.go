@@ -79,7 +79,7 @@ func (a *app) root() *cli.App {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "host", Aliases: []string{"H"}, Usage: "socket of the engine, unix://PATH or tcp://ADDRESS (default: $MOSS_HOST, $DOCKER_HOST, the user's own)", Destination: &a.host},
 		},
-		Commands: slices.Concat(a.containerCommands(), a.imageCommands(), a.networkCommands(), a.volumeCommands(), a.systemCommands(), []*cli.Command{a.completionCommand(), a.unshareCommand()}),
+		Commands: slices.Concat(a.containerCommands(), a.imageCommands(), a.networkCommands(), a.volumeCommands(), a.secretCommands(), a.systemCommands(), []*cli.Command{a.completionCommand(), a.unshareCommand()}),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &status{1, fmt.Sprintf("unknown command %q; 'moss --help' lists them", c.Args().First())}

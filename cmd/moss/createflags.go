@@ -27,6 +27,7 @@ func createFlags() []cli.Flag {
 		list("drop a Linux `CAPABILITY`", "cap-drop"),
 		str("write the container's id to `FILE`", "cidfile"),
 		str("cgroup namespace: private or host", "cgroupns"),
+		list("file of a config, `NAME` or source=NAME[,target=…][,mode=…][,uid=…][,gid=…]", "config"),
 		&cli.Int64Flag{Name: "cpu-period", Usage: "CFS period in `MICROSECONDS`"},
 		&cli.Int64Flag{Name: "cpu-quota", Usage: "CFS quota in `MICROSECONDS`"},
 		&cli.Int64Flag{Name: "cpu-shares", Aliases: []string{"c"}, Usage: "relative `WEIGHT`, 1024 is the usual one"},
@@ -91,6 +92,7 @@ func createFlags() []cli.Flag {
 		str("restart `POLICY`: no, always, unless-stopped, on-failure[:N]", "restart"),
 		yes("remove the container at its end", "rm"),
 		str("OCI runtime `NAME`", "runtime"),
+		list("file of a secret, `NAME` or source=NAME[,target=…][,mode=…][,uid=…][,gid=…]", "secret"),
 		list("security `OPTION`", "security-opt"),
 		str("`SIZE` of /dev/shm", "shm-size"),
 		str("`SIGNAL` that stops the container", "stop-signal"),
@@ -160,6 +162,9 @@ func containerConfig(c *cli.Context) (*container.Config, error) {
 	if c.IsSet("stop-timeout") {
 		n := c.Int("stop-timeout")
 		cfg.StopTimeout = &n
+	}
+	if err := keptLabels(c, cfg.Labels); err != nil {
+		return nil, err
 	}
 	if err := healthConfig(c, cfg); err != nil {
 		return nil, err

@@ -14,12 +14,16 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 func (a *app) configCommand() *cli.Command {
-	return command("config", "", "show the settings that are in force, and where each is from", 0, 0, []cli.Flag{
+	c := command("config", "", "show the settings that are in force, and where each is from; also commands for configs", 0, 0, []cli.Flag{
 		&cli.StringFlag{Name: "format", Usage: "Go `TEMPLATE`, \"json\", or \"table TEMPLATE\""},
 	}, a.config)
+	c.Subcommands = a.keptCommands(moss.KindConfig)
+	return c
 }
 
 func (a *app) bootTimesCommand() *cli.Command {

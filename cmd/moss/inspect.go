@@ -70,6 +70,9 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 		}
 		return v, err
 	}
+	if kind == "secret" || kind == "config" {
+		return inspectKept(c, api, kind, ref)
+	}
 	if kind == "" || kind == "container" {
 		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{Size: c.Bool("size")})
 		if err == nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/moss-containers/moss/pkg/records"
 	ociruntime "github.com/moss-containers/moss/pkg/runtime"
 	"github.com/moss-containers/moss/pkg/sd"
+	"github.com/moss-containers/moss/pkg/secret"
 	"github.com/moss-containers/moss/pkg/stdio"
 	"github.com/moss-containers/moss/pkg/storage"
 	"github.com/moss-containers/moss/pkg/units"
@@ -130,6 +131,12 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		return d, err
 	}
 	d.closer = append(d.closer, vols.Close)
+	secrets, err := secret.Open(secret.Options{
+		Dir: filepath.Join(cfg.Data, "secrets"), RunDir: filepath.Join(cfg.Run, "secrets"), Sealer: secret.Credentials{Socket: secret.CredentialsSocket}, Log: part(log, "secret"),
+	})
+	if err != nil {
+		return d, err
+	}
 	oci, err := ociruntime.New(ociruntime.Config{
 		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(),
 		Others: otherRuntimes(cfg.Config),
@@ -158,7 +165,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.bus = bus
 	deps := engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: d.regs, Maker: images, Space: images,
-		Rootfs: store, Files: store, Paths: store, Networks: nets, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
+		Rootfs: store, Files: store, Paths: store, Networks: nets, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}
@@ -180,7 +187,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.api = api.New(api.Options{
 		Containers: containers, Upkeep: d.engine.Containers(), Links: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
-		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), System: d.engine.System(),
+		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(),
 		Debug: d.debug(), Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	return d, nil

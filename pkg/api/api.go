@@ -46,6 +46,7 @@ type Options struct {
 	Usage      Usage
 	Networks   Networks
 	Volumes    Volumes
+	Secrets    Secrets
 	System     System
 
 	Log *slog.Logger // with its component attribute; nil means slog.Default()

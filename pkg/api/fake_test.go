@@ -495,7 +495,7 @@ func (f fakeSystem) Events(ctx context.Context, _, _ time.Time, fn func(moss.Eve
 func newFake() (*Server, *world) {
 	w := &world{byRef: map[string]*proc{}, execs: map[string]*fakeExec{}, events: make(chan moss.Event, 16), left: make(chan struct{}, 16)}
 	s := New(Options{
-		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Views: fakeViews{w}, Use: fakeViews{w}, Volumes: &fakeVolumes{}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
+		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Views: fakeViews{w}, Use: fakeViews{w}, Volumes: &fakeVolumes{}, Secrets: fakeSecrets{}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
 		Images: fakeImages{w}, Archives: fakeArchives{w}, Transfers: fakeTransfers{w}, Registries: fakeRegistries{w},
 		Files: fakeFiles{w}, Copies: fakeCopies{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",

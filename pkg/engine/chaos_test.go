@@ -136,6 +136,7 @@ func (r *rig) anything(rnd *rand.Rand) {
 			opts = append(opts, checked([...]moss.UnhealthyAction{moss.UnhealthyRestart, moss.UnhealthyRestart, moss.UnhealthyStop, moss.UnhealthyKill}[rnd.IntN(4)]))
 		}
 		if rnd.IntN(2) == 0 {
+			r.makeSecret(moss.KindSecret, "db", "geheim")
 			opts = append(opts, withSomeVolumes(rnd))
 		}
 		_, err = r.tryCreate(opts...)

@@ -34,6 +34,11 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err != nil {
 		return "", nil, err
 	}
+	letGo, err := s.takeSecrets(ctx, rec, r.Config.Labels)
+	defer letGo() // by then the container is known, and whoever removes secrets sees it
+	if err != nil {
+		return "", nil, err
+	}
 	discarded, err := s.discardedLimits(ctx, rec.Host.Resources)
 	if err != nil {
 		return "", nil, err

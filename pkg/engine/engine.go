@@ -31,6 +31,8 @@ type Deps struct {
 	Volumes        Volumes
 	VolumeData     VolumeData
 	VolumeUse      VolumeMounts
+	Secrets        Secrets
+	SecretFiles    SecretFiles
 	Runtime        Runtime
 	Units          Units
 	Freezer        Freezer
@@ -75,6 +77,8 @@ type Engine struct {
 	claims claims[moss.ImageID]
 	// volumeClaims are the volumes' turns, by name.
 	volumeClaims claims[string]
+	// secretClaims are the turns of secrets and configs.
+	secretClaims claims[moss.SecretID]
 
 	// hosts is held for the change of a running container's hosts file.
 	hosts sync.Mutex

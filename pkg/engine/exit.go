@@ -204,7 +204,7 @@ func (e *Engine) teardown(ctx context.Context, rec *moss.Container) error {
 	for range steps {
 		all = append(all, <-errs)
 	}
-	all = append(all, e.unmount(ctx, rec.ID))
+	all = append(all, e.withdrawSecrets(ctx, rec), e.unmount(ctx, rec.ID))
 	return errors.Join(all...)
 }
 

@@ -174,6 +174,28 @@ type VolumeMounts interface {
 	Conceal(ctx context.Context, id moss.ContainerID) error
 }
 
+// Secrets keeps secrets and configs (pkg/secret).
+type Secrets interface {
+	// Create makes one. Errors: Invalid, Conflict for a name in use.
+	Create(ctx context.Context, r moss.SecretRequest) (moss.Secret, error)
+	// List returns those of a kind by name, from memory.
+	List(kind moss.SecretKind) []moss.Secret
+	// Relabel changes the labels of the version told. Errors: NotFound, Invalid for another version.
+	Relabel(ctx context.Context, id moss.SecretID, version uint64, labels map[string]string) (moss.Secret, error)
+	// Remove takes one away. Errors: NotFound.
+	Remove(ctx context.Context, id moss.SecretID) error
+	// Data is the content. Errors: NotFound.
+	Data(ctx context.Context, id moss.SecretID) ([]byte, error)
+}
+
+// SecretFiles puts secrets and configs where containers can have them (pkg/secret).
+type SecretFiles interface {
+	// Place writes a container's files, in place of those it had, and gives them as binds.
+	Place(ctx context.Context, id moss.ContainerID, uses []moss.SecretUse) ([]moss.MountPoint, error)
+	// Withdraw removes them; nil when there are none.
+	Withdraw(ctx context.Context, id moss.ContainerID) error
+}
+
 // NetworkMaker makes networks, and changes the place of running containers in
 // them (pkg/network). The built-in networks are always there.
 type NetworkMaker interface {

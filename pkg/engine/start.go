@@ -73,6 +73,11 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 		return err
 	}
 
+	undo.add(func(ctx context.Context) error { return e.withdrawSecrets(ctx, rec) })
+	if points, err = e.placeSecrets(ctx, rec, points); err != nil {
+		return err
+	}
+
 	net, err := e.attach(ctx, rec)
 	if err != nil {
 		return moss.Wrap(err, "attach the network of", rec.Name)

@@ -73,6 +73,7 @@ func withSomeVolumes(rnd *rand.Rand) option {
 		}
 		q.Host.Mounts = append(q.Host.Mounts, m)
 		q.Config.Volumes = []string{"/anon"}
+		withLabel(moss.SecretLabel+"db", "")(q)
 	}
 }
 

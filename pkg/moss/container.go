@@ -268,6 +268,7 @@ type HostConfig struct {
 	CgroupParent    string // a slice of the user's manager; "" is moss's own
 	Devices         []Device
 	Resources       Resources
+	Secrets         []SecretUse `json:",omitempty"` // and configs, that are mounted as files
 }
 
 // TermSize is the size of a terminal in character cells.

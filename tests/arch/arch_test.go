@@ -48,6 +48,7 @@ var laws = map[string]law{
 	"pkg/network":   {[]string{"pkg/moss"}, adapter},
 	"pkg/volume":    {[]string{"pkg/moss"}, adapter},
 	"pkg/plugins":   {[]string{"pkg/moss"}, adapter},
+	"pkg/secret":    {[]string{"pkg/moss"}, adapter},
 	"pkg/runtime":   {[]string{"pkg/moss", "userns"}, adapter},
 	"pkg/meter":     {[]string{"pkg/moss"}, adapter},
 	"pkg/units":     {[]string{"pkg/moss"}, adapter},

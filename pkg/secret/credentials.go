@@ -1,0 +1,120 @@
+package secret
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// CredentialsSocket is where systemd 256 and later seal and unseal for users.
+const CredentialsSocket = "/run/systemd/io.systemd.Credentials"
+
+// sealTime bounds one call; a TPM takes its time.
+const sealTime = 30 * time.Second
+
+// maxReply bounds an answer, in bytes: a content in base64, and then some.
+const maxReply = 4 << 20
+
+// Credentials seals by systemd's service, which binds what it seals to the
+// machine and to the calling user: varlink (https://varlink.org) over a unix
+// socket, one call a connection.
+type Credentials struct {
+	Socket string
+}
+
+// scope makes the service take the user whom the socket says is calling.
+const scope = "user"
+
+type sealCall struct {
+	Name  string `json:"name"`
+	Data  []byte `json:"data,omitempty"`
+	Blob  string `json:"blob,omitempty"`
+	Scope string `json:"scope"`
+}
+
+// Seal encrypts data for this user on this machine. It fails with ErrNoSealer
+// where there is no such service.
+func (c Credentials) Seal(ctx context.Context, name string, data []byte) (string, error) {
+	var out struct {
+		Blob string `json:"blob"`
+	}
+	err := c.call(ctx, "io.systemd.Credentials.Encrypt", sealCall{Name: name, Data: data, Scope: scope}, &out)
+	if err == nil && out.Blob == "" {
+		err = errors.New("systemd's service for credentials answers with nothing")
+	}
+	return out.Blob, err
+}
+
+// Unseal decrypts what Seal gave.
+func (c Credentials) Unseal(ctx context.Context, name, blob string) ([]byte, error) {
+	var out struct {
+		Data []byte `json:"data"`
+	}
+	err := c.call(ctx, "io.systemd.Credentials.Decrypt", sealCall{Name: name, Blob: blob, Scope: scope}, &out)
+	if errors.Is(err, ErrNoSealer) {
+		return nil, moss.Errorf(moss.Unavailable, "%w at %s: it was sealed by systemd 256 or later", err, c.Socket)
+	}
+	return out.Data, err
+}
+
+func (c Credentials) call(ctx context.Context, method string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, sealTime)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", c.Socket)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return ErrNoSealer
+	}
+	if err != nil {
+		return fmt.Errorf("cannot reach systemd's service for credentials: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // never fails on an open one
+	defer func() { stop(); _ = conn.Close() }()                                      // it was told all
+	reply, err := exchange(conn, method, in)
+	if err != nil {
+		return fmt.Errorf("cannot talk to systemd's service for credentials: %w", errors.Join(err, ctx.Err()))
+	}
+	switch reply.Error {
+	case "":
+		return json.Unmarshal(reply.Parameters, out)
+	case "org.varlink.service.InterfaceNotFound", "org.varlink.service.MethodNotFound":
+		return ErrNoSealer
+	}
+	return fmt.Errorf("systemd's service for credentials refuses: %s %s", reply.Error, bytes.TrimSpace(reply.Parameters))
+}
+
+type varlinkReply struct {
+	Error      string          `json:"error"`
+	Parameters json.RawMessage `json:"parameters"`
+}
+
+// exchange is one call and its answer; each ends with a NUL.
+func exchange(conn net.Conn, method string, in any) (varlinkReply, error) {
+	var reply varlinkReply
+	text, err := json.Marshal(map[string]any{"method": method, "parameters": in})
+	if err != nil {
+		return reply, err
+	}
+	if _, err := conn.Write(append(text, 0)); err != nil {
+		return reply, err
+	}
+	answer, err := bufio.NewReader(io.LimitReader(conn, maxReply)).ReadBytes(0)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return reply, err
+	}
+	return reply, json.Unmarshal(slices.Delete(answer, len(answer)-1, len(answer)), &reply)
+}
