@@ -193,7 +193,7 @@ func (o *origin) layers(b *testing.B, name string, variant int) [][]byte {
 	return all
 }
 
-// ref names the variant of an image, which is made when it is asked for: the
+// ref names the variant of an image, which is made when it is asked for, which takes seconds: the
 // last one is kept, and each time the same is made.
 func (o *origin) ref(b *testing.B, name string, variant int) string {
 	b.Helper()
