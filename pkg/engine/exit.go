@@ -237,7 +237,7 @@ func (e *Engine) scheduleRestart(c *container) {
 		waiting, cancel := context.WithTimeout(ctx, wait)
 		_, err := c.await(waiting, func(s snapshot) bool { return s.removed || s.rec.State != moss.StateRestarting })
 		cancel()
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || !e.awaitSupport(ctx, c) {
 			return
 		}
 		e.restartByPolicy(ctx, c)

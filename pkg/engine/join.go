@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
-	"sync"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -142,25 +140,5 @@ func (e *Engine) donor(mode string, of func(moss.HostConfig) string) (*moss.Cont
 			return nil, moss.Errorf(moss.Conflict, "container %s is not running", donor.ID)
 		}
 		mode = of(donor.Host) // made before, so there is no circle
-	}
-}
-
-// reviveAll starts containers again in the background, each after those among
-// them that it joins.
-func (e *Engine) reviveAll(all []*container) {
-	done := make(map[moss.ContainerID]*sync.WaitGroup, len(all))
-	for _, c := range all {
-		done[c.id] = new(sync.WaitGroup)
-		done[c.id].Add(1)
-	}
-	for _, c := range all {
-		wait := slices.DeleteFunc(needs(c.record()), func(id moss.ContainerID) bool { return done[id] == nil })
-		e.spawn(func(ctx context.Context) {
-			defer done[c.id].Done()
-			for _, id := range wait {
-				done[id].Wait()
-			}
-			e.revive(ctx, c)
-		})
 	}
 }

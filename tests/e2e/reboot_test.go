@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moss-containers/moss/tests/rig"
 )
@@ -23,18 +24,31 @@ func TestReboot(t *testing.T) {
 	do("moss setup && docker run -d --name always --restart always -p 127.0.0.1:18081:80 moss/hello" +
 		" && docker run -d --name unless --restart unless-stopped moss/hello && docker run -d --name stopped --restart unless-stopped moss/hello" +
 		" && docker run -d --name once moss/hello && docker run -d --rm --name gone moss/hello && docker create --name never --restart always moss/hello" +
+		" && docker run -d --name linked --restart always --link unless:u moss/hello && moss run -d --name last --restart always --link linked --volumes-from always moss/hello" +
+		" && docker run -d --name first --restart always --label com.docker.compose.project=p --label com.docker.compose.service=first --label com.docker.compose.depends_on=second:service_started:false moss/hello" +
+		" && moss run -d --name second --restart always --label com.docker.compose.project=p --label com.docker.compose.service=second moss/hello" +
 		" && docker stop stopped")
 	if err := m.Reboot(ctx); err != nil {
 		t.Fatal(err)
 	}
 	// Nobody has asked the engine for anything: it starts with the user's manager.
 	do("curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:18081/")
-	want := "always running\nnever created\nonce exited\nstopped exited\nunless running"
+	// Those that are linked could not start before what they are linked to.
+	do("for n in last second first; do timeout 20 sh -c \"until docker ps --format '{{.Names}}' | grep -qx $n; do sleep 0.05; done\" || exit 1; done")
+	want := "always running\nfirst running\nlast running\nlinked running\nnever created\nonce exited\nsecond running\nstopped exited\nunless running"
 	if got := do("docker ps --all --format '{{.Names}} {{.State}}' | sort"); got != want {
 		t.Errorf("after the reboot:\n%s\nwant:\n%s", got, want)
 	}
-	if got := do("ls $XDG_RUNTIME_DIR/moss/netns | wc -l"); got != "2" {
-		t.Errorf("%s network namespaces for 2 running containers", got)
+	if got := do("ls $XDG_RUNTIME_DIR/moss/netns | wc -l"); got != "6" {
+		t.Errorf("%s network namespaces for 6 running containers", got)
 	}
-	do("docker rm -f always unless once stopped never && moss setup --uninstall --purge")
+	started := strings.Fields(do("docker inspect --format '{{.State.StartedAt}}' unless linked last second first"))
+	for _, pair := range [][2]int{{0, 1}, {1, 2}, {3, 4}} {
+		before, err := time.Parse(time.RFC3339Nano, started[pair[0]])
+		after, err2 := time.Parse(time.RFC3339Nano, started[pair[1]])
+		if err != nil || err2 != nil || !before.Before(after) {
+			t.Errorf("of unless, linked, last, second and first, started at %s, number %d came not before %d", started, pair[0], pair[1])
+		}
+	}
+	do("docker rm -f first second last linked always unless once stopped never && moss setup --uninstall --purge")
 }
