@@ -28,10 +28,9 @@ type Sockets interface {
 }
 
 const (
-	resolverSuffix  = ".dns" // of the names in Sockets, after the container's id
-	answerTTL       = 600    // seconds, as docker's
-	upstreamTimeout = 3 * time.Second
-	mostForwarded   = 1024 // queries of one container that are on their way at a time
+	resolverSuffix = ".dns" // of the names in Sockets, after the container's id
+	answerTTL      = 600    // seconds, as docker's
+	mostForwarded  = 1024   // queries of one container that are on their way at a time
 )
 
 // resolver answers the queries of one container, in whose namespace its sockets are.
@@ -39,12 +38,14 @@ type resolver struct {
 	zone   *zone
 	netns  string
 	host   func() []netip.AddrPort // the host's servers, asked from the host's network
+	slow   *slowness               // of the host's servers
+	own    slowness                // of those the user named
 	view   atomic.Pointer[resolverView]
-	slots  chan struct{}
+	slots  chan struct{} // of queries over TCP
 	turn   atomic.Uint32
 	ctx    context.Context //nolint:containedctx // of the queries that are on their way; it ends with the resolver
 	cancel context.CancelFunc
-	udp    *dns.Server
+	udp    *datagrams
 	tcp    *dns.Server
 }
 
@@ -93,32 +94,29 @@ func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
 		r.view.Store(viewOf(a))
 		return nil
 	}
-	pc, l := n.storedSockets(string(id) + resolverSuffix)
-	if pc == nil || l == nil {
-		var err error
-		if pc, l, err = openResolver(a.NetNS); err != nil {
-			return fmt.Errorf("cannot serve names: %w", err)
-		}
-		if err := n.storeSockets(string(id)+resolverSuffix, pc, l); err != nil {
-			return errors.Join(err, pc.Close(), l.Close())
-		}
+	socks, err := n.resolverSockets(id, a.NetNS)
+	if err != nil {
+		return fmt.Errorf("cannot serve names: %w", err)
 	}
-	r = &resolver{zone: &n.zone, netns: a.NetNS, host: n.upstreams.servers, slots: make(chan struct{}, mostForwarded)}
+	r = &resolver{zone: &n.zone, netns: a.NetNS, host: n.upstreams.servers, slow: &n.upstreams.slow, slots: make(chan struct{}, mostForwarded)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.view.Store(viewOf(a))
-	r.udp = &dns.Server{PacketConn: pc, Handler: r}
-	r.tcp = &dns.Server{Listener: l, Handler: r, MaxTCPQueries: -1}
-	for _, s := range []*dns.Server{r.udp, r.tcp} {
-		started := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		failed := make(chan error, 1)
-		go func() { failed <- s.ActivateAndServe() }()
-		select {
-		case <-started:
-		case err := <-failed:
-			return errors.Join(fmt.Errorf("cannot serve names: %w", err), pc.Close(), l.Close())
-		}
+	if r.udp, err = newDatagrams(socks.udp, openPending(socks.pending)); err != nil {
+		r.cancel()
+		return errors.Join(fmt.Errorf("cannot serve names: %w", err), socks.close())
 	}
+	r.tcp = &dns.Server{Listener: socks.tcp, Handler: r, MaxTCPQueries: -1}
+	started := make(chan struct{})
+	r.tcp.NotifyStartedFunc = func() { close(started) }
+	failed := make(chan error, 1)
+	go func() { failed <- r.tcp.ActivateAndServe() }()
+	select {
+	case <-started:
+	case err := <-failed:
+		r.cancel()
+		return errors.Join(fmt.Errorf("cannot serve names: %w", err), socks.close())
+	}
+	go r.udp.serve(r)
 	n.mu.Lock()
 	n.resolvers[id] = r
 	n.mu.Unlock()
@@ -130,7 +128,7 @@ func (r *resolver) close() error {
 	r.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return errors.Join(r.udp.ShutdownContext(ctx), r.tcp.ShutdownContext(ctx))
+	return errors.Join(r.udp.stop(), r.tcp.ShutdownContext(ctx))
 }
 
 func (n *Networks) stopResolver(id moss.ContainerID) error {
@@ -160,105 +158,17 @@ func (n *Networks) closeResolvers() error {
 	return errors.Join(errs...)
 }
 
-func (n *Networks) storedSockets(name string) (pc net.PacketConn, l net.Listener) {
-	if n.cfg.Sockets == nil {
-		return nil, nil
-	}
-	for _, f := range n.cfg.Sockets.Take(name) {
-		if c, err := net.FilePacketConn(f); err == nil {
-			pc = c
-		}
-		_ = f.Close() // duplicated
-	}
-	if all := n.cfg.Sockets.Listeners(name); len(all) > 0 {
-		l = all[0]
-	}
-	return pc, l
-}
-
-func (n *Networks) storeSockets(name string, pc net.PacketConn, l net.Listener) error {
-	if n.cfg.Sockets == nil {
-		return nil
-	}
-	var files []*os.File
-	var errs []error
-	for _, s := range []any{pc, l} {
-		if filer, ok := s.(interface{ File() (*os.File, error) }); ok {
-			f, err := filer.File()
-			errs = append(errs, err)
-			if err == nil {
-				defer f.Close()
-				files = append(files, f)
-			}
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	// Of an earlier run that ended badly.
-	if err := n.cfg.Sockets.Remove(name); err != nil {
-		return err
-	}
-	return n.cfg.Sockets.Put(name, files...)
-}
-
-// forgetSockets lets go of the stored sockets of containers that are gone.
-func (n *Networks) forgetSockets(running map[moss.ContainerID]moss.Attachment) error {
-	if n.cfg.Sockets == nil {
-		return nil
-	}
-	var errs []error
-	for _, name := range n.cfg.Sockets.Names() {
-		id, ok := strings.CutSuffix(name, resolverSuffix)
-		if _, runs := running[moss.ContainerID(id)]; !ok || runs {
-			continue
-		}
-		for _, f := range n.cfg.Sockets.Take(name) {
-			errs = append(errs, f.Close())
-		}
-		for _, l := range n.cfg.Sockets.Listeners(name) {
-			errs = append(errs, l.Close())
-		}
-		errs = append(errs, n.cfg.Sockets.Remove(name))
-	}
-	return errors.Join(errs...)
-}
-
-// openResolver opens the sockets in a container's namespace. They are at other
-// ports than 53, which the container may want for itself: the namespace's
-// packet filter leads there.
-func openResolver(netns string) (pc net.PacketConn, l net.Listener, err error) {
-	err = inNetNS(netns, func() error {
-		at := netip.AddrPortFrom(moss.ResolverAddr, 0)
-		u, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		if err != nil {
-			return err
-		}
-		t, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
-		if err != nil {
-			return errors.Join(err, u.Close())
-		}
-		pc, l = u, t
-		return redirect(moss.ResolverAddr, uint16(u.LocalAddr().(*net.UDPAddr).Port), uint16(t.Addr().(*net.TCPAddr).Port))
-	})
-	if err != nil && pc != nil {
-		err = errors.Join(err, pc.Close(), l.Close())
-	}
-	return pc, l, err
-}
-
-// ServeDNS answers one query.
+// ServeDNS answers one query over TCP.
 func (r *resolver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	answer := r.local(q)
 	if answer == nil {
-		answer = r.elsewhere(w, q)
-	}
-	if _, ok := w.LocalAddr().(*net.UDPAddr); ok {
-		size := uint16(dns.MinMsgSize)
-		if opt := q.IsEdns0(); opt != nil {
-			size = max(size, opt.UDPSize())
+		select {
+		case r.slots <- struct{}{}:
+			answer = r.elsewhere("tcp", q)
+			<-r.slots
+		default:
+			answer = refuse(q)
 		}
-		answer.Truncate(int(size))
 	}
 	_ = w.WriteMsg(answer) // who asked may be gone
 }
@@ -362,66 +272,4 @@ func addrOfReverse(name string) (netip.Addr, bool) {
 	}
 	a, err := netip.ParseAddr(b.String())
 	return a, err == nil && a.Is6()
-}
-
-// elsewhere asks the servers that the user named, or the host's.
-func (r *resolver) elsewhere(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
-	fail := new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
-	fail.RecursionAvailable = true
-	view := r.view.Load()
-	if !view.forward {
-		return fail // an internal network is one from names, too
-	}
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	default:
-		return new(dns.Msg).SetRcode(q, dns.RcodeRefused)
-	}
-	servers, netns := view.servers, r.netns
-	if len(servers) == 0 {
-		servers, netns = r.host(), ""
-	}
-	network := "udp"
-	if _, ok := w.LocalAddr().(*net.TCPAddr); ok {
-		network = "tcp"
-	}
-	for _, s := range servers {
-		answer, err := exchange(r.ctx, q, network, s, netns)
-		// One that refuses or fails leaves it to the next, as resolvers do.
-		if err == nil && answer.Rcode != dns.RcodeServerFailure && answer.Rcode != dns.RcodeRefused {
-			return answer
-		}
-	}
-	return fail
-}
-
-// exchange asks one server, from inside a namespace if there is one.
-func exchange(ctx context.Context, q *dns.Msg, network string, server netip.AddrPort, netns string) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
-	defer cancel()
-	var conn net.Conn
-	dial := func() (err error) {
-		conn, err = (&net.Dialer{}).DialContext(ctx, network, server.String())
-		return err
-	}
-	var err error
-	if netns == "" {
-		err = dial()
-	} else {
-		err = inNetNS(netns, dial)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	own := q.Copy()
-	own.Id = dns.Id() // nobody in a container chooses what we ask with
-	client := dns.Client{Net: network, Timeout: upstreamTimeout}
-	answer, _, err := client.ExchangeWithConnContext(ctx, own, &dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize})
-	if err != nil {
-		return nil, err
-	}
-	answer.Id = q.Id
-	return answer, nil
 }

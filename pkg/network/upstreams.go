@@ -17,6 +17,8 @@ type upstreams struct {
 	changed time.Time
 	size    int64
 	last    []netip.AddrPort
+
+	slow slowness
 }
 
 // servers reads the file again when it is another one.
