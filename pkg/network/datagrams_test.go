@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,18 +84,17 @@ func TestQueryOnItsWayIsAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := make(chan bool)
-	answers := make(chan bool, 1)
+	asked := make(chan bool, 1)
+	var answers atomic.Bool
 	server := &dns.Server{PacketConn: upstream, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		select {
-		case <-answers:
-			m := new(dns.Msg).SetReply(q)
-			rr, _ := dns.NewRR(q.Question[0].Name + " 60 IN A 198.51.100.7") // constant
-			m.Answer = append(m.Answer, rr)
-			_ = w.WriteMsg(m) // the client notices
-		default:
+		if !answers.Load() {
 			asked <- true
+			return
 		}
+		m := new(dns.Msg).SetReply(q)
+		rr, _ := dns.NewRR(q.Question[0].Name + " 60 IN A 198.51.100.7") // constant
+		m.Answer = append(m.Answer, rr)
+		_ = w.WriteMsg(m) // the client notices
 	})}
 	go func() { _ = server.ActivateAndServe() }()
 	defer server.Shutdown() //nolint:errcheck // at the end
@@ -122,7 +122,7 @@ func TestQueryOnItsWayIsAskedAgain(t *testing.T) {
 	if err := first.udp.stop(); err != nil {
 		t.Error(err)
 	}
-	answers <- true
+	answers.Store(true)
 	next := testDaemon(t, socket, share(), servers)
 	go next.udp.serve(next)
 	if _, got, m := receive(t, c); !slices.Equal(got, []string{"198.51.100.7"}) {
