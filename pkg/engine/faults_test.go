@@ -143,6 +143,10 @@ func (n faultyNetworks) Publish(ctx context.Context, id moss.ContainerID, a moss
 	return n.Networks.Publish(ctx, id, a, ports)
 }
 
+func (n faultyNetworks) Rename(c *moss.Container, a moss.Attachment) moss.Attachment {
+	return n.Networks.(engine.NameFollower).Rename(c, a)
+}
+
 func (n faultyNetworks) Restore(ctx context.Context, running map[moss.ContainerID]moss.Attachment) error {
 	if err := n.f.hit("Networks.Restore"); err != nil {
 		return err

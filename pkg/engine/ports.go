@@ -141,6 +141,12 @@ type Networks interface {
 	List(ctx context.Context) ([]moss.Network, error)
 }
 
+// NameFollower is a Networks that gives a running container's new name to its networks.
+type NameFollower interface {
+	// Rename returns the attachment as the record has to keep it; nothing can fail.
+	Rename(c *moss.Container, a moss.Attachment) moss.Attachment
+}
+
 // Volumes keeps volumes (pkg/volume).
 type Volumes interface {
 	// Create makes a volume; one that is there is it already, unless other options are asked for.

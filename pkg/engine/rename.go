@@ -19,18 +19,34 @@ func (s Containers) Rename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	defer c.release()
-	old := c.record().Name
+	before := c.record()
+	old := before.Name
 	if name == old {
 		return moss.Errorf(moss.Invalid, "Renaming a container with the same name as its current name")
 	}
 	if _, err := s.reserve(c.id, name); err != nil {
 		return err
 	}
-	if err := s.rewrite(c, func(r *moss.Container) { r.Name = name }); err != nil {
+	err = s.rewrite(c, func(r *moss.Container) {
+		r.Name = name
+		r.Network = s.renamedIn(r)
+	})
+	if err != nil {
+		s.renamedIn(before)
 		s.unreserve(name)
 		return moss.Wrap(err, "rename", old)
 	}
 	s.unreserve(old)
 	s.publish(c.record(), "rename", time.Now(), "oldName", "/"+old)
 	return nil
+}
+
+// renamedIn tells the networks of a running container what it is called now.
+func (e *Engine) renamedIn(rec *moss.Container) *moss.Attachment {
+	f, ok := e.Networks.(NameFollower)
+	if !ok || rec.Network == nil || !rec.State.Alive() || ownNetwork(rec.Host.NetworkMode) {
+		return rec.Network
+	}
+	next := f.Rename(rec, *rec.Network)
+	return &next
 }

@@ -21,6 +21,9 @@ func TestRename(t *testing.T) {
 		if !r.gone("web") || r.get("site").ID != web {
 			t.Errorf("it is %q", r.get(web).Name)
 		}
+		if got := r.get("site").Network.Names; !slices.Equal(got, []string{"site"}) {
+			t.Errorf("in its network it is %q", got)
+		}
 		r.must(rename(string(db[:20]), "web")) // free again
 		last := r.events.Of(string(web))[2]
 		if last.Action != "rename" || last.Attributes["name"] != "site" || last.Attributes["oldName"] != "/web" {

@@ -249,6 +249,20 @@ func TestResolver(t *testing.T) {
 	if !firsts[webV4] || !firsts[dbV4] {
 		t.Errorf("the first of svc is always the same: %v", firsts)
 	}
+	// Another name counts at once, and the old one no more; aliases stay.
+	db.Name = "store"
+	renamed := r.n.Rename(&db, aDB)
+	for name, want := range map[string][]string{"store": {dbV4}, "db": nil, db.ID.Short(): {dbV4}, reverse4: nil} {
+		send(t, c, name, dns.TypeA)
+		if _, got, _ := receive(t, c); !slices.Equal(got, want) {
+			t.Errorf("after the renaming, %s: %q, want %q", name, got, want)
+		}
+	}
+	if len(renamed.Names) == 0 || renamed.Names[0] != "store" || slices.Contains(renamed.Names, "db") || !slices.Contains(renamed.Names, "svc") || aDB.Names[0] != "db" {
+		t.Errorf("names: %q, before: %q", renamed.Names, aDB.Names)
+	}
+	db.Name = "db"
+	attached[db.ID] = r.n.Rename(&db, renamed)
 	// An internal network has no way out for names either.
 	inner := asker(t, attached[shut.ID].NetNS, "udp")
 	send(t, inner, "outside.test", dns.TypeA)

@@ -127,6 +127,12 @@ func (n *Networks) Attach(_ context.Context, c *moss.Container) (moss.Attachment
 	return a, nil
 }
 
+// Rename gives the attachment the container's name.
+func (n *Networks) Rename(c *moss.Container, a moss.Attachment) moss.Attachment {
+	a.Names = []string{c.Name}
+	return a
+}
+
 // Detach implements engine.Networks.
 func (n *Networks) Detach(_ context.Context, id moss.ContainerID, _ moss.Attachment) error {
 	if n.OnDetach != nil {
