@@ -111,7 +111,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		return d, err
 	}
 	images, err := image.New(store.Store(), image.Options{
-		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: d.regs, Disk: store,
+		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: d.regs, Disk: store, Holder: store,
 		Limits: transferLimits(cfg.Config),
 	})
 	if err != nil {

@@ -90,6 +90,9 @@ func (s *Store) own(hex string) (layers []string, err error) {
 			return nil, fmt.Errorf("image used by %v: %w", c.ID, storage.ErrImageUsedByContainer)
 		}
 	}
+	if s.other != nil && s.other.Holds(moss.ImageID("sha256:"+hex)) {
+		return nil, fmt.Errorf("image used by a container: %w", storage.ErrImageUsedByContainer)
+	}
 	needed := map[string]int{} // how often
 	parent := map[string]string{}
 	for _, l := range all.Layers {

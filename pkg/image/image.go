@@ -34,6 +34,8 @@ type Options struct {
 
 	// Disk is told of changes that nobody syncs; nil when it need not be.
 	Disk Disk
+	// Holder knows of containers that the store does not; nil when there are none.
+	Holder Holder
 
 	Registry *registry.Client // nil: nothing can be pulled or pushed
 	Limits   transfer.Limits  // of pulls and pushes
@@ -45,6 +47,11 @@ type Disk interface {
 	Changing() error
 	// Changed comes after it, and lets it be synced in the background.
 	Changed()
+}
+
+// Holder says whether something outside the store stands on an image.
+type Holder interface {
+	Holds(image moss.ImageID) bool
 }
 
 type noDisk struct{}
@@ -59,6 +66,7 @@ type Store struct {
 	tmp   string
 	log   *slog.Logger
 	disk  Disk
+	other Holder // may be nil
 	sys   *types.SystemContext
 
 	unpacker *layer.Store
@@ -85,6 +93,7 @@ func New(store storage.Store, o Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.other = o.Holder
 	if s.disk = o.Disk; s.disk == nil {
 		s.disk = noDisk{}
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/archive"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 // report is what the check at the start found.
@@ -93,7 +95,9 @@ func (s *Storage) removeDamaged(all storage.MultiListResult, cause func(string) 
 			name = im.Names[0]
 		}
 		what := "is removed"
-		if _, delErr := s.store.DeleteImage(im.ID, true); delErr != nil {
+		if s.Holds(moss.ImageID(im.ID)) {
+			what = "stays: a container stands on it"
+		} else if _, delErr := s.store.DeleteImage(im.ID, true); delErr != nil {
 			what = "stays: " + delErr.Error()
 		}
 		found = append(found, fmt.Sprintf("image %s is damaged and %s: %v", name, what, err))

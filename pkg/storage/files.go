@@ -30,6 +30,9 @@ type place struct {
 func (s *Storage) place(id moss.ContainerID) (place, error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	if b, ok := s.volatile.get(id); ok {
+		return s.volatilePlace(id, b)
+	}
 	c, err := s.store.Container(string(id))
 	if err != nil {
 		return place{}, err
@@ -57,6 +60,23 @@ func (s *Storage) place(id moss.ContainerID) (place, error) {
 	p := place{top: m["UpperDir"]}
 	if l := m["LowerDir"]; l != "" {
 		p.lowers = strings.Split(l, ":")
+	}
+	return p, nil
+}
+
+// volatilePlace is place for a layer that the store does not know.
+func (s *Storage) volatilePlace(id moss.ContainerID, b base) (place, error) {
+	d, err := s.store.GraphDriver()
+	if err != nil {
+		return place{}, err
+	}
+	m, err := d.Metadata(b.top)
+	if err != nil {
+		return place{}, err
+	}
+	p := place{top: s.volatile.dir(id, "diff"), lowers: []string{m["UpperDir"]}}
+	if l := m["LowerDir"]; l != "" {
+		p.lowers = append(p.lowers, strings.Split(l, ":")...)
 	}
 	return p, nil
 }

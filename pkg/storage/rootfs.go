@@ -38,6 +38,11 @@ func (s *Storage) create(ctx context.Context, id moss.ContainerID, image moss.Im
 	}
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	if volatile {
+		if done, err := s.createVolatile(id, image); done || err != nil {
+			return classified(err, op, id)
+		}
+	}
 	// The layer has the container's id, by which it is found again; see lists.
 	_, err := s.store.CreateContainer(string(id), nil, strings.TrimPrefix(string(image), "sha256:"), string(id), "", &o)
 	return classified(err, op, id)
@@ -53,6 +58,10 @@ func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, e
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	s.sizes.drop(id)
+	if b, ok := s.volatile.get(id); ok {
+		m, err := s.mountVolatile(id, b)
+		return m, classified(err, op, id)
+	}
 	path, err := s.store.Mount(string(id), "")
 	if err != nil {
 		return moss.Mount{}, classified(err, op, id)
@@ -76,6 +85,13 @@ func (s *Storage) Unmount(_ context.Context, id moss.ContainerID) error {
 func (s *Storage) mounted(id moss.ContainerID) (int, error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	if _, ok := s.volatile.get(id); ok {
+		is, err := s.volatile.mounted(id)
+		if is {
+			return 1, err
+		}
+		return 0, err
+	}
 	return s.store.Mounted(string(id))
 }
 
@@ -84,6 +100,9 @@ func (s *Storage) mounted(id moss.ContainerID) (int, error) {
 // long and is not done in the others' turn.
 func (s *Storage) unmountLocked(id moss.ContainerID) (last *os.File, err error) {
 	// Teardown goes on after the caller's context has ended.
+	if _, ok := s.volatile.get(id); ok {
+		return nil, classified(s.volatile.unmount(id), "unmount rootfs of", id)
+	}
 	n, err := s.store.Mounted(string(id))
 	if err == nil && n > 0 {
 		last = s.hold(id)
@@ -111,18 +130,7 @@ func (s *Storage) unmountAll(id moss.ContainerID) error {
 	if err != nil {
 		return nil //nolint:nilerr // there is none: nothing to find a mount by
 	}
-	at := filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "merged")
-	for {
-		err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		switch {
-		case err == nil: // there may be another below
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
-			return nil // nothing is mounted there
-		default:
-			return &os.PathError{Op: "umount", Path: at, Err: err}
-		}
-	}
+	return detach(filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "merged"))
 }
 
 // hold opens the root of a mount of the kernel's; nil when there is none.
@@ -166,6 +174,9 @@ func (s *Storage) Remove(ctx context.Context, id moss.ContainerID) error {
 func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	if _, ok := s.volatile.get(id); ok {
+		return nil, s.removeVolatile(id)
+	}
 	last, unmountErr := s.unmountLocked(id)
 	if unmountErr != nil && !errors.Is(unmountErr, unix.ENOSPC) {
 		return last, unmountErr
@@ -198,7 +209,7 @@ func (s *Storage) List(context.Context) ([]moss.ContainerID, error) {
 	if err != nil {
 		return nil, moss.Wrap(err, "list root file systems", "")
 	}
-	ids := make([]moss.ContainerID, 0, len(all))
+	ids := s.volatile.ids()
 	for _, c := range all {
 		ids = append(ids, moss.ContainerID(c.ID))
 	}

@@ -57,6 +57,8 @@ type Storage struct {
 	sizes  sizes
 	scrap  *scrap
 	lists  *lists
+	// volatile are the layers that the store does not know.
+	volatile volatiles
 
 	unsynced unsynced
 	report   report
@@ -107,6 +109,11 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	}
 	log.DebugContext(ctx, "storage is open", "driver", c.name(), "why", c.why, "root", o.GraphRoot)
 	s := &Storage{store: store, choice: c, lists: l, log: log}
+	s.volatile.disk, s.volatile.run = filepath.Join(o.GraphRoot, "volatile"), filepath.Join(o.RunRoot, "volatile")
+	if err := s.volatile.load(); err != nil {
+		store.Free()
+		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
+	}
 	s.unsynced.name = filepath.Join(o.GraphRoot, "unsynced")
 	s.unsynced.fail = func(err error) { log.Warn("the store could not be synced", "error", err) }
 	if err := s.recover(ctx, l.lost); err != nil {
@@ -119,6 +126,9 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	if s.scrap, err = openScrap(filepath.Join(o.GraphRoot, "scrap"), log); err != nil {
 		store.Free()
 		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
+	}
+	if err := s.volatile.sweep(s.scrap); err != nil {
+		log.WarnContext(ctx, "the remains of a container stay until the next start", "error", err)
 	}
 	return s, nil
 }
