@@ -58,7 +58,14 @@ type PortError struct {
 	Port   string
 	Reason error
 	Detail string // what the holder said, with the way out where it knows one
+	By     string // with ErrPortInUse: who has it, "" where that could not be found
 }
+
+// TakenBy comes before the one who has a port, in a holder's refusal.
+const TakenBy = ": taken by "
+
+// TakenBy is who has the port, "" where that could not be found.
+func (e *PortError) TakenBy() string { return e.By }
 
 func (e *PortError) Error() string {
 	switch {
@@ -137,7 +144,8 @@ func fromWire(w wireSpec) PortSpec {
 // [PortError] where the holder refuses.
 func (p *Ports) Add(ctx context.Context, s PortSpec) (PortID, error) {
 	fail := func(reason error, detail string) (PortID, error) {
-		return 0, &PortError{Op: "publish", Port: s.String(), Reason: reason, Detail: detail}
+		detail, by, _ := strings.Cut(detail, TakenBy)
+		return 0, &PortError{Op: "publish", Port: s.String(), Reason: reason, Detail: detail, By: by}
 	}
 	if s.Proto != "tcp" && s.Proto != "udp" {
 		return fail(ErrPortProto, "use tcp or udp")

@@ -42,7 +42,7 @@ var operands = map[string]operand{
 	"start": {anyContainer, true}, "rm": {anyContainer, true}, "wait": {anyContainer, true}, "restart": {anyContainer, true},
 	"stop": {runningContainer, true}, "kill": {runningContainer, true},
 	"attach": {runningContainer, false}, "exec": {runningContainer, false},
-	"logs": {anyContainer, false}, "export": {anyContainer, false}, "diff": {anyContainer, false}, "commit": {anyContainer, false},
+	"logs": {anyContainer, false}, "export": {anyContainer, false}, "diff": {anyContainer, false}, "port": {runningContainer, false}, "commit": {anyContainer, false},
 	"inspect": {anyThing, true}, "container inspect": {anyContainer, true}, "image inspect": {anyImage, true},
 	"images": {anyImage, false}, "image ls": {anyImage, false}, "rmi": {anyImage, true}, "image rm": {anyImage, true},
 	"pull": {anyImage, false}, "push": {anyImage, false}, "tag": {anyImage, false},

@@ -53,6 +53,7 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "latest", Aliases: []string{"l"}, Usage: "the newest one"},
 			sizeFlag(),
 		), a.ps),
+		command("port", "CONTAINER [PORT[/PROTOCOL]]", "print where a container's ports are published", 1, 2, nil, a.port),
 		command("logs", "CONTAINER", "print a container's log", 1, 1, []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what comes"},
 			&cli.BoolFlag{Name: "timestamps", Aliases: []string{"t"}, Usage: "with the time of each line"},

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"net/netip"
 	"path/filepath"
+	"strconv"
 
 	"github.com/moss-containers/moss/pkg/config"
 	"github.com/moss-containers/moss/pkg/image/registry"
@@ -37,7 +40,39 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 	if holder.HostLoopback {
 		n.HostIP = holder.Gateway
 	}
+	n.Own = ownAddresses(cfg)
 	return n
+}
+
+// ownAddresses are where the daemon itself listens for TCP; those at any free port are not known yet.
+func ownAddresses(cfg config.Config) []netip.AddrPort {
+	all := []string{cfg.MetricsAddress}
+	for _, s := range cfg.Hosts {
+		if h, err := config.ParseHost(s); err == nil && h.Net == "tcp" {
+			all = append(all, h.Addr)
+		}
+	}
+	var own []netip.AddrPort
+	for _, s := range all {
+		host, text, err := net.SplitHostPort(s)
+		port, err2 := strconv.ParseUint(text, 10, 16)
+		if err != nil || err2 != nil || port == 0 {
+			continue
+		}
+		ips := []string{host}
+		switch host {
+		case "":
+			ips = []string{"0.0.0.0", "::"}
+		case "localhost":
+			ips = []string{"127.0.0.1", "::1"}
+		}
+		for _, ip := range ips {
+			if a, err := netip.ParseAddr(ip); err == nil {
+				own = append(own, netip.AddrPortFrom(a, uint16(port)))
+			}
+		}
+	}
+	return own
 }
 
 // holderPorts is the holder's port driver as pkg/network wants it.

@@ -3,7 +3,6 @@ package api
 import (
 	"maps"
 	"net"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -53,43 +52,42 @@ func (d *createDecoder) ports() error {
 			return err
 		}
 		if port.Proto == moss.SCTP {
-			return notYet("publishing SCTP ports ("+p.String()+")", "use --network host")
+			return moss.Errorf(moss.NotImplemented, "port %s cannot be published: what forwards ports for a user knows tcp and udp only; use --network host", p)
 		}
 		bindings := d.in.HostConfig.PortBindings[p]
 		if len(bindings) == 0 {
 			bindings = []network.PortBinding{{}} // docker takes it for a free port
 		}
 		for _, b := range bindings {
-			n, err := hostPort(b.HostPort)
+			first, last, err := hostPorts(b.HostPort)
 			if err != nil {
 				return err
 			}
-			d.out.Host.PortBindings = append(d.out.Host.PortBindings, moss.PortBinding{Port: port, HostIP: anyAddr(b.HostIP), HostPort: n})
+			d.out.Host.PortBindings = append(d.out.Host.PortBindings, moss.PortBinding{Port: port, HostIP: b.HostIP, HostPort: first, HostPortEnd: last})
 		}
 	}
 	return nil
 }
 
-// anyAddr is the zero Addr for 0.0.0.0: every address, as an empty one means.
-func anyAddr(a netip.Addr) netip.Addr {
-	if a == netip.IPv4Unspecified() {
-		return netip.Addr{}
-	}
-	return a
-}
-
-func hostPort(s string) (uint16, error) {
+// hostPorts reads a port of the host, or a range of which one is to be chosen;
+// last is 0 without a range.
+func hostPorts(s string) (first, last uint16, err error) {
 	if s == "" {
-		return 0, nil
+		return 0, 0, nil
 	}
-	if strings.Contains(s, "-") {
-		return 0, notYet("choosing a host port from a range ("+s+")", "name one port, or none for any free one")
+	from, to, ranged := strings.Cut(s, "-")
+	a, err := strconv.ParseUint(from, 10, 16)
+	b := a
+	if err == nil && ranged {
+		b, err = strconv.ParseUint(to, 10, 16)
 	}
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return 0, invalid("invalid port specification: %q", s)
+	if err != nil || b < a || ranged && a == 0 {
+		return 0, 0, invalid("invalid port specification: %q", s)
 	}
-	return uint16(n), nil
+	if b == a {
+		return uint16(a), 0, nil
+	}
+	return uint16(a), uint16(b), nil
 }
 
 // networking reads the network mode and the end points.

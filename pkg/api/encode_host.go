@@ -84,6 +84,9 @@ func encodeBindings(in []moss.PortBinding) network.PortMap {
 		if b.HostPort != 0 {
 			host = strconv.Itoa(int(b.HostPort))
 		}
+		if b.HostPortEnd > b.HostPort {
+			host += "-" + strconv.Itoa(int(b.HostPortEnd))
+		}
 		out[port] = append(out[port], network.PortBinding{HostIP: b.HostIP, HostPort: host})
 	}
 	return out

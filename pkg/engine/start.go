@@ -117,9 +117,9 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 		return moss.Wrap(err, "receive the terminal of", rec.Name)
 	}
 	// A container without a way out has no way in either.
-	if ports := e.portsToPublish(rec); len(ports) > 0 && net.Address.IsValid() && !net.Internal {
+	if ports := e.portsToPublish(rec); len(ports) > 0 && (net.Address.IsValid() || net.Address6.IsValid()) && !net.Internal {
 		if net.Published, err = e.Networks.Publish(ctx, rec.ID, net, ports); err != nil {
-			return err
+			return e.portTaken(rec, net, ports, err)
 		}
 	}
 

@@ -132,6 +132,19 @@ type PortBinding struct {
 	Port     Port
 	HostIP   netip.Addr // the zero Addr means every address
 	HostPort uint16     // 0 asks for a free one; a published binding has the one it got
+	// HostPortEnd ends a range from HostPort on, of which a free one is asked for; 0 without a range.
+	HostPortEnd uint16 `json:",omitempty"`
+}
+
+// Choices is how many host ports would do.
+func (b PortBinding) Choices() int {
+	switch {
+	case b.HostPort == 0:
+		return 1 << 16
+	case b.HostPortEnd > b.HostPort:
+		return int(b.HostPortEnd-b.HostPort) + 1
+	}
+	return 1
 }
 
 // NetworkMode chooses a container's network: "bridge" (also "default" and

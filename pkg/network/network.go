@@ -34,6 +34,8 @@ type Config struct {
 	DNS    []netip.Addr // name servers that containers on the bridge can reach
 	HostIP netip.Addr   // where containers reach the host; the zero Addr where they cannot
 	Ports  PortDriver
+	// Own are TCP addresses that the engine itself listens at, or wants to: their ports are nobody else's.
+	Own []netip.AddrPort
 	// Sockets keeps those of the resolvers while the daemon is away; nil for none.
 	Sockets Sockets
 	// Upstreams are the name servers that resolvers ask; none for those of the host's resolv.conf.
@@ -56,6 +58,7 @@ type Networks struct {
 	mu     sync.Mutex
 	names  map[moss.ContainerID]string // for messages
 	ports  map[moss.ContainerID]bool   // who may have open ports
+	gates  map[moss.ContainerID][]gate
 	places map[moss.NetworkID]*place
 
 	zone      zone
@@ -69,7 +72,7 @@ func New(cfg Config) (*Networks, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the network namespaces: %w", err)
 	}
-	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, places: map[moss.NetworkID]*place{}, resolvers: map[moss.ContainerID]*resolver{}}
+	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, gates: map[moss.ContainerID][]gate{}, places: map[moss.NetworkID]*place{}, resolvers: map[moss.ContainerID]*resolver{}}
 	n.upstreams.path = "/etc/resolv.conf"
 	for _, s := range cfg.Upstreams {
 		n.upstreams.fixed = append(n.upstreams.fixed, netip.AddrPortFrom(s, dnsPort))
@@ -115,13 +118,22 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 	if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
-	// The filter of an earlier engine stays until the records tell of all networks, see Adopt: with
-	// this one's alone, containers of the others would be cut off for a while.
-	there, err := filtered()
-	if err != nil || there {
+	if err := quietBridges(); err != nil {
 		return err
 	}
-	return apply(Rules(p.Network))
+	// The filter of an earlier engine stays until the records tell of all networks, see Adopt: with
+	// this one's alone, containers of the others would be cut off for a while.
+	there, err := hasTable(table)
+	if err == nil && !there {
+		err = apply(Rules(p.Network))
+	}
+	if err != nil {
+		return err
+	}
+	if there, err = hasTable(gateTable); err != nil || there {
+		return err // that of running containers, until Restore tells of them
+	}
+	return setGates(nil)
 }
 
 // networkID is a built-in network's id, the same on every engine.

@@ -88,6 +88,9 @@ func (r Rule) exprs() []expr.Any {
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 		)
 	}
+	if r.Led {
+		out = append(out, dnatted()...)
+	}
 	return append(out, verdicts[r.Verdict])
 }
 
@@ -119,8 +122,8 @@ func address(offset, offset6 uint32, p netip.Prefix) []expr.Any {
 	}
 }
 
-// filtered tells whether our table is there, in the calling thread's namespace.
-func filtered() (bool, error) {
+// hasTable tells whether a table is there, in the calling thread's namespace.
+func hasTable(name string) (bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return false, fmt.Errorf("cannot open nftables: %w", err)
@@ -130,7 +133,7 @@ func filtered() (bool, error) {
 		return false, fmt.Errorf("cannot read the packet filter: %w", err)
 	}
 	for _, t := range tables {
-		if t.Name == table {
+		if t.Name == name {
 			return true, nil
 		}
 	}

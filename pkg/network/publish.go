@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -42,13 +44,16 @@ func (n *Networks) Publish(ctx context.Context, id moss.ContainerID, a moss.Atta
 	if len(ports) == 0 {
 		return nil, nil
 	}
-	if !a.Address.IsValid() {
+	if !a.Address.IsValid() && !a.Address6.IsValid() {
 		return nil, moss.Errorf(moss.Invalid, "cannot publish ports of a container in network %q: it has no address", a.Mode)
 	}
+	// Whoever asks for one port gets it before those who take any.
+	ports = slices.Clone(ports)
+	slices.SortStableFunc(ports, func(a, b moss.PortBinding) int { return a.Choices() - b.Choices() })
 	n.setPorts(id, true)
 	var open []moss.PublishedPort
 	for _, b := range ports {
-		err := check(b)
+		err := n.check(b)
 		var opened []moss.PublishedPort
 		if err == nil {
 			opened, err = n.publish(ctx, a, b)
@@ -59,15 +64,20 @@ func (n *Networks) Publish(ctx context.Context, id moss.ContainerID, a moss.Atta
 		}
 		open = append(open, opened...)
 	}
+	if err := n.openGates(id, gates(a, open)); err != nil {
+		return nil, errors.Join(err, n.closeGates(id), n.closePorts(context.WithoutCancel(ctx), open))
+	}
 	return open, nil
 }
 
-func check(b moss.PortBinding) error {
+func (n *Networks) check(b moss.PortBinding) error {
 	switch {
+	case b.HostPort == 0 && b.HostPortEnd != 0, b.HostPortEnd != 0 && b.HostPortEnd < b.HostPort:
+		return moss.Errorf(moss.Invalid, "invalid range of host ports %d-%d", b.HostPort, b.HostPortEnd)
 	case b.Port.Number == 0:
 		return moss.Errorf(moss.Invalid, "invalid port 0 of the container")
 	case b.Port.Proto == moss.SCTP:
-		return moss.Errorf(moss.NotImplemented, "port %d/sctp cannot be published by a user; use tcp or udp", b.Port.Number)
+		return moss.Errorf(moss.NotImplemented, "port %d/sctp cannot be published by a user: the drivers forward tcp and udp; use --network host", b.Port.Number)
 	case b.Port.Proto != moss.TCP && b.Port.Proto != moss.UDP:
 		return moss.Errorf(moss.Invalid, "unknown protocol %q of port %d; use tcp or udp", b.Port.Proto, b.Port.Number)
 	}
@@ -83,7 +93,10 @@ func (n *Networks) publish(ctx context.Context, a moss.Attachment, b moss.PortBi
 			ips = append(ips, netip.IPv6Unspecified())
 		}
 	}
-	if b.HostPort != 0 {
+	switch {
+	case b.HostPortEnd > b.HostPort:
+		return n.publishWithin(ctx, a, b, ips)
+	case b.HostPort != 0:
 		return n.openAll(ctx, a, b, ips)
 	}
 	var err error
@@ -99,12 +112,29 @@ func (n *Networks) publish(ctx context.Context, a moss.Attachment, b moss.PortBi
 	return nil, err
 }
 
+// publishWithin opens the first port of a range that is free at all addresses.
+func (n *Networks) publishWithin(ctx context.Context, a moss.Attachment, b moss.PortBinding, ips []netip.Addr) ([]moss.PublishedPort, error) {
+	first, last := b.HostPort, b.HostPortEnd
+	b.HostPortEnd = 0
+	for port := int(first); port <= int(last); port++ {
+		b.HostPort = uint16(port)
+		if open, err := n.openAll(ctx, a, b, ips); moss.ClassOf(err) != moss.Conflict {
+			return open, err
+		}
+	}
+	return nil, moss.Errorf(moss.Conflict, "failed to bind a host port of %d-%d for %d/%s: all of them are in use", first, last, b.Port.Number, b.Port.Proto)
+}
+
 func (n *Networks) openAll(ctx context.Context, a moss.Attachment, b moss.PortBinding, ips []netip.Addr) ([]moss.PublishedPort, error) {
 	var open []moss.PublishedPort
 	for _, ip := range ips {
 		b.HostIP = ip
-		p := port(a, b)
-		driverID, err := n.cfg.Ports.Add(ctx, p)
+		p := port(target(a, ip), b)
+		err := n.isOwn(p)
+		var driverID int
+		if err == nil {
+			driverID, err = n.cfg.Ports.Add(ctx, p)
+		}
 		if err != nil {
 			return nil, errors.Join(bindError(p, err), n.closePorts(context.WithoutCancel(ctx), open))
 		}
@@ -113,11 +143,40 @@ func (n *Networks) openAll(ctx context.Context, a moss.Attachment, b moss.PortBi
 	return open, nil
 }
 
-func port(a moss.Attachment, b moss.PortBinding) Port {
-	return Port{
-		Proto: b.Port.Proto, HostIP: b.HostIP, HostPort: b.HostPort, ChildIP: a.Address.Addr(), ChildPort: b.Port.Number,
+// target is the container's address that a port at an address of the host leads
+// to: one of the same family, where it has one, as only then it can be told the client's.
+func target(a moss.Attachment, host netip.Addr) netip.Addr {
+	same, other := a.Address, a.Address6
+	if host.Is6() {
+		same, other = other, same
 	}
+	if same.IsValid() {
+		return same.Addr()
+	}
+	return other.Addr()
 }
+
+func port(to netip.Addr, b moss.PortBinding) Port {
+	return Port{Proto: b.Port.Proto, HostIP: b.HostIP, HostPort: b.HostPort, ChildIP: to, ChildPort: b.Port.Number}
+}
+
+// isOwn refuses the ports that the engine listens at. While it is away they are
+// free, and it could not come back if a container had them.
+func (n *Networks) isOwn(p Port) error {
+	for _, own := range n.cfg.Own {
+		ip := own.Addr()
+		if p.Proto == moss.TCP && p.HostPort == own.Port() && (ip == p.HostIP || ip.IsUnspecified() || p.HostIP.IsUnspecified() && p.HostIP.Is4() == ip.Is4()) {
+			return &moss.Error{Class: moss.Conflict, Err: takenBy("the engine itself, see hosts and metrics-addr in daemon.json")}
+		}
+	}
+	return nil
+}
+
+// takenBy is who has a port that somebody else wants.
+type takenBy string
+
+func (t takenBy) Error() string   { return "port is taken by " + string(t) }
+func (t takenBy) TakenBy() string { return string(t) }
 
 // bindError has docker's words for why a port cannot be had.
 func bindError(p Port, err error) error {
@@ -125,13 +184,28 @@ func bindError(p Port, err error) error {
 		netip.AddrPortFrom(p.HostIP, p.HostPort), netip.AddrPortFrom(p.ChildIP, p.ChildPort), p.Proto)
 	class := moss.ClassOf(err)
 	if class == moss.Conflict {
+		if by, ok := errors.AsType[interface {
+			error
+			TakenBy() string
+		}](err); ok && by.TakenBy() != "" {
+			return moss.Errorf(class, "%s: address already in use by %s", what, by.TakenBy())
+		}
 		return moss.Errorf(class, "%s: address already in use", what)
 	}
 	if class == moss.Forbidden {
-		return moss.Errorf(class, "%s: permission denied: ports below the limit are the administrator's; "+
-			"use a higher one, or have him run: sysctl net.ipv4.ip_unprivileged_port_start=%d", what, p.HostPort)
+		return moss.Errorf(class, "%s: permission denied: ports below %s are the administrator's; "+
+			"use a higher one, or have him run: sysctl net.ipv4.ip_unprivileged_port_start=%d", what, unprivilegedStart(), p.HostPort)
 	}
 	return moss.Errorf(class, "%s: %w", what, err)
+}
+
+// unprivilegedStart is the first port that is everybody's.
+func unprivilegedStart() string {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil {
+		return "1024"
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // freePort asks the kernel for a port that nobody has.
@@ -196,13 +270,13 @@ func (n *Networks) unpublish(ctx context.Context, id moss.ContainerID, a moss.At
 	if len(a.Published) == 0 && !n.hasPorts(id) {
 		return nil
 	}
+	errs := []error{n.closeGates(id)}
 	open, err := n.cfg.Ports.List(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot list the open ports: %w", err)
+		return errors.Join(fmt.Errorf("cannot list the open ports: %w", err), errors.Join(errs...))
 	}
-	var errs []error
 	for driverID, p := range open {
-		if p.ChildIP == a.Address.Addr() {
+		if p.ChildIP == a.Address.Addr() || p.ChildIP == a.Address6.Addr() {
 			errs = append(errs, n.closePort(ctx, driverID))
 		}
 	}
@@ -212,5 +286,5 @@ func (n *Networks) unpublish(ctx context.Context, id moss.ContainerID, a moss.At
 // owns says whether the address that ports lead to is the container's.
 func (n *Networks) owns(id moss.ContainerID, a moss.Attachment) bool {
 	p := n.placeOf(a.Network)
-	return p != nil && a.Address.IsValid() && p.v4.owns(id, a.Address.Addr())
+	return p != nil && (a.Address.IsValid() && p.v4.owns(id, a.Address.Addr()) || a.Address6.IsValid() && p.v6.owns(id, a.Address6.Addr()))
 }

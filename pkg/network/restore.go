@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ func (n *Networks) Restore(ctx context.Context, running map[moss.ContainerID]mos
 	var errs []error
 	links, files := map[string]bool{}, map[string]bool{}
 	ports := map[Port]bool{}
+	opened := map[moss.ContainerID][]gate{}
 	for id, a := range running {
 		if a.NetNS != "" {
 			files[filepath.Base(a.NetNS)] = true
@@ -28,7 +30,12 @@ func (n *Networks) Restore(ctx context.Context, running map[moss.ContainerID]mos
 			}
 		}
 		for _, p := range a.Published {
-			ports[port(a, p.Binding)] = true
+			for _, to := range []netip.Addr{a.Address.Addr(), a.Address6.Addr()} { // an older engine chose otherwise
+				ports[port(to, p.Binding)] = true
+			}
+		}
+		if g := gates(a, a.Published); len(g) > 0 {
+			opened[id] = g
 		}
 		n.setPorts(id, len(a.Published) > 0)
 		for _, i := range a.Interfaces() {
@@ -41,7 +48,10 @@ func (n *Networks) Restore(ctx context.Context, running map[moss.ContainerID]mos
 			errs = append(errs, n.startResolver(id, a))
 		}
 	}
-	errs = append(errs, n.forgetSockets(running), n.removeStrayPorts(ctx, ports), n.removeStrayLinks(links), n.removeStrayFiles(files))
+	n.mu.Lock()
+	n.gates = opened
+	n.mu.Unlock()
+	errs = append(errs, n.resetGates(), n.forgetSockets(running), n.removeStrayPorts(ctx, ports), n.removeStrayLinks(links), n.removeStrayFiles(files))
 	return moss.Wrap(errors.Join(errs...), "restore the networks", "")
 }
 

@@ -32,6 +32,7 @@ type Rule struct {
 	Source                 netip.Prefix
 	Destination            netip.Prefix
 	States                 []string // conntrack: "established", "related", "new"
+	Led                    bool     // by a gate to another destination than the one asked for
 	Verdict                string   // "accept", "drop" or "masquerade"
 }
 
@@ -43,9 +44,10 @@ const (
 
 // Rules is the filter for bridge networks: their containers reach each other
 // within a network and, masqueraded, the outside, unless it is internal; from
-// outside, and from other networks, nothing reaches them but answers
-// (published ports do not come through here: the port driver connects from the
-// namespace itself); the namespace's own loopback is not theirs.
+// outside, and from other networks, nothing reaches them but answers and what
+// comes through a gate (published ports do not come through here otherwise: the
+// port driver connects from the namespace itself); the namespace's own loopback
+// is not theirs.
 func Rules(nets ...moss.Network) Ruleset {
 	input := Chain{Name: "input", Type: "filter", Hook: "input", Priority: priorityFilter}
 	forward := Chain{Name: "forward", Type: "filter", Hook: "forward", Priority: priorityFilter}
@@ -69,6 +71,8 @@ func Rules(nets ...moss.Network) Ruleset {
 		}
 		forward.Rules = append(forward.Rules, Rule{In: n.Link, Out: n.Link, Verdict: within})
 	}
+	// Through a gate a network's containers reach what others publish.
+	forward.Rules = append(forward.Rules, Rule{Led: true, Verdict: "accept"})
 	for _, n := range nets {
 		forward.Rules = append(forward.Rules, Rule{Out: n.Link, Verdict: "drop"})
 	}
@@ -122,6 +126,9 @@ func (r Rule) String() string {
 		add(family(r.Destination)+" daddr %s", r.Destination.String())
 	}
 	add("ct state %s", strings.Join(r.States, ","))
+	if r.Led {
+		parts = append(parts, "ct status dnat")
+	}
 	return strings.Join(append(parts, r.Verdict), " ")
 }
 

@@ -126,7 +126,7 @@ func Run(ctx context.Context, cfg Config) error {
 		StateDir:                 cfg.StateDir,
 		StateDirEnvKey:           stateEnv,
 		NetworkDriver:            rec,
-		PortDriver:               ports,
+		PortDriver:               tellingTaker{ports, "/proc"},
 		DetachNetNS:              true,
 		Propagation:              propagation,
 		SubidSource:              subidSource(),

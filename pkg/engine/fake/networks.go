@@ -165,11 +165,13 @@ func (n *Networks) Publish(_ context.Context, id moss.ContainerID, a moss.Attach
 	if len(ports) == 0 {
 		return nil, nil
 	}
-	if !a.Address.IsValid() {
+	if !a.Address.IsValid() && !a.Address6.IsValid() {
 		return nil, moss.Errorf(moss.Invalid, "network %q has no ports to publish", a.Mode)
 	}
 	n.host.mu.Lock()
 	defer n.host.mu.Unlock()
+	ports = slices.Clone(ports)
+	slices.SortStableFunc(ports, func(a, b moss.PortBinding) int { return a.Choices() - b.Choices() })
 	var open []moss.PublishedPort
 	for _, b := range ports {
 		p, err := n.host.openLocked(id, b)
@@ -195,7 +197,14 @@ func (h *hostNetwork) openLocked(id moss.ContainerID, b moss.PortBinding) (moss.
 	if !b.HostIP.IsValid() {
 		b.HostIP = netip.IPv4Unspecified()
 	}
-	if b.HostPort == 0 {
+	last := b.HostPortEnd
+	switch b.HostPortEnd = 0; {
+	case last != 0 && (b.HostPort == 0 || last < b.HostPort):
+		return moss.PublishedPort{}, moss.Errorf(moss.Invalid, "invalid range of ports %d-%d", b.HostPort, last)
+	case last != 0:
+		for ; h.takenLocked(b) && b.HostPort < last; b.HostPort++ {
+		}
+	case b.HostPort == 0:
 		for b.HostPort = 32768; h.takenLocked(b); b.HostPort++ {
 		}
 	}

@@ -184,6 +184,64 @@ func Networks(t *testing.T, open func(t *testing.T) NetworksRig) {
 		}
 	})
 
+	t.Run("publish one of a range", func(t *testing.T) {
+		r := open(t)
+		c := networkContainer(moss.NetworkBridge)
+		a := attach(t, r, c)
+		// Two ports, whichever the machine has free beside each other.
+		var first uint16
+		var ports []moss.PublishedPort
+		for tries := 0; ; tries++ {
+			probe, err := r.Networks().Publish(t.Context(), c.ID, a, []moss.PortBinding{tcp(80, 0)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			first = probe[0].Binding.HostPort
+			detach(t, r, c, moss.Attachment{Mode: a.Mode, NetNS: a.NetNS, Sandbox: a.Sandbox, Interface: a.Interface, Published: probe})
+			a = attach(t, r, c)
+			one := tcp(81, first)
+			one.HostIP = netip.IPv4Unspecified()
+			within := tcp(80, first)
+			within.HostIP, within.HostPortEnd = one.HostIP, first+1
+			// The range is named first, and yet whoever has no choice gets what it asks for.
+			if ports, err = r.Networks().Publish(t.Context(), c.ID, a, []moss.PortBinding{within, one}); err == nil {
+				break
+			} else if tries == 10 || moss.ClassOf(err) != moss.Conflict {
+				t.Fatal(err)
+			}
+		}
+		got := map[uint16]uint16{}
+		for _, p := range ports {
+			got[p.Binding.Port.Number] = p.Binding.HostPort
+			if p.Binding.HostPortEnd != 0 || p.Binding.HostIP != netip.IPv4Unspecified() {
+				t.Errorf("published %+v", p)
+			}
+		}
+		if len(ports) != 2 || got[81] != first || got[80] != first+1 {
+			t.Errorf("published %+v, asked for %d and one of %[2]d-%d", ports, first, first+1)
+		}
+		// All of them are taken now.
+		other := networkContainer(moss.NetworkBridge)
+		b := attach(t, r, other)
+		before := len(r.Left(t))
+		within := tcp(80, first)
+		within.HostPortEnd = first + 1
+		if _, err := r.Networks().Publish(t.Context(), other.ID, b, []moss.PortBinding{within}); moss.ClassOf(err) != moss.Conflict {
+			t.Errorf("a range without a free port: %v", err)
+		}
+		if left := r.Left(t); len(left) != before {
+			t.Errorf("left over after the failure: %q", left)
+		}
+		for _, wrong := range []moss.PortBinding{{Port: moss.Port{Number: 80, Proto: moss.TCP}, HostPortEnd: 9}, {Port: moss.Port{Number: 80, Proto: moss.TCP}, HostPort: 9, HostPortEnd: 8}} {
+			if _, err := r.Networks().Publish(t.Context(), other.ID, b, []moss.PortBinding{wrong}); moss.ClassOf(err) != moss.Invalid {
+				t.Errorf("%+v: %v", wrong, err)
+			}
+		}
+		detach(t, r, other, b)
+		a.Published = ports
+		detach(t, r, c, a)
+	})
+
 	t.Run("publish all or none", func(t *testing.T) {
 		r := open(t)
 		c := networkContainer(moss.NetworkBridge)

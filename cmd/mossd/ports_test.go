@@ -1,0 +1,37 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/rootless"
+)
+
+func TestOwnAddresses(t *testing.T) {
+	cfg := config.Config{Listen: config.Listen{
+		Hosts: []string{"unix:///x", "tcp://127.0.0.1:2375", "tcp://localhost:2376", "tcp://127.0.0.1:0"}, MetricsAddress: ":9323",
+	}}
+	var got []string
+	for _, a := range ownAddresses(cfg) {
+		got = append(got, a.String())
+	}
+	if want := []string{"0.0.0.0:9323", "[::]:9323", "127.0.0.1:2375", "127.0.0.1:2376", "[::1]:2376"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Who has a port comes from the holder to where it is told.
+func TestTakenBy(t *testing.T) {
+	err := classified(fmt.Errorf("x: %w", &rootless.PortError{Op: "publish", Port: "80", Reason: rootless.ErrPortInUse, By: "nginx (process 7)"}))
+	by, ok := errors.AsType[interface {
+		error
+		TakenBy() string
+	}](err)
+	if moss.ClassOf(err) != moss.Conflict || !ok || by.TakenBy() != "nginx (process 7)" {
+		t.Errorf("%v: %v, %v", moss.ClassOf(err), by, ok)
+	}
+}
