@@ -298,6 +298,9 @@ func TestCompletion(t *testing.T) {
 	e := newEngine(t, map[string]string{
 		"GET /images/json":     `[{"Id":"1","RepoTags":["busybox:latest","localhost:5000/a:1"]}]`,
 		"GET /containers/json": `[{"Id":"2","Names":["/web"]},{"Id":"3","Names":["/db"]}]`,
+		"GET /volumes":         `{"Volumes":[{"Name":"data"},{"Name":"more"}]}`,
+		"GET /secrets":         `[{"ID":"4","Spec":{"Name":"key"}}]`,
+		"GET /configs":         `[{"ID":"5","Spec":{"Name":"conf"}}]`,
 	})
 	for line, want := range map[string]string{
 		"pus":                  "push",
@@ -325,6 +328,15 @@ func TestCompletion(t *testing.T) {
 		"completion ":          "bash fish zsh",
 		"nosuch ":              "",
 		"rmi -- b":             "busybox:latest busybox",
+		"volume rm data ":      "more",
+		"volume export ":       "data more",
+		"run -v ":              "data: more:",
+		"run --volume=m":       "--volume=more:",
+		"run --volumes-from w": "web",
+		"run --secret ":        "key",
+		"create --config ":     "conf",
+		"secret rm ":           "key",
+		"config inspect ":      "conf",
 	} {
 		words := strings.Split(strings.Join(strings.Fields(line), " "), " ")
 		if strings.HasSuffix(line, " ") {

@@ -29,6 +29,9 @@ const (
 	runningContainer
 	anyImage
 	anyThing // a container or an image
+	anyVolume
+	anySecret
+	anyConfig
 )
 
 // operand says what a command's operands are: the first of them, or all.
@@ -47,6 +50,29 @@ var operands = map[string]operand{
 	"images": {anyImage, false}, "image ls": {anyImage, false}, "rmi": {anyImage, true}, "image rm": {anyImage, true},
 	"pull": {anyImage, false}, "push": {anyImage, false}, "tag": {anyImage, false},
 	"save": {anyImage, true}, "history": {anyImage, false},
+	"volume rm": {anyVolume, true}, "volume remove": {anyVolume, true}, "volume inspect": {anyVolume, true}, "volume export": {anyVolume, false}, "volume import": {anyVolume, false}, "volume mount": {anyVolume, false},
+	"secret rm": {anySecret, true}, "secret remove": {anySecret, true}, "secret inspect": {anySecret, true},
+	"config rm": {anyConfig, true}, "config remove": {anyConfig, true}, "config inspect": {anyConfig, true},
+}
+
+// namedFlags are those whose values begin with a name; what follows it is the user's.
+var namedFlags = map[string]struct {
+	kind  kind
+	after string
+}{
+	"volume": {anyVolume, ":"}, "volumes-from": {anyContainer, ""}, "secret": {anySecret, ""}, "config": {anyConfig, ""},
+}
+
+// valuesOf are what the value of a flag may be.
+func (a *app) valuesOf(ctx context.Context, flag string) (all []string) {
+	n, ok := namedFlags[flag]
+	if !ok {
+		return values[flag]
+	}
+	for _, name := range a.namesOf(ctx, n.kind) {
+		all = append(all, name+n.after)
+	}
+	return all
 }
 
 // values are those of flags that take one of a few.
@@ -118,9 +144,9 @@ func (a *app) candidates(ctx context.Context, p place, before []string, last str
 		return nil
 	case slices.Contains(before, "--"): // an operand, whatever it looks like
 	case valued && strings.HasPrefix(last, "--"):
-		return prefixed(name+"=", values[name[2:]])
+		return prefixed(name+"=", a.valuesOf(ctx, name[2:]))
 	case waiting != nil && !isBool(waiting):
-		return values[waiting.Names()[0]]
+		return a.valuesOf(ctx, waiting.Names()[0])
 	case strings.HasPrefix(last, "-"):
 		return flagNames(p.flags)
 	case len(p.commands) > 0:
@@ -196,6 +222,24 @@ func (a *app) namesOf(ctx context.Context, k kind) (all []string) {
 	api, err := a.api()
 	if err != nil {
 		return nil
+	}
+	switch k {
+	case anyVolume:
+		list, _ := api.VolumeList(ctx, client.VolumeListOptions{}) // no answer is no names
+		for _, v := range list.Items {
+			all = append(all, v.Name)
+		}
+	case anySecret:
+		list, _ := api.SecretList(ctx, client.SecretListOptions{}) // no answer is no names
+		for _, s := range list.Items {
+			all = append(all, s.Spec.Name)
+		}
+	case anyConfig:
+		list, _ := api.ConfigList(ctx, client.ConfigListOptions{}) // no answer is no names
+		for _, c := range list.Items {
+			all = append(all, c.Spec.Name)
+		}
+	default:
 	}
 	if k == anyContainer || k == runningContainer || k == anyThing {
 		list, err := api.ContainerList(ctx, client.ContainerListOptions{All: k != runningContainer})

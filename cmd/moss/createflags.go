@@ -75,7 +75,7 @@ func createFlags() []cli.Flag {
 		str("memory limit, `SIZE` like 64m", "memory", "m"),
 		str("soft memory limit, `SIZE`", "memory-reservation"),
 		str("limit of memory and swap together, `SIZE`, -1 for no limit of swap", "memory-swap"),
-		list("mount, `type=bind|volume|tmpfs,source=…,target=…[,…]`", "mount"),
+		list("mount, `type=bind|volume|tmpfs|image,source=…,target=…[,…]`", "mount"),
 		str("`NAME` of the container", "name"),
 		yes("no health check, although the image has one", "no-healthcheck"),
 		str("what to do when it becomes unhealthy, `ACTION`: none, restart, stop or kill", "on-unhealthy"),

@@ -94,6 +94,11 @@ func parseMount(s string) (mount.Mount, error) {
 			}
 		case "consistency":
 			m.Consistency = mount.Consistency(strings.ToLower(value))
+		case "image-subpath":
+			if m.ImageOptions == nil {
+				m.ImageOptions = new(mount.ImageOptions)
+			}
+			m.ImageOptions.Subpath = value
 		case "volume-nocopy":
 			volumeOptions(&m).NoCopy = value == "" || value == "true"
 		case "volume-subpath":

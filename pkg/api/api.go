@@ -72,9 +72,7 @@ type Server struct {
 	now  func() time.Time
 	base []route
 
-	// relabel says that SELinux is on, so that :z and :Z would have to do something.
-	relabel func() bool
-	ncpu    int
+	ncpu int
 
 	closing context.Context // ends the streams
 	close   context.CancelFunc
@@ -101,7 +99,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		o: o, log: o.Log, now: time.Now,
-		relabel: selinuxEnabled, ncpu: runtime.NumCPU(),
+		ncpu:     runtime.NumCPU(),
 		hijacked: map[net.Conn]struct{}{}, base: routes(), rest: rest{free: debug.FreeOSMemory},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -239,12 +237,6 @@ func (w *response) flush() {
 		w.WriteHeader(http.StatusOK)
 	}
 	_ = http.NewResponseController(w.ResponseWriter).Flush() // a lost client shows at the next write
-}
-
-// selinuxEnabled says whether the kernel has SELinux switched on.
-func selinuxEnabled() bool {
-	_, err := os.Stat("/sys/fs/selinux/enforce")
-	return err == nil
 }
 
 // containerRef is a container's name or id as docker's clients send it.

@@ -90,10 +90,9 @@ func (s *Server) bindOptions(m *moss.MountPoint, opts, raw string) error {
 		case o == "consistent" || o == "cached" || o == "delegated":
 			kind = "consistency" // says something on a Mac only
 		case o == "z" || o == "Z":
-			kind = "label"
-			if s.relabel() {
-				return notYet("relabelling for SELinux (-v "+raw+")", "relabel with chcon, or use --security-opt label=disable without :"+o)
-			}
+			kind = "label" // for containers that SELinux confines, as it does none of a user's: see label=disable
+		case o == "idmap" || strings.HasPrefix(o, "idmap="):
+			return noIDMap("-v " + raw)
 		case o == "" && opts == "":
 			return nil
 		default:
@@ -105,6 +104,11 @@ func (s *Server) bindOptions(m *moss.MountPoint, opts, raw string) error {
 		seen[kind] = true
 	}
 	return nil
+}
+
+// noIDMap refuses what the kernel allows to the owner of the file system alone (mount_setattr(2)).
+func noIDMap(what string) error {
+	return moss.Errorf(moss.NotImplemented, "moss does not map the ids of mounts (%s): the kernel lets only root do so on the file systems of a disk. Root in the container is you already; give files to another id with: moss unshare chown", what)
 }
 
 func validTarget(target string) error {
@@ -155,9 +159,7 @@ func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
 		return bad(invalid("invalid consistency %q", in.Consistency))
 	}
 	switch in.Type {
-	case mount.TypeBind, mount.TypeTmpfs, mount.TypeVolume:
-	case mount.TypeImage:
-		return bad(notYet("mounts of images", "copy the files out of the image first, then use a bind"))
+	case mount.TypeBind, mount.TypeTmpfs, mount.TypeVolume, mount.TypeImage:
 	case mount.TypeCluster, mount.TypeNamedPipe:
 		return bad(notYet("this type of mount", "use bind or tmpfs"))
 	default:
@@ -171,7 +173,7 @@ func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
 	}
 	for field, extra := range map[string]bool{
 		"VolumeOptions":  in.VolumeOptions != nil && in.Type != mount.TypeVolume,
-		"ImageOptions":   in.ImageOptions != nil,
+		"ImageOptions":   in.ImageOptions != nil && in.Type != mount.TypeImage,
 		"ClusterOptions": in.ClusterOptions != nil,
 		"BindOptions":    in.BindOptions != nil && in.Type != mount.TypeBind,
 		"TmpfsOptions":   in.TmpfsOptions != nil && in.Type != mount.TypeTmpfs,
@@ -189,8 +191,12 @@ func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
 		return m, nil
 	}
 	how := mountBind
-	if in.Type == mount.TypeVolume {
+	switch in.Type {
+	case mount.TypeVolume:
 		how = mountVolume
+	case mount.TypeImage:
+		how = mountImage
+	default:
 	}
 	m, err := how(in)
 	if err != nil {
@@ -232,6 +238,30 @@ func mountBind(in mount.Mount) (moss.MountPoint, error) {
 	}
 	m.NonRecursive, m.CreateSource = o.NonRecursive, o.CreateMountpoint
 	return m, nil
+}
+
+// mountImage reads a mount of an image, which is read-only as docker's is.
+func mountImage(in mount.Mount) (moss.MountPoint, error) {
+	m := moss.MountPoint{Type: moss.MountImage, Name: in.Source, Target: path.Clean(in.Target), ReadOnly: true}
+	if in.Source == "" {
+		return m, invalid("field Source must not be empty")
+	}
+	if in.ImageOptions == nil || in.ImageOptions.Subpath == "" {
+		return m, nil
+	}
+	var err error
+	m.SubPath, err = subPath(in.ImageOptions.Subpath, "image")
+	return m, err
+}
+
+// subPath checks a part of a volume or of an image. What leads out of it by
+// links is found out when it is mounted.
+func subPath(sub, of string) (string, error) {
+	clean := path.Clean(sub)
+	if path.IsAbs(sub) || clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", invalid("invalid subpath %q: it must be a relative path within the %s", sub, of)
+	}
+	return clean, nil
 }
 
 func mountTmpfs(in mount.Mount) (moss.MountPoint, error) {

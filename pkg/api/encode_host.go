@@ -65,6 +65,11 @@ func encodeMountSpecs(out *container.HostConfig, h moss.HostConfig) {
 			spec := mount.Mount{Type: mount.Type(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
 			if m.Type == moss.MountVolume {
 				encodeVolumeSpec(&spec, m)
+			} else if m.Type == moss.MountImage {
+				spec.Source = m.Name
+				if m.SubPath != "" {
+					spec.ImageOptions = &mount.ImageOptions{Subpath: m.SubPath}
+				}
 			} else if m.NonRecursive || m.ReadOnlyTop || m.CreateSource || m.Propagation != "" && m.Propagation != "rprivate" {
 				spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, ReadOnlyNonRecursive: m.ReadOnlyTop, CreateMountpoint: m.CreateSource}
 			}

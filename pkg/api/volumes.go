@@ -142,11 +142,7 @@ func (d *createDecoder) volumes() error {
 			switch o {
 			case "ro":
 				from.ReadOnly = true
-			case "", "rw":
-			case "z", "Z":
-				if d.s.relabel() {
-					return notYet("relabelling for SELinux (--volumes-from "+raw+")", "leave out :"+o)
-				}
+			case "", "rw", "z", "Z": // see bindOptions
 			default:
 				return invalid("invalid mode: %s", from.Mode)
 			}
@@ -205,10 +201,10 @@ func mountVolume(in mount.Mount) (moss.MountPoint, error) {
 		if in.Source == "" {
 			return m, invalid("must not set Subpath when using anonymous volumes")
 		}
-		if path.IsAbs(m.SubPath) || m.SubPath == ".." || strings.HasPrefix(path.Clean(m.SubPath), "../") {
-			return m, invalid("invalid subpath %q: it must be a relative path within the volume", m.SubPath)
+		var err error
+		if m.SubPath, err = subPath(m.SubPath, "volume"); err != nil {
+			return m, err
 		}
-		m.SubPath = path.Clean(m.SubPath)
 	}
 	if len(o.Labels) > 0 || o.DriverConfig != nil {
 		m.Ask = &moss.VolumeRequest{Labels: o.Labels}

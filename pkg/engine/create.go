@@ -63,14 +63,16 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	}
 	undo.add(func(context.Context) error { return os.RemoveAll(rec.Dir) })
 
-	layer := s.Rootfs.Create
-	if v, ok := s.Rootfs.(VolatileRootfs); ok && rec.Host.AutoRemove {
-		layer = v.CreateVolatile
-	}
-	if err := layer(ctx, id, image.ID); err != nil {
+	if err := s.createLayer(ctx, rec, id, image.ID); err != nil {
 		return "", nil, moss.Wrap(err, "create the layer of", rec.Name)
 	}
 	undo.add(func(ctx context.Context) error { return s.Rootfs.Remove(ctx, id) })
+
+	letImages, err := s.makeImageMounts(ctx, rec, &undo)
+	defer letImages() // as above, of whoever removes images
+	if err != nil {
+		return "", nil, err
+	}
 
 	done, err := s.makeVolumes(ctx, rec, &undo)
 	defer done() // by then the container is known, and whoever removes volumes sees it

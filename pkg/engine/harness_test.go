@@ -263,6 +263,14 @@ func (r *rig) wrongs() []string {
 	live, known := map[moss.ContainerID]bool{}, map[moss.ContainerID]bool{}
 	for _, rec := range all {
 		known[rec.ID] = true
+		for _, m := range rec.Mounts {
+			if m.Type == moss.MountImage {
+				known[m.Layer] = true
+				if _, err := r.images.Resolve(r.t.Context(), string(m.Image)); err != nil {
+					say("%s has lost the image that it mounts: %v", rec.Name, err)
+				}
+			}
+		}
 		c, err := r.Views().Get(string(rec.ID))
 		byName, nameErr := r.Views().Get(rec.Name)
 		if nameErr != nil || byName.ID != rec.ID {
@@ -276,6 +284,11 @@ func (r *rig) wrongs() []string {
 		}
 		if rec.State.Alive() {
 			live[rec.ID] = true
+			for _, m := range rec.Mounts {
+				if m.Type == moss.MountImage {
+					live[m.Layer] = true
+				}
+			}
 			if st := have[rec.ID.Short()]; st.Phase != moss.UnitRunning || st.PID != rec.Run.PID {
 				say("%s is %s with pid %d, its unit %s with %d", rec.Name, rec.State, rec.Run.PID, st.Phase, st.PID)
 			}

@@ -174,7 +174,7 @@ type VolumeMounts interface {
 	Mount(ctx context.Context, name string) error
 	// Unmount takes that away; nil when there is nothing.
 	Unmount(ctx context.Context, name string) error
-	// Expose gives a container's mounts as binds; parts of volumes are pinned until Conceal.
+	// Expose gives a container's mounts of volumes and images as binds; parts of them are pinned until Conceal.
 	Expose(ctx context.Context, id moss.ContainerID, points []moss.MountPoint) ([]moss.MountPoint, error)
 	// Conceal undoes Expose; nil when nothing is left.
 	Conceal(ctx context.Context, id moss.ContainerID) error

@@ -296,6 +296,9 @@ func (e *Engine) removeOrphans(ctx context.Context, records []*moss.Container, b
 	known := make(map[moss.ContainerID]bool, len(records)+len(bad))
 	for _, rec := range records {
 		known[rec.ID] = true
+		for _, layer := range mountedLayers(rec) {
+			known[layer] = true
+		}
 		delete(units, rec.ID.Short())
 	}
 	for key := range bad {

@@ -115,6 +115,7 @@ func (e *Engine) remove(ctx context.Context, c *container) error {
 	err = errors.Join(
 		e.cleanUp(ctx, c),
 		e.Rootfs.Remove(ctx, rec.ID),
+		e.removeImageMounts(ctx, rec),
 		e.Logs.Remove(rec),
 		os.RemoveAll(rec.Dir),
 		e.removeAnonymous(ctx, rec),

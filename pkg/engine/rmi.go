@@ -121,14 +121,14 @@ func (r *removal) delete(ctx context.Context) ([]moss.ImageRemoval, error) {
 	return append(r.done, deleted...), nil
 }
 
-// userOf returns a container that is made of an image, a running one if there
+// userOf returns a container that is made of an image or mounts it, a running one if there
 // is one; nil for none.
 func (e *Engine) userOf(id moss.ImageID) *moss.Container {
 	var stopped *moss.Container
 	for _, c := range e.all() {
 		rec := c.record()
 		switch {
-		case rec.Image != id:
+		case !usesImage(rec, id):
 		case runs(rec):
 			return rec
 		case stopped == nil:

@@ -193,6 +193,9 @@ func (s Containers) addVolumes(rec *moss.Container) error {
 			}
 			m.ReadOnly = m.ReadOnly || from.ReadOnly
 			m.NoCopy, m.CreateSource, m.Ask, m.Mode = true, false, nil, from.Mode
+			if m.Type == moss.MountImage { // by its id, should the name be another's by now
+				m.Name, m.Layer = string(m.Image), ""
+			}
 			put(m)
 		}
 	}
@@ -307,9 +310,10 @@ func (s Containers) fill(ctx context.Context, rec *moss.Container, points []moss
 // unmount, also after an error. done is never nil, and may be called again.
 func (e *Engine) mountVolumes(ctx context.Context, c *container, rec *moss.Container) (points []moss.MountPoint, done func(), err error) {
 	names := volumesOf(rec)
-	if len(names) == 0 {
+	if len(names) == 0 && len(mountedLayers(rec)) == 0 {
 		return rec.Mounts, func() {}, nil
 	}
+	points = slices.Clone(rec.Mounts)
 	c.setNeedsVolumes(true)
 	var releases []func()
 	done = func() {
@@ -328,7 +332,10 @@ func (e *Engine) mountVolumes(ctx context.Context, c *container, rec *moss.Conta
 			return nil, done, notMissing(err)
 		}
 	}
-	points, err = e.VolumeUse.Expose(ctx, rec.ID, rec.Mounts)
+	if err := e.mountImages(ctx, points); err != nil {
+		return nil, done, err
+	}
+	points, err = e.VolumeUse.Expose(ctx, rec.ID, points)
 	return points, done, err
 }
 
@@ -337,10 +344,10 @@ func (e *Engine) unmountVolumes(ctx context.Context, c *container) error {
 	c.setNeedsVolumes(false) // before the others are looked at
 	rec := c.record()
 	names := volumesOf(rec)
-	if len(names) == 0 {
+	if len(names) == 0 && len(mountedLayers(rec)) == 0 {
 		return nil
 	}
-	errs := []error{e.VolumeUse.Conceal(ctx, rec.ID)}
+	errs := []error{e.VolumeUse.Conceal(ctx, rec.ID), e.unmountImages(ctx, rec)}
 	for _, name := range names {
 		if v, err := e.Volumes.Get(name); err == nil && len(v.Options) > 0 {
 			errs = append(errs, e.unmountVolume(ctx, name))

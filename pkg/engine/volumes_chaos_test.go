@@ -74,6 +74,9 @@ func withSomeVolumes(rnd *rand.Rand) option {
 		q.Host.Mounts = append(q.Host.Mounts, m)
 		q.Config.Volumes = []string{"/anon"}
 		withLabel(moss.SecretLabel+"db", "")(q)
+		if rnd.IntN(2) == 0 {
+			q.Host.Mounts = append(q.Host.Mounts, moss.MountPoint{Type: moss.MountImage, Name: "box", Target: "/image", ReadOnly: true})
+		}
 	}
 }
 
@@ -105,7 +108,7 @@ func (r *rig) wrongVolumes(all []*moss.Container, say func(string, ...any)) {
 				say("%s is %s and has lost its volume %s", rec.Name, rec.State, m.Name)
 			}
 		}
-		if has := slices.ContainsFunc(rec.Mounts, func(m moss.MountPoint) bool { return m.Type == moss.MountVolume }); r.volumes.Exposed(rec.ID) != (has && rec.State.Alive()) {
+		if has := slices.ContainsFunc(rec.Mounts, func(m moss.MountPoint) bool { return m.Type == moss.MountVolume || m.Type == moss.MountImage }); r.volumes.Exposed(rec.ID) != (has && rec.State.Alive()) {
 			say("%s is %s, its volumes are exposed: %v", rec.Name, rec.State, r.volumes.Exposed(rec.ID))
 		}
 	}

@@ -211,6 +211,7 @@ const (
 	MountBind   MountType = "bind"
 	MountTmpfs  MountType = "tmpfs"
 	MountVolume MountType = "volume"
+	MountImage  MountType = "image"
 )
 
 // MountPoint is one mount asked for by the user.
@@ -226,12 +227,16 @@ type MountPoint struct {
 	TmpfsOptions string // as mount(8) takes them: "size=64m,mode=1770"
 	Mode         string // as the user wrote it after the second colon of -v, for inspect
 
+	// Of an image; Name is what the user calls it.
+	Image ImageID     `json:",omitempty"`
+	Layer ContainerID `json:",omitempty"` // on top of it, the container's own
+
 	// Of a volume; Source is where its files are.
 	Name      string         `json:",omitempty"`
 	Driver    string         `json:",omitempty"`
 	Anonymous bool           `json:",omitempty"` // it goes with the container, where that is asked for
 	NoCopy    bool           `json:",omitempty"` // do not fill it with the image's content
-	SubPath   string         `json:",omitempty"` // the part of it to mount
+	SubPath   string         `json:",omitempty"` // the part of it to mount; of an image too
 	Ask       *VolumeRequest `json:",omitempty"` // how it is made where it is missing
 }
 

@@ -151,23 +151,23 @@ func (s *Store) unmount(name string) error {
 	}
 }
 
-// Expose gives the mounts of a container as binds. A part of a volume is opened
+// Expose gives the mounts of a container as binds. A part of a volume or an image is opened
 // by the kernel's own care, so that no link leads out of the volume, and pinned
 // by a mount of its own until Conceal.
 func (s *Store) Expose(ctx context.Context, id moss.ContainerID, points []moss.MountPoint) ([]moss.MountPoint, error) {
 	out := slices.Clone(points)
 	for i := range out {
 		p := &out[i]
-		if p.Type != moss.MountVolume {
+		if p.Type != moss.MountVolume && p.Type != moss.MountImage {
 			continue
 		}
 		p.Type, p.CreateSource = moss.MountBind, false
 		if p.SubPath == "" {
 			continue
 		}
-		pinned, err := s.pin(id, i, *p)
+		pinned, err := s.pin(id, i, points[i])
 		if err != nil {
-			return nil, moss.Wrap(errors.Join(err, s.Conceal(ctx, id)), "mount a part of the volume", p.Name)
+			return nil, moss.Wrap(errors.Join(err, s.Conceal(ctx, id)), "mount a part of the "+string(points[i].Type), p.Name)
 		}
 		p.Source = pinned
 	}
@@ -180,7 +180,7 @@ func (s *Store) pin(id moss.ContainerID, n int, p moss.MountPoint) (string, erro
 		return "", moss.Errorf(moss.Invalid, "cannot access path %s: no such file or directory", filepath.Join(p.Source, p.SubPath))
 	}
 	if errors.Is(err, unix.EXDEV) {
-		return "", moss.Errorf(moss.Invalid, "the path %s leads out of the volume", p.SubPath)
+		return "", moss.Errorf(moss.Invalid, "the path %s leads out of the %s", p.SubPath, p.Type)
 	}
 	if err != nil {
 		return "", err

@@ -155,7 +155,7 @@ func (s *Volumes) Unmount(_ context.Context, name string) error {
 func (s *Volumes) Expose(_ context.Context, id moss.ContainerID, points []moss.MountPoint) ([]moss.MountPoint, error) {
 	out := slices.Clone(points)
 	for i := range out {
-		if out[i].Type != moss.MountVolume {
+		if out[i].Type != moss.MountVolume && out[i].Type != moss.MountImage {
 			continue
 		}
 		out[i].Type, out[i].Source = moss.MountBind, filepath.Join(out[i].Source, out[i].SubPath)
