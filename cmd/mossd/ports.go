@@ -37,8 +37,13 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 	if len(cfg.DNS) > 0 {
 		n.DNS, n.Upstreams = cfg.DNS, cfg.DNS
 	}
-	if holder.HostLoopback {
-		n.HostIP = holder.Gateway
+	switch {
+	case cfg.HostGatewayIP.IsValid():
+		n.Host = func() netip.Addr { return cfg.HostGatewayIP }
+	case holder.HostLoopback:
+		n.Host = func() netip.Addr { return holder.Gateway }
+	case holder.ChildIP.IsValid(): // there is a way out
+		n.Host = network.HostAddress
 	}
 	n.Own = ownAddresses(cfg)
 	return n

@@ -45,6 +45,7 @@ type Config struct {
 	Pools          []AddressPool      `json:"default-address-pools"` // what subnets of networks that name none are cut from: base and size
 	MTU            int                `json:"mtu"`                   // of the bridge; 0 means the network driver's
 	DNS            []netip.Addr       `json:"dns"`
+	HostGatewayIP  netip.Addr         `json:"host-gateway-ip"` // what "host-gateway" means; else an address of the host
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
 

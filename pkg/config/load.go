@@ -95,6 +95,7 @@ var usages = map[string]string{
 	"bip":                      "first `ADDRESS/LENGTH` of the bridge's network",
 	"mtu":                      "`BYTES` of the largest packet on the bridge",
 	"dns":                      "name server `ADDRESS` of containers on the bridge",
+	"host-gateway-ip":          "`ADDRESS` that host-gateway means in --add-host",
 	"moss-network-driver":      "network `DRIVER` of the namespaces: auto, pasta, slirp4netns, gvisor-tap-vsock or none",
 	"registry-mirrors":         "`URL` of a mirror of docker.io",
 	"insecure-registries":      "`REGISTRY` whose certificate is not checked",

@@ -35,6 +35,9 @@ func (n *Networks) Attach(ctx context.Context, c *moss.Container) (moss.Attachme
 	}
 	n.setName(c.ID, c.Name)
 	a := moss.Attachment{Mode: mode}
+	if n.cfg.Host != nil {
+		a.HostIP = n.cfg.Host()
+	}
 	var err error
 	switch {
 	case mode == moss.NetworkHost:
@@ -127,7 +130,7 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 		made = append(made, i)
 	}
 	a.NetNS, a.Sandbox = n.path(c.ID), moss.NewHexID()
-	a.DNS, a.HostIP = n.cfg.DNS, n.cfg.HostIP
+	a.DNS = n.cfg.DNS
 	if len(made) == 0 { // it was taken out of all
 		return nil
 	}

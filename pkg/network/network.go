@@ -29,10 +29,10 @@ type Config struct {
 	// Subnet of the bridge. The zero Prefix chooses one that no route of the
 	// host overlaps. While containers are attached, the bridge keeps the one it has.
 	Subnet netip.Prefix
-	Range  netip.Prefix // fixed-cidr: the part of Subnet that addresses are given from; the zero Prefix is the whole
-	MTU    int          // bytes; of the holder's network driver, 0 leaves the kernel's
-	DNS    []netip.Addr // name servers that containers on the bridge can reach
-	HostIP netip.Addr   // where containers reach the host; the zero Addr where they cannot
+	Range  netip.Prefix      // fixed-cidr: the part of Subnet that addresses are given from; the zero Prefix is the whole
+	MTU    int               // bytes; of the holder's network driver, 0 leaves the kernel's
+	DNS    []netip.Addr      // name servers that containers on the bridge can reach
+	Host   func() netip.Addr // where containers that start now reach the host; nil, or the zero Addr, where they cannot
 	Ports  PortDriver
 	// Own are TCP addresses that the engine itself listens at, or wants to: their ports are nobody else's.
 	Own []netip.AddrPort
