@@ -21,7 +21,7 @@ import (
 // at its start.
 var reloadable = []string{
 	"debug", "log-level", "labels", "registry-mirrors", "insecure-registries",
-	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts",
+	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "shutdown-timeout",
 }
 
 // hearSignals reads the configuration anew at SIGHUP and writes the stacks of

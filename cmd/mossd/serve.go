@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -89,7 +90,7 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		last := context.WithoutCancel(ctx)
 		err = errors.Join(err, d.units.Settle(last)) // what the manager has told by now
 		if d.host.GoingDown(last) {
-			d.engine.AwaitIdle(last)
+			err = errors.Join(err, d.awaitEnds(last))
 		}
 		stopWatching()
 		return err
@@ -100,6 +101,32 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	}
 	return tasks.Wait()
+}
+
+// notifyGrace is how much longer than it means to take the daemon is given to stop.
+const notifyGrace = 5 * time.Second
+
+// awaitEnds waits until it is written down how the containers have ended that go
+// down with the holder, shutdown-timeout at most. They have ended by now, each in
+// its own time: their units are ordered after the daemon's. The next daemon takes
+// those for lost whose end is not written down.
+func (d *daemon) awaitEnds(ctx context.Context) error {
+	d.mu.Lock()
+	limit := time.Duration(d.cfg.ShutdownTimeout) * time.Second
+	d.mu.Unlock()
+	told := limit + notifyGrace
+	if limit < 0 {
+		told = math.MaxInt64 / 2
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	err := d.sd.ExtendTimeout(told)
+	if left := d.engine.AwaitIdle(ctx); len(left) > 0 {
+		d.log.Warn("it is not written down how containers ended: shutdown-timeout is over", "containers", left)
+	}
+	return err
 }
 
 // alive is the watchdog's self-check: the engine and the manager's connection answer.

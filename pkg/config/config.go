@@ -46,6 +46,9 @@ type Config struct {
 	MTU            int                `json:"mtu"`                   // of the bridge; 0 means the network driver's
 	DNS            []netip.Addr       `json:"dns"`
 	HostGatewayIP  netip.Addr         `json:"host-gateway-ip"` // what "host-gateway" means; else an address of the host
+	// ShutdownTimeout is how many seconds the daemon takes to write down the ends of containers that
+	// went down with the holder; negative is for ever.
+	ShutdownTimeout int `json:"shutdown-timeout"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
 
@@ -101,7 +104,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 	}
 	return Config{
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc,
-		LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
+		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
 		BIP: netip.MustParsePrefix("172.30.0.1/16"), NetworkDriver: "auto",
 		Images: defaultImages(),
 	}, nil

@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"context"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -137,8 +139,17 @@ func TestGoingDownWithTheHolder(t *testing.T) {
 		id := r.run(policy(moss.RestartUnlessStopped, 0))
 		r.Quiesce()
 		r.going.Store(true)
+		slow := r.run(named("slow"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		r.units.Stop(id)
-		r.AwaitIdle(t.Context())
+		if left := r.AwaitIdle(ctx); !slices.Equal(left, []string{"slow"}) {
+			t.Errorf("not ended are %q", left)
+		}
+		cancel()
+		r.units.Stop(slow)
+		if left := r.AwaitIdle(t.Context()); left != nil {
+			t.Errorf("not ended are %q", left)
+		}
 		settle()
 		if c := r.get(id); c.State.Alive() || c.Stopped {
 			t.Errorf("%s, stopped %v", c.State, c.Stopped)

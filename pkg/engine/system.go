@@ -63,12 +63,14 @@ func (s System) Events(ctx context.Context, since, until time.Time, fn func(moss
 }
 
 // AwaitIdle returns when no container has a process any more, or ctx ends.
-// Containers go down with the holder of the namespaces; their ends are waited
-// for, so that they are written down.
-func (e *Engine) AwaitIdle(ctx context.Context) {
+// Containers go down with the holder of the namespaces, side by side, each with
+// its own stop signal and time; their ends are waited for, so that they are
+// written down. It names those that are not.
+func (e *Engine) AwaitIdle(ctx context.Context) (left []string) {
 	for _, c := range e.all() {
 		if _, err := c.await(ctx, func(s snapshot) bool { return s.removed || !s.rec.State.Alive() }); err != nil {
-			return
+			left = append(left, c.record().Name)
 		}
 	}
+	return left
 }
