@@ -138,8 +138,15 @@ func ipamConfigs(c *cli.Context) ([]network.IPAMConfig, error) {
 }
 
 var networkColumns = []column{
-	{"ID", "NETWORK ID"}, {"Name", "NAME"}, {"Driver", "DRIVER"}, {"Scope", "SCOPE"},
-	{"IPv4", "IPV4"}, {"IPv6", "IPV6"}, {"Internal", "INTERNAL"}, {"Labels", "LABELS"}, {"CreatedAt", "CREATED AT"},
+	{"ID", "NETWORK ID"},
+	{"Name", "NAME"},
+	{"Driver", "DRIVER"},
+	{"Scope", "SCOPE"},
+	{"IPv4", "IPV4"},
+	{"IPv6", "IPV6"},
+	{"Internal", "INTERNAL"},
+	{"Labels", "LABELS"},
+	{"CreatedAt", "CREATED AT"},
 }
 
 func (a *app) networkList(c *cli.Context) error {

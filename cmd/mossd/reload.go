@@ -77,7 +77,7 @@ func (d *daemon) reload() error {
 	d.cfg = merged
 	d.mu.Unlock()
 	if len(refused) > 0 {
-		d.log.Warn("these settings take a restart of "+d.cfg.Prefix+".service", "keys", strings.Join(refused, ", "))
+		d.log.Warn("settings that take a restart of the service", "service", d.cfg.Prefix+".service", "keys", strings.Join(refused, ", "))
 	}
 	d.log.Info("the configuration was read anew", "changed", strings.Join(taken, ", "))
 	d.bus.Publish(moss.Event{Type: moss.DaemonEvent, Action: "reload", ActorID: d.engineID, Attributes: reloadAttributes(merged.Config), Time: time.Now()})

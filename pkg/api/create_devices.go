@@ -16,7 +16,8 @@ func (d *createDecoder) devices() error {
 		return moss.Errorf(moss.NotImplemented,
 			"--device-cgroup-rule: a user has no device controller, and what he may open is decided by the node's permissions alone: leave it out")
 	}
-	for _, r := range in.DeviceRequests {
+	if len(in.DeviceRequests) > 0 {
+		r := in.DeviceRequests[0]
 		if r.Driver == "cdi" {
 			return moss.Errorf(moss.NotImplemented, "CDI devices (%s): moss reads no CDI specifications: name the nodes with --device", strings.Join(r.DeviceIDs, ", "))
 		}

@@ -22,10 +22,6 @@ func linked(links ...string) option {
 	}
 }
 
-func exposing(ports ...moss.Port) option {
-	return func(q *moss.CreateRequest) { q.Config.ExposedPorts = ports }
-}
-
 func addressOf(c moss.Container) netip.Addr { return c.Network.Address.Addr() }
 
 func (r *rig) bundle(id moss.ContainerID) moss.Bundle {

@@ -326,6 +326,7 @@ func (e *Engine) networkEvents(rec *moss.Container, a moss.Attachment, action st
 			driver = "host"
 		case moss.NetworkNone:
 			driver = "null"
+		default: // a bridge
 		}
 		e.tellNetwork(moss.Network{ID: i.Network, Name: name, Driver: driver}, action, rec, at)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -404,7 +405,7 @@ func (e *Engine) removeOwn(ctx context.Context, id moss.ContainerID, name string
 	}
 	defer done()
 	if _, err := e.Volumes.Get(name); err != nil {
-		return nil //nolint:nilerr // it is gone already
+		return nil
 	}
 	if slices.ContainsFunc(e.volumeUsers()[name], func(user string) bool { return user != string(id) }) {
 		return nil
@@ -414,9 +415,7 @@ func (e *Engine) removeOwn(ctx context.Context, id moss.ContainerID, name string
 
 func anonymous(labels map[string]string) map[string]string {
 	all := map[string]string{moss.LabelAnonymous: ""}
-	for k, v := range labels {
-		all[k] = v
-	}
+	maps.Copy(all, labels)
 	return all
 }
 

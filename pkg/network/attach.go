@@ -17,9 +17,6 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// guestLink is the container's end of its first link.
-const guestLink = "eth0"
-
 // linkDigits tell the links of one container apart, at the end of hostLink.
 const linkDigits = "0123456789abcdefghijklmnopqrstuvwxyz"
 

@@ -97,7 +97,7 @@ func TestQueryOnItsWayIsAskedAgain(t *testing.T) {
 		_ = w.WriteMsg(m) // the client notices
 	})}
 	go func() { _ = server.ActivateAndServe() }()
-	defer server.Shutdown() //nolint:errcheck // at the end
+	defer server.Shutdown()
 	servers := func() []netip.AddrPort {
 		return []netip.AddrPort{netip.MustParseAddrPort(upstream.LocalAddr().String())}
 	}

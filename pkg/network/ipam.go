@@ -71,9 +71,6 @@ func newPool(subnet, within netip.Prefix, gateway netip.Addr, reserved map[strin
 	return p
 }
 
-// gateway is the bridge's own address.
-func (p *ipam) gateway() netip.Addr { return p.gate }
-
 // take gives a container an address.
 func (p *ipam) take(id moss.ContainerID) (netip.Prefix, error) {
 	p.mu.Lock()

@@ -124,7 +124,7 @@ func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
 }
 
 // close ends the resolver; the stored sockets stay.
-func (r *resolver) close() error {
+func (r *resolver) close() error { //nolint:contextcheck // also where the caller's is over
 	r.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

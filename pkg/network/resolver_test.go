@@ -20,7 +20,6 @@ import (
 type testSockets struct {
 	mu    sync.Mutex
 	files map[string][]*os.File
-	taken map[string][]*os.File
 }
 
 func (s *testSockets) Put(name string, files ...*os.File) error {
@@ -151,7 +150,7 @@ func TestResolver(t *testing.T) {
 	r.cfg.Sockets = store
 	r.n = r.open(t)
 	ctx := t.Context()
-	upstream, err := net.ListenPacket("udp4", "127.0.0.1:0") //nolint:noctx // a test's
+	upstream, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +165,7 @@ func TestResolver(t *testing.T) {
 		_ = w.WriteMsg(m) // the client notices
 	})}
 	go func() { _ = server.ActivateAndServe() }()
-	defer server.Shutdown() //nolint:errcheck // at the end
+	defer server.Shutdown()
 	outside := []netip.AddrPort{netip.MustParseAddrPort(upstream.LocalAddr().String())}
 	r.n.upstreams.fixed = outside
 

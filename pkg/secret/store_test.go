@@ -137,9 +137,11 @@ func TestPlaceOwner(t *testing.T) {
 func TestRefused(t *testing.T) {
 	s := open(t, t.TempDir(), none)
 	for _, r := range []moss.SecretRequest{
-		{Kind: moss.KindSecret, Name: "-a", Data: []byte("x")}, {Kind: moss.KindSecret, Name: "a/b", Data: []byte("x")},
+		{Kind: moss.KindSecret, Name: "-a", Data: []byte("x")},
+		{Kind: moss.KindSecret, Name: "a/b", Data: []byte("x")},
 		{Kind: moss.KindSecret, Name: strings.Repeat("a", 65), Data: []byte("x")},
-		{Kind: moss.KindSecret, Name: "big", Data: make([]byte, 500<<10)}, {Kind: moss.KindConfig, Name: "big", Data: make([]byte, 1000<<10)},
+		{Kind: moss.KindSecret, Name: "big", Data: make([]byte, 500<<10)},
+		{Kind: moss.KindConfig, Name: "big", Data: make([]byte, 1000<<10)},
 	} {
 		if _, err := s.Create(t.Context(), r); err == nil || moss.ClassOf(err) != moss.Invalid {
 			t.Errorf("%s of %d bytes: %v", r.Name, len(r.Data), err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -152,7 +153,6 @@ type copier struct {
 	mu    sync.Mutex // guards what follows
 	err   error
 	links map[inode][]linked // of files with several names: copied at the end
-	top   string
 }
 
 type inode struct{ dev, ino uint64 }
@@ -186,9 +186,9 @@ func copyTree(ctx context.Context, src *os.File, to string) error {
 		c.err = c.copyLinks(src, dst)
 	}
 	// Directories get their times and modes last: whoever writes into one changes them.
-	for i := len(dirs) - 1; i >= 0; i-- {
+	for _, dir := range slices.Backward(dirs) {
 		if c.err == nil {
-			c.err = copyDirMeta(src, dst, dirs[i].name)
+			c.err = copyDirMeta(src, dst, dir.name)
 		}
 	}
 	return errors.Join(c.err, dst.Close())
@@ -479,7 +479,7 @@ func copyXattrs(from, to int) error {
 	if err != nil {
 		return os.NewSyscallError("flistxattr", err)
 	}
-	for _, name := range strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
 		if name == "security.selinux" || strings.HasPrefix(name, "trusted.") {
 			continue // the volume's own, or not ours to give
 		}

@@ -159,7 +159,7 @@ func census(t *testing.T, dir string) []string {
 		if info.Mode()&os.ModeSymlink == 0 {
 			b := make([]byte, 1024)
 			n, _ := unix.Llistxattr(name, b)
-			for _, x := range strings.Split(string(b[:max(n, 0)]), "\x00") {
+			for x := range strings.SplitSeq(string(b[:max(n, 0)]), "\x00") {
 				if x == "" || x == "security.selinux" {
 					continue
 				}

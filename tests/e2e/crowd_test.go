@@ -38,7 +38,7 @@ func TestRestoreCrowd(t *testing.T) {
 	})
 	begun := time.Now()
 	err := sideBySide(n, func(i int) (err error) {
-		s := spec{Image: "busybox", Cmd: []string{"sleep", "inf"}, StopTimeout: intp(0), HostConfig: hostSpec{NetworkMode: "none"}}
+		s := spec{Image: "busybox", Cmd: []string{"sleep", "inf"}, StopTimeout: new(0), HostConfig: hostSpec{NetworkMode: "none"}}
 		if i%10 == 9 {
 			s.Image, s.Cmd = "moss/hello", nil
 			s.HostConfig.NetworkMode = "bridge"

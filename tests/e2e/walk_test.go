@@ -290,8 +290,8 @@ func (w *walk) wrongs() (wrong []string) {
 	if now := w.storedNow(); now != stored {
 		say("%d descriptors are stored, for %d running containers it should be %d", now, len(live), stored)
 	}
-	entries := strings.Fields(inData(w.t, "ls containers"))
-	for _, id := range entries {
+	entries := strings.FieldsSeq(inData(w.t, "ls containers"))
+	for id := range entries {
 		if !known[id] {
 			say("a directory of a container that is not there: %s", id)
 		}
@@ -305,8 +305,6 @@ type kind struct {
 	ends   int // what it ends with by itself; -1 where it does not
 	starts int // how often its policy starts it again before that
 }
-
-func intp(n int) *int { return &n }
 
 // Each ends with 3 on SIGTERM, once it has come to setting the trap.
 const lasting = `trap 'exit 3' TERM; sleep inf & wait`
@@ -540,7 +538,7 @@ func (c *walker) opCreate(m *model, detail int) {
 	k := kinds[detail%len(kinds)]
 	s := k.spec
 	s.Labels = map[string]string{"owner": strconv.Itoa(c.n)}
-	s.StopTimeout = intp(1)
+	s.StopTimeout = new(1)
 	var made struct{ ID string }
 	err, first := c.try("create", "POST", "/containers/create?name="+m.name, s, &made)
 	switch {
@@ -921,7 +919,7 @@ func (c *walker) shared(what, detail int) {
 	switch op {
 	case "create", "run":
 		s := k.spec
-		s.StopTimeout = intp(1)
+		s.StopTimeout = new(1)
 		s.Labels = map[string]string{"owner": "all"}
 		_, _ = c.try("shared create", "POST", "/containers/create?name="+m.name, s, new([]byte))
 		if op == "run" {

@@ -120,7 +120,7 @@ func (m *Manager) join(ctx context.Context, key string, fn func(context.Context,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w, ok := m.running[key]
-	var run context.Context
+	var run context.Context //nolint:contextcheck // the run outlives whoever began it
 	if !ok {
 		w = &shared{done: make(chan struct{})}
 		run, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
