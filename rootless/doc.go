@@ -9,6 +9,7 @@
 //	lock       held (flock) by the holder while it lives
 //	child_pid  the process whose user and mount namespaces to join, decimal
 //	api.sock   rootlesskit's HTTP API: ports
+//	keep.sock  files of the daemon's while that is away: [Keeper]
 //	netns      the network namespace; a bind mount in the holder's mount namespace
 //	info.json  [Info], written last: who can read it finds everything else there
 //

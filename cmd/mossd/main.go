@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -21,6 +22,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := run(ctx, os.Args, os.Getenv)
 	stop()
+	if errors.Is(err, errIdle) {
+		os.Exit(idleStatus)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mossd: "+err.Error())
 		os.Exit(1)

@@ -37,7 +37,11 @@ func serve(ctx context.Context, cfg settings) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.close()) }()
+	defer func() {
+		if e := d.close(); e != nil {
+			err = errors.Join(ignoreIdle(err), e)
+		}
+	}()
 
 	fresh, remember, err := newHolder(cfg.Config)
 	if err != nil {
@@ -95,12 +99,28 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		stopWatching()
 		return err
 	})
+	if timeout := cfg.Idle(); timeout > 0 {
+		if err := d.canLeave(); err != nil {
+			log.Warn("the engine stays when it is idle", "because", err)
+		} else {
+			tasks.Go(func() error { return ignoreEnd(ctx, d.awaitIdle(ctx, timeout)) })
+		}
+	}
 	took.done("listeners")
 	log.Info("ready", "after", took.total().Round(time.Millisecond), "network", d.holder.NetworkDriver, "steps", took)
 	if err := d.sd.Ready(d.status); err != nil {
 		return err
 	}
-	return tasks.Wait()
+	err = tasks.Wait()
+	if !errors.Is(err, errIdle) {
+		return err
+	}
+	if left := d.leave(context.WithoutCancel(ctx), wakeAddress(listeners)); left != nil {
+		log.Info("the engine starts again: it is not idle any more", "because", left)
+		return nil
+	}
+	log.Info("the engine ends until it is needed: it had nothing to do", "for", cfg.Idle())
+	return err
 }
 
 // notifyGrace is how much longer than it means to take the daemon is given to stop.

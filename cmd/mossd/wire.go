@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,8 @@ type daemon struct {
 	steps   *steps
 	sd      *sd.Notifier
 	files   *sd.Inherited
+	store   fdStore
+	keeper  rootless.Keeper
 	holder  rootless.Info
 	units   *units.Manager
 	images  interface{ Limit(l transfer.Limits) }
@@ -55,6 +58,8 @@ type daemon struct {
 	metrics *metrics // nil unless asked for
 	closer  []func() error
 
+	recorder *sd.Recorder // nil unless the daemon ends when it is idle
+	sources  []idleSource // for that
 	engineID string
 	status   string     // what systemctl status shows
 	mu       sync.Mutex // of cfg, which only a reload changes
@@ -80,6 +85,15 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	if d.holder, err = rootless.ReadInfo(cfg.Rootless()); err != nil {
 		return d, err
+	}
+	d.keeper = rootless.NewKeeper(cfg.Rootless())
+	if err := d.takeBack(ctx); err != nil {
+		return d, err
+	}
+	d.store = sd.Store{Notifier: d.sd, Inherited: d.files}
+	if cfg.Idle() > 0 {
+		d.recorder = sd.NewRecorder(sd.Store{Notifier: d.sd, Inherited: d.files})
+		d.store = d.recorder
 	}
 	uid, err := userns.OuterUID()
 	if err != nil {
@@ -120,7 +134,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.images = images
 	took.done("images")
 	netCfg := networkConfig(cfg.Config, d.holder)
-	netCfg.Sockets = sd.Store{Notifier: d.sd, Inherited: d.files}
+	netCfg.Sockets = d.store
 	nets, err := network.New(netCfg)
 	if err != nil {
 		return d, err
@@ -151,13 +165,19 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
-	streams, err := stdio.New(stdio.Config{Store: sd.Store{Notifier: d.sd, Inherited: d.files}, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console")})
+	streams, err := stdio.New(stdio.Config{Store: d.store, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console")})
 	if err != nil {
 		return d, err
 	}
 	d.engineID, err = rec.EngineID()
 	if err != nil {
 		return d, err
+	}
+
+	d.sources = []idleSource{
+		{"output of a container", func() (time.Time, bool) { return streams.Moved(), true }},
+		{"a container asks for names", func() (time.Time, bool) { return nets.Asked(), true }},
+		{"files of removed containers", func() (time.Time, bool) { return time.Time{}, !store.Busy() }},
 	}
 
 	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
@@ -190,6 +210,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(),
 		Debug: d.debug(), Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
+	d.sources = append(d.sources,
+		idleSource{"clients", d.api.Quiet},
+		idleSource{"health checks, restarts or execs", func() (time.Time, bool) { return time.Time{}, !d.engine.Busy() }})
 	return d, nil
 }
 

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"net"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -14,7 +16,9 @@ type rest struct {
 	free func()
 
 	mu     sync.Mutex
-	active int
+	active int // requests under way
+	conns  int // connections, but for those whose handler has taken them over
+	last   time.Time
 	timer  *time.Timer
 }
 
@@ -30,6 +34,7 @@ func (r *rest) begin() {
 func (r *rest) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.last = time.Now()
 	if r.active--; r.active > 0 {
 		return
 	}
@@ -38,4 +43,28 @@ func (r *rest) end() {
 		return
 	}
 	r.timer.Reset(restAfter)
+}
+
+// connected counts connections; it is an http.Server's ConnState.
+func (r *rest) connected(_ net.Conn, state http.ConnState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		r.conns++
+	case http.StateClosed, http.StateHijacked: // a hijacked one is its request's
+		r.conns--
+	case http.StateActive, http.StateIdle:
+		return
+	}
+	r.last = time.Now()
+}
+
+// Quiet says since when there has been neither a request nor a connection; false
+// while there is one. The zero time means that there never was.
+func (s *Server) Quiet() (since time.Time, quiet bool) {
+	r := &s.rest
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last, r.active == 0 && r.conns == 0
 }

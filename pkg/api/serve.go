@@ -23,6 +23,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       3 * time.Minute,
 		ConnContext:       withPeer,
+		ConnState:         s.rest.connected,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)

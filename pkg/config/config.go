@@ -51,6 +51,8 @@ type Config struct {
 	ShutdownTimeout int `json:"shutdown-timeout"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
+	// IdleTimeout is how long the engine has nothing to do before it ends, until it is needed again; "" or 0 for never.
+	IdleTimeout string `json:"idle-timeout"`
 
 	Images
 	Listen
@@ -193,6 +195,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		return &Error{Key: "mtu", Err: fmt.Errorf("%d is not between 576 and 65535", c.MTU)}
+	}
+	if err := c.validateIdle(); err != nil {
+		return err
 	}
 	if err := c.validateRuntimes(); err != nil {
 		return err

@@ -98,6 +98,7 @@ var usages = map[string]string{
 	"host-gateway-ip":          "`ADDRESS` that host-gateway means in --add-host",
 	"moss-network-driver":      "network `DRIVER` of the namespaces: auto, pasta, slirp4netns, gvisor-tap-vsock or none",
 	"shutdown-timeout":         "`SECONDS` to write down the ends of containers when all of it stops",
+	"idle-timeout":             "`TIME` without anything to do after which the engine ends, until it is needed again: 10m; 0 for never",
 	"registry-mirrors":         "`URL` of a mirror of docker.io",
 	"insecure-registries":      "`REGISTRY` whose certificate is not checked",
 	"max-concurrent-downloads": "`NUMBER` of layers that come at a time",

@@ -89,6 +89,7 @@ type Engine struct {
 	relabelled atomic.Pointer[[]string] // the engine's labels, once changed
 	// background counts what goes on after a call has returned; ctx ends it.
 	background sync.WaitGroup
+	going      atomic.Int64 // how much of it there is
 	ctx        context.Context
 	stop       context.CancelFunc
 }
@@ -196,8 +197,17 @@ func (e *Engine) byUnit(short string) *container {
 
 // spawn runs fn in the background until the engine is closed.
 func (e *Engine) spawn(fn func(ctx context.Context)) {
-	e.background.Go(func() { fn(e.ctx) })
+	e.going.Add(1)
+	e.background.Go(func() {
+		defer e.going.Add(-1)
+		fn(e.ctx)
+	})
 }
+
+// Busy says whether something goes on that no request waits for and that ends
+// with the engine: health checks, restarts that are due, ends of containers and
+// detached execs.
+func (e *Engine) Busy() bool { return e.going.Load() > 0 }
 
 // publish tells the world of a container's change, with docker's attributes.
 func (e *Engine) publish(rec *moss.Container, action string, at time.Time, extra ...string) {

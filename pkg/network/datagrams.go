@@ -79,6 +79,7 @@ func (d *datagrams) receive(buf []byte, flags int) (n int, from netip.AddrPort, 
 
 // serveOne answers a query, or has it answered later.
 func (d *datagrams) serveOne(r *resolver, data []byte, from netip.AddrPort, out []byte) {
+	r.noted()
 	q, answer := decode(data)
 	switch {
 	case q == nil && answer == nil:
@@ -107,6 +108,7 @@ func (d *datagrams) send(q, answer *dns.Msg, to netip.AddrPort, buf []byte) {
 }
 
 func (d *datagrams) elsewhere(r *resolver, q *dns.Msg, note pendingQuery) {
+	defer r.noted()
 	answer := r.elsewhere("udp", q)
 	if r.ctx.Err() != nil {
 		return // the next daemon answers

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -64,6 +65,7 @@ type Networks struct {
 	zone      zone
 	upstreams upstreams
 	resolvers map[moss.ContainerID]*resolver
+	asked     atomic.Int64 // when a container last asked for a name, in nanoseconds of the Unix epoch
 }
 
 // New sets the bridge and the packet filter up, or takes over what an earlier
@@ -89,6 +91,14 @@ func New(cfg Config) (*Networks, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
+}
+
+// Asked tells when a container last asked for a name; zero for never.
+func (n *Networks) Asked() time.Time {
+	if at := n.asked.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
 }
 
 // Close lets go of the holder's namespace; everything in it stays.

@@ -43,6 +43,7 @@ type resolver struct {
 	view   atomic.Pointer[resolverView]
 	slots  chan struct{} // of queries over TCP
 	turn   atomic.Uint32
+	asked  *atomic.Int64   // when, last, of all resolvers
 	ctx    context.Context //nolint:containedctx // of the queries that are on their way; it ends with the resolver
 	cancel context.CancelFunc
 	udp    *datagrams
@@ -98,7 +99,7 @@ func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
 	if err != nil {
 		return fmt.Errorf("cannot serve names: %w", err)
 	}
-	r = &resolver{zone: &n.zone, netns: a.NetNS, host: n.upstreams.servers, slow: &n.upstreams.slow, slots: make(chan struct{}, mostForwarded)}
+	r = &resolver{zone: &n.zone, netns: a.NetNS, host: n.upstreams.servers, slow: &n.upstreams.slow, asked: &n.asked, slots: make(chan struct{}, mostForwarded)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.view.Store(viewOf(a))
 	if r.udp, err = newDatagrams(socks.udp, openPending(socks.pending)); err != nil {
@@ -158,8 +159,16 @@ func (n *Networks) closeResolvers() error {
 	return errors.Join(errs...)
 }
 
+// noted remembers when a query came or was answered.
+func (r *resolver) noted() {
+	if r.asked != nil {
+		r.asked.Store(time.Now().UnixNano())
+	}
+}
+
 // ServeDNS answers one query over TCP.
 func (r *resolver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	r.noted()
 	answer := r.local(q)
 	if answer == nil {
 		select {

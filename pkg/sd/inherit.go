@@ -30,27 +30,40 @@ func Inherit() (*Inherited, error) {
 	in := &Inherited{listeners: map[string][]net.Listener{}, files: map[string][]*os.File{}}
 	var errs []error
 	for _, f := range activation.Files(true) {
-		name := f.Name()
-		listens, err := listening(f)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot take over the descriptor %q: %w", name, err))
-			continue
-		}
-		if !listens {
-			in.files[name] = append(in.files[name], f)
-			continue
-		}
-		l, err := net.FileListener(f) // duplicates it
-		if err = errors.Join(err, f.Close()); err != nil {
-			errs = append(errs, fmt.Errorf("cannot listen at the socket %q: %w", name, err))
-			continue
-		}
-		if u, ok := l.(*net.UnixListener); ok {
-			u.SetUnlinkOnClose(false) // the path is the manager's
-		}
-		in.listeners[name] = append(in.listeners[name], l)
+		errs = append(errs, in.Add(f.Name(), f))
 	}
 	return in, errors.Join(errs...)
+}
+
+// Add takes a file over as if the manager had passed it under a name; it closes
+// it unless Take returns it later.
+func (in *Inherited) Add(name string, f *os.File) error {
+	listens, err := listening(f)
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot take over the descriptor %q: %w", name, err), f.Close())
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !listens {
+		in.files[name] = append(in.files[name], f)
+		return nil
+	}
+	l, err := net.FileListener(f) // duplicates it
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cannot listen at the socket %q: %w", name, err)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // the path is the manager's
+	}
+	in.listeners[name] = append(in.listeners[name], l)
+	return nil
+}
+
+// Has says whether the manager passed something under a name that was not taken yet.
+func (in *Inherited) Has(name string) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.files[name]) > 0 || len(in.listeners[name]) > 0
 }
 
 // Listeners returns the sockets of a name.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -25,6 +27,8 @@ type Hub struct {
 	cfg   Config
 	store Store
 	spare scratches
+
+	moved atomic.Int64 // when output was last seen, in nanoseconds of the Unix epoch
 
 	mu      sync.Mutex
 	streams map[moss.StreamID]*stream
@@ -162,6 +166,16 @@ func (h *Hub) forget(id moss.StreamID, stored []string) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// Moved tells when a process last printed something; zero for never.
+func (h *Hub) Moved() time.Time { return fromNano(h.moved.Load()) }
+
+func fromNano(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
 }
 
 func (h *Hub) find(id moss.StreamID) *stream {

@@ -109,6 +109,13 @@ func (s *scrap) wait(ctx context.Context) error {
 	}
 }
 
+// working says whether something is being deleted.
+func (s *scrap) working() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy
+}
+
 // close stops between two files.
 func (s *scrap) close() {
 	s.mu.Lock()

@@ -165,6 +165,9 @@ func (s *Storage) Store() storage.Store { return s.store }
 // daemon's own unit has to let them outlive it.
 func (s *Storage) MountProgram() string { return s.choice.mountProgram }
 
+// Busy says whether the files of removed containers are being deleted.
+func (s *Storage) Busy() bool { return s.scrap.working() }
+
 // Close lets go of the store. Mounts stay: containers may run on them.
 func (s *Storage) Close() error {
 	s.scrap.close()

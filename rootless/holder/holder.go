@@ -117,6 +117,11 @@ func Run(ctx context.Context, cfg Config) error {
 			cancel(err)
 		}
 	})
+	keptUntilEnd, err := serveKeeping(ctx, cfg.StateDir, cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { cancel(nil); keptUntilEnd() }()
 	if asked.Err() != nil {
 		return os.RemoveAll(cfg.StateDir)
 	}
