@@ -101,7 +101,7 @@ func usage(c *cli.Context, err error, _ bool) error {
 // below 0: any number).
 func command(name, args, use string, least, most int, flags []cli.Flag, do func(*cli.Context) error) *cli.Command {
 	return &cli.Command{
-		Name: name, Usage: use, ArgsUsage: args, Flags: flags, HideHelpCommand: true, OnUsageError: usage,
+		Name: name, Usage: use, ArgsUsage: args, Flags: quick(flags), HideHelpCommand: true, OnUsageError: usage,
 		Action: func(c *cli.Context) error {
 			if n := c.NArg(); n < least || (most >= 0 && n > most) {
 				return &status{1, fmt.Sprintf("'moss %s' takes %s; see 'moss %[1]s --help'", name, count(least, most))}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"fmt"
 
 	"github.com/moby/moby/api/types/container"
@@ -16,10 +18,11 @@ func (a *app) containerCommands() []*cli.Command {
 		&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Usage: "`SIGNAL` to stop it with"},
 		&cli.IntFlag{Name: "timeout", Aliases: []string{"time", "t"}, Usage: "`SECONDS` before it is killed, -1 for never"},
 	}
+	create := createFlags()
 	list := []*cli.Command{
 		command("run", "IMAGE [COMMAND] [ARG…]", "create a container and start it", 1, -1,
-			append(createFlags(), detach, proxy), a.runContainer),
-		command("create", "IMAGE [COMMAND] [ARG…]", "create a container", 1, -1, createFlags(), a.create),
+			append(slices.Clone(create), detach, proxy), a.runContainer),
+		command("create", "IMAGE [COMMAND] [ARG…]", "create a container", 1, -1, create, a.create),
 		command("start", "CONTAINER…", "start containers", 1, -1, []cli.Flag{
 			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "attach to its output"},
 			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "attach its stdin"},
@@ -35,7 +38,7 @@ func (a *app) containerCommands() []*cli.Command {
 			&cli.BoolFlag{Name: "link", Aliases: []string{"l"}, Usage: "the link OWNER/ALIAS, in place of a container"},
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "with their anonymous volumes"},
 		}, a.rm),
-		command("update", "CONTAINER…", "change limits and the restart policy of containers", 1, -1, updateFlags(), a.update),
+		command("update", "CONTAINER…", "change limits and the restart policy of containers", 1, -1, updateFlags(slices.Clone(create)), a.update),
 		command("top", "CONTAINER [PS OPTION…]", "list a container's processes, by columns as ps has them", 1, -1, nil, a.top),
 		command("stats", "[CONTAINER…]", "show what containers use", 0, -1, []cli.Flag{
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},

@@ -18,20 +18,62 @@ type (
 		*cli.BoolFlag
 		names []string
 	}
+	intFlag struct {
+		*cli.IntFlag
+		names []string
+	}
+	int64Flag struct {
+		*cli.Int64Flag
+		names []string
+	}
+	durationFlag struct {
+		*cli.DurationFlag
+		names []string
+	}
 )
 
-func (f *stringFlag) Names() []string { return f.names }
-func (f *listFlag) Names() []string   { return f.names }
-func (f *boolFlag) Names() []string   { return f.names }
+func (f *stringFlag) Names() []string   { return f.names }
+func (f *listFlag) Names() []string     { return f.names }
+func (f *boolFlag) Names() []string     { return f.names }
+func (f *intFlag) Names() []string      { return f.names }
+func (f *int64Flag) Names() []string    { return f.names }
+func (f *durationFlag) Names() []string { return f.names }
+
+// names are those that Names of urfave/cli gives for names without commas and spaces.
+func names(name string, aliases []string) []string { return append([]string{name}, aliases...) }
+
+// quick makes the plain ones among flags such.
+func quick(flags []cli.Flag) []cli.Flag {
+	out := make([]cli.Flag, len(flags))
+	for i, f := range flags {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			out[i] = &stringFlag{f, names(f.Name, f.Aliases)}
+		case *cli.StringSliceFlag:
+			out[i] = &listFlag{f, names(f.Name, f.Aliases)}
+		case *cli.BoolFlag:
+			out[i] = &boolFlag{f, names(f.Name, f.Aliases)}
+		case *cli.IntFlag:
+			out[i] = &intFlag{f, names(f.Name, f.Aliases)}
+		case *cli.Int64Flag:
+			out[i] = &int64Flag{f, names(f.Name, f.Aliases)}
+		case *cli.DurationFlag:
+			out[i] = &durationFlag{f, names(f.Name, f.Aliases)}
+		default:
+			out[i] = f
+		}
+	}
+	return out
+}
 
 func newStringFlag(use, name string, aliases ...string) cli.Flag {
-	return &stringFlag{&cli.StringFlag{Name: name, Aliases: aliases, Usage: use}, append([]string{name}, aliases...)}
+	return &stringFlag{&cli.StringFlag{Name: name, Aliases: aliases, Usage: use}, names(name, aliases)}
 }
 
 func newListFlag(use, name string, aliases ...string) cli.Flag {
-	return &listFlag{&cli.StringSliceFlag{Name: name, Aliases: aliases, Usage: use}, append([]string{name}, aliases...)}
+	return &listFlag{&cli.StringSliceFlag{Name: name, Aliases: aliases, Usage: use}, names(name, aliases)}
 }
 
 func newBoolFlag(use, name string, aliases ...string) cli.Flag {
-	return &boolFlag{&cli.BoolFlag{Name: name, Aliases: aliases, Usage: use}, append([]string{name}, aliases...)}
+	return &boolFlag{&cli.BoolFlag{Name: name, Aliases: aliases, Usage: use}, names(name, aliases)}
 }

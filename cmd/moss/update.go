@@ -10,8 +10,8 @@ import (
 )
 
 // updateFlags are those of create that can be changed later.
-func updateFlags() []cli.Flag {
-	return slices.DeleteFunc(createFlags(), func(f cli.Flag) bool {
+func updateFlags(create []cli.Flag) []cli.Flag {
+	return slices.DeleteFunc(create, func(f cli.Flag) bool {
 		return !slices.Contains([]string{
 			"cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation", "memory-swap", "pids-limit", "restart",
 		}, f.Names()[0])
