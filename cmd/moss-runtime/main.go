@@ -18,6 +18,7 @@ import (
 	"runtime/debug"
 
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/cli"
+	"github.com/moss-containers/moss/cmd/moss-runtime/internal/forward"
 	// Holds the entry of the container's init, which must not wait for main.
 	_ "github.com/moss-containers/moss/cmd/moss-runtime/internal/reexec"
 
@@ -32,6 +33,9 @@ import (
 var version = "dev"
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "forward" {
+		os.Exit(forward.Main(os.Args[2:]))
+	}
 	// The process lives for milliseconds: a collection costs more than it frees.
 	debug.SetGCPercent(-1)
 	os.Exit(cli.Main(version, os.Args))

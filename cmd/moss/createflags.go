@@ -20,6 +20,8 @@ import (
 func createFlags() []cli.Flag {
 	str, list, yes := newStringFlag, newListFlag, newBoolFlag
 	return append(networkFlags(), []cli.Flag{
+		yes("do not start it: the first connection to a published port does", "activate"),
+		str("with --activate: stop it after `DURATION` without connections, such as 10m", "activate-idle"),
 		list("attach to `STREAM`: stdin, stdout or stderr", "attach", "a"),
 		list("`HOST:IP` line for /etc/hosts (IP may be host-gateway)", "add-host"),
 		list("`KEY=VALUE` handed to the OCI runtime", "annotation"),
@@ -210,7 +212,7 @@ func hostConfig(c *cli.Context) (*container.HostConfig, error) {
 		OomScoreAdj: c.Int("oom-score-adj"), Annotations: toMap(c.StringSlice("annotation")), Sysctls: toMap(c.StringSlice("sysctl")),
 		LogConfig: container.LogConfig{Type: c.String("log-driver"), Config: toMap(c.StringSlice("log-opt"))},
 	}
-	for _, do := range []func(*cli.Context, *container.HostConfig) error{addDNS, addRestart, addMounts, addSecurity, addResources, addHost} {
+	for _, do := range []func(*cli.Context, *container.HostConfig) error{addDNS, addRestart, addMounts, addSecurity, addResources, addHost, addActivation} {
 		if err := do(c, h); err != nil {
 			return nil, err
 		}

@@ -82,6 +82,10 @@ func (a *app) runContainer(c *cli.Context) error {
 	if err != nil {
 		return &status{exitCannotRun, message(err)}
 	}
+	if c.Bool("activate") { // by the first connection
+		fmt.Fprintln(a.out, id)
+		return nil
+	}
 	api, err := a.api()
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/moss-containers/moss/pkg/network"
 	"github.com/moss-containers/moss/pkg/version"
 	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/userns"
 )
 
 // networkConfig fits the network into what the holder offers.
@@ -78,6 +79,15 @@ func ownAddresses(cfg config.Config) []netip.AddrPort {
 		}
 	}
 	return own
+}
+
+// entry is the program that passes on what comes for containers whose first
+// connection starts them (cmd/moss-runtime/internal/forward).
+func entry(cfg config.Config) moss.Launch {
+	return moss.Launch{
+		Args: []string{beside("moss-runtime"), "forward", filepath.Join(cfg.Run, "moss.sock"), filepath.Join(cfg.Rootless(), "netns")},
+		Env:  []string{userns.JoinEnv + "=" + cfg.Rootless()},
+	}
 }
 
 // holderPorts is the holder's port driver as pkg/network wants it.

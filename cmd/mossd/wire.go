@@ -101,7 +101,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	outer := int(uid)
 
-	if d.units, err = units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &outer, RuntimeDir: filepath.Dir(cfg.Run), Log: part(log, "units")}); err != nil {
+	if d.units, err = units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &outer, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg.Config), Log: part(log, "units")}); err != nil {
 		return d, err
 	}
 	d.closer = append(d.closer, d.units.Close)
@@ -185,7 +185,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.bus = bus
 	deps := engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: d.regs, Maker: images, Space: images,
-		Rootfs: store, Files: store, Paths: store, Networks: nets, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
+		Rootfs: store, Files: store, Paths: store, Networks: nets, Activator: d.units, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}

@@ -103,6 +103,12 @@ func healthText(c *moss.Container) string {
 // published are the bindings that are open, by the container's port.
 func published(c *moss.Container) map[moss.Port][]moss.PortBinding {
 	out := map[moss.Port][]moss.PortBinding{}
+	if c.Host.Activated() { // they are listened at all the time
+		for _, b := range c.Host.PortBindings {
+			out[b.Port] = append(out[b.Port], b)
+		}
+		return out
+	}
 	if c.Network == nil || !c.State.Alive() {
 		return out
 	}
@@ -149,7 +155,7 @@ func encodePortList(c *moss.Container) []container.PortSummary {
 
 func encodePortMap(c *moss.Container) network.PortMap {
 	out := network.PortMap{}
-	if !c.State.Alive() {
+	if !c.State.Alive() && !c.Host.Activated() {
 		return out
 	}
 	for _, p := range c.Config.ExposedPorts {

@@ -31,6 +31,9 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err == nil {
 		rec.Endpoints, err = s.endpoints(ctx, rec.Host.NetworkMode, r.Endpoints)
 	}
+	if err == nil {
+		err = checkActivation(rec)
+	}
 	if err != nil {
 		return "", nil, err
 	}
@@ -79,6 +82,12 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err != nil {
 		return "", nil, err
 	}
+
+	// Whoever connects at once waits until the container is known.
+	if err := s.hold(ctx, rec); err != nil {
+		return "", nil, err
+	}
+	undo.add(func(ctx context.Context) error { return s.letPortsGo(ctx, rec) })
 
 	if err := s.Records.Put(rec, !rec.Host.AutoRemove); err != nil {
 		return "", nil, err

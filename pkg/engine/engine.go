@@ -26,6 +26,7 @@ type Deps struct {
 	Files          RootfsFiles
 	Paths          ContainerPaths
 	Networks       Networks
+	Activator      Activator
 	NetworkMaker   NetworkMaker
 	NetworkRecords NetworkRecords
 	Volumes        Volumes

@@ -147,6 +147,18 @@ type NameFollower interface {
 	Rename(c *moss.Container, a moss.Attachment) moss.Attachment
 }
 
+// Activator listens at the ports of containers that their first connection
+// starts, whether or not the engine runs (pkg/units).
+type Activator interface {
+	// Hold listens from now on; where that is done already, it goes on. Errors: Conflict for a
+	// port in use, Forbidden for one below the privileged limit.
+	Hold(ctx context.Context, h moss.HeldPorts) error
+	// Release ends that, and the connections; nil when there is nothing.
+	Release(ctx context.Context, id moss.ContainerID) error
+	// Held are the short ids of the containers for which there is something to release.
+	Held(ctx context.Context) ([]string, error)
+}
+
 // Volumes keeps volumes (pkg/volume).
 type Volumes interface {
 	// Create makes a volume; one that is there is it already, unless other options are asked for.

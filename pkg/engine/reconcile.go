@@ -113,6 +113,7 @@ func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 		default: // has neither
 		}
 	}
+	e.restoreHeld(ctx, records, bad)
 	e.adoptNetworks(ctx)
 	if err := e.Networks.Restore(ctx, keepNet); err != nil {
 		e.Log.Error("not every network could be restored", "error", err)

@@ -113,6 +113,7 @@ func (e *Engine) remove(ctx context.Context, c *container) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
 	err = errors.Join(
+		e.letPortsGo(ctx, rec), // first: no connection starts it now
 		e.cleanUp(ctx, c),
 		e.Rootfs.Remove(ctx, rec.ID),
 		e.removeImageMounts(ctx, rec),

@@ -243,7 +243,7 @@ func stopTimeout(rec *moss.Container) time.Duration {
 // portsToPublish are those asked for, and with PublishAll every exposed port
 // that none of them covers, at a free port of the host.
 func (e *Engine) portsToPublish(rec *moss.Container) []moss.PortBinding {
-	if !bridged(rec.Host.NetworkMode) {
+	if !bridged(rec.Host.NetworkMode) || rec.Host.Activated() { // the latter are held, see hold
 		return nil
 	}
 	ports := append([]moss.PortBinding(nil), rec.Host.PortBindings...)

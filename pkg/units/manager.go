@@ -28,6 +28,9 @@ type Options struct {
 	Address string
 	// BusOnly leaves out the manager's own socket.
 	BusOnly bool
+	// Entry is the program that a socket unit starts to pass connections on. It gets the container's
+	// id, the idle time and the container's port of each socket as further arguments.
+	Entry moss.Launch
 	// Log gets what happens to the connection. Default: slog.Default.
 	Log *slog.Logger
 }
