@@ -26,6 +26,7 @@ func seccompProfile(profile string, privileged bool, spec *specs.Spec) (*specs.L
 		if err != nil {
 			return nil, moss.Errorf(moss.Invalid, "invalid seccomp profile: %w", err)
 		}
+		admitSuccessors(p)
 		return p, nil
 	}
 	key := strings.Join(spec.Process.Capabilities.Bounding, ",")
