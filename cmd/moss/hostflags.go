@@ -30,6 +30,9 @@ func addHost(c *cli.Context, h *container.HostConfig) error {
 		}
 		h.Devices = append(h.Devices, m)
 	}
+	if err := addDeviceLimits(c, h); err != nil {
+		return err
+	}
 	if g := c.String("gpus"); g != "" {
 		h.DeviceRequests = []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
 	}

@@ -66,7 +66,7 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 	if kind == "volume" {
 		got, err := api.VolumeInspect(c.Context, ref, client.VolumeInspectOptions{})
 		if err == nil {
-			err = json.Unmarshal(got.Raw, &v)
+			err = exact(got.Raw, &v)
 		}
 		return v, err
 	}
@@ -76,7 +76,7 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 	if kind == "" || kind == "container" {
 		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{Size: c.Bool("size")})
 		if err == nil {
-			err = json.Unmarshal(got.Raw, &v)
+			err = exact(got.Raw, &v)
 			return v, err
 		}
 		if kind == "container" || !errdefs.IsNotFound(err) {
@@ -98,9 +98,17 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 		return nil, fmt.Errorf("no such object: %s", ref)
 	}
 	if err == nil {
-		err = json.Unmarshal(raw.Bytes(), &v)
+		err = exact(raw.Bytes(), &v)
 	}
 	return v, err
+}
+
+// exact decodes JSON so that templates print its numbers as they are: 1048576 is
+// no 1.048576e+06.
+func exact(data []byte, v *any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode(v)
 }
 
 func inspectNetwork(c *cli.Context, api *client.Client, ref string) (any, error) {
@@ -109,6 +117,6 @@ func inspectNetwork(c *cli.Context, api *client.Client, ref string) (any, error)
 		return nil, err
 	}
 	var v any
-	err = json.Unmarshal(got.Raw, &v)
+	err = exact(got.Raw, &v)
 	return v, err
 }

@@ -146,7 +146,7 @@ func inspectKept(c *cli.Context, api *client.Client, kind, ref string) (v any, e
 	if err != nil {
 		return nil, err
 	}
-	err = json.Unmarshal(raw, &v)
+	err = exact(raw, &v)
 	return v, err
 }
 

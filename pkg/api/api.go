@@ -72,7 +72,8 @@ type Server struct {
 	now  func() time.Time
 	base []route
 
-	ncpu int
+	appArmor func() bool // the kernel confines by AppArmor profiles
+	ncpu     int
 
 	closing context.Context // ends the streams
 	close   context.CancelFunc
@@ -100,6 +101,7 @@ func New(o Options) *Server {
 	s := &Server{
 		o: o, log: o.Log, now: time.Now,
 		ncpu:     runtime.NumCPU(),
+		appArmor: kernelAppArmor,
 		hijacked: map[net.Conn]struct{}{}, base: routes(), rest: rest{free: debug.FreeOSMemory},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -42,6 +43,9 @@ func (d *createDecoder) host() error {
 	}
 	if in.Umask != nil && *in.Umask > 0o777 {
 		return invalid("invalid Umask %#o: at most 0777", *in.Umask)
+	}
+	if len(in.GroupAdd) > 1 && slices.Contains(in.GroupAdd, moss.KeepGroups) {
+		return invalid("the '--group-add keep-groups' option is not allowed with any other --group-add options")
 	}
 	for _, h := range in.ExtraHosts {
 		if err := validHost(h); err != nil {

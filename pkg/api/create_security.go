@@ -62,9 +62,9 @@ func (d *createDecoder) securityOpt(opt string) error {
 	case "seccomp":
 		return d.seccomp(value)
 	case "apparmor":
-		return refuseIf(value != "unconfined", "AppArmor profiles (--security-opt "+opt+")", "a user may not load profiles: use apparmor=unconfined")
+		return d.appArmor(opt, value)
 	case "label":
-		return refuseIf(value != "disable", "SELinux labels (--security-opt "+opt+")", "use label=disable")
+		return refuseIf(value != "disable", "SELinux labels (--security-opt "+opt+")", "moss labels neither processes nor files, which keep the labels that the user's own have: use label=disable")
 	case "systempaths":
 		if value != "unconfined" {
 			return invalid("invalid --security-opt: %q", opt)
@@ -99,19 +99,11 @@ func (d *createDecoder) seccomp(value string) error {
 func (d *createDecoder) resources() error {
 	in, out := &d.in.HostConfig.Resources, &d.out.Host.Resources
 	err := first(
-		func() error {
-			return refuseIf(len(in.BlkioWeightDevice)+len(in.BlkioDeviceReadBps)+len(in.BlkioDeviceWriteBps)+
-				len(in.BlkioDeviceReadIOps)+len(in.BlkioDeviceWriteIOps) > 0, "block I/O limits of a device", "use --blkio-weight")
-		},
+		d.deviceLimits,
 		func() error {
 			return refuseIf(in.CPURealtimePeriod != 0 || in.CPURealtimeRuntime != 0, "real-time cpu limits", "cgroup v2 has none: use --cpus")
 		},
-		func() error {
-			return refuseIf(in.MemorySwappiness != nil && *in.MemorySwappiness != -1, "--memory-swappiness", "cgroup v2 has none: use --memory-swap")
-		},
-		func() error {
-			return refuseIf(in.OomKillDisable != nil && *in.OomKillDisable, "--oom-kill-disable", "cgroup v2 has none: use --oom-score-adj")
-		},
+		d.withoutController,
 		func() error {
 			return refuseIf(d.in.HostConfig.KernelMemory != 0 || d.in.HostConfig.KernelMemoryTCP != 0, "kernel memory limits", "cgroup v2 has none: use --memory")
 		},
@@ -129,6 +121,21 @@ func (d *createDecoder) resources() error {
 	out.BlkioWeight = in.BlkioWeight
 	if in.PidsLimit != nil {
 		out.PidsLimit = *in.PidsLimit
+	}
+	return nil
+}
+
+// withoutController warns, as docker does, of what only cgroup v1 could do.
+func (d *createDecoder) withoutController() error {
+	in := &d.in.HostConfig.Resources
+	if s := in.MemorySwappiness; s != nil && *s != -1 {
+		if *s < 0 || *s > 100 {
+			return invalid("Invalid value: %d, valid memory swappiness range is 0-100", *s)
+		}
+		d.warnings = append(d.warnings, "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.")
+	}
+	if in.OomKillDisable != nil && *in.OomKillDisable {
+		d.warnings = append(d.warnings, "Your kernel does not support OomKillDisable. OomKillDisable discarded.")
 	}
 	return nil
 }

@@ -37,6 +37,8 @@ var mapped = map[string]string{
 	"HostConfig.CpuShares": `512`, "HostConfig.Memory": `67108864`, "HostConfig.NanoCpus": `1000000000`, "HostConfig.BlkioWeight": `500`,
 	"HostConfig.CpuPeriod": `100000`, "HostConfig.CpuQuota": `50000`, "HostConfig.CpusetCpus": `"0-1"`, "HostConfig.CpusetMems": `"0"`,
 	"HostConfig.MemoryReservation": `67108864`, "HostConfig.MemorySwap": `-1`, "HostConfig.PidsLimit": `10`, "HostConfig.Ulimits": `[{"Name":"nofile","Soft":1,"Hard":2}]`,
+	"HostConfig.BlkioWeightDevice": `[{"Path":"/dev/sda","Weight":100}]`, "HostConfig.BlkioDeviceReadBps": `[{"Path":"/dev/sda","Rate":1048576}]`,
+	"HostConfig.BlkioDeviceWriteBps": `[{"Path":"/dev/sda","Rate":2}]`, "HostConfig.BlkioDeviceReadIOps": `[{"Path":"/dev/sda","Rate":3}]`, "HostConfig.BlkioDeviceWriteIOps": `[{"Path":"/dev/sda","Rate":4}]`,
 	"HostConfig.Init": `true`, "HostConfig.UsernsMode": `"host"`, "HostConfig.CgroupParent": `"mine.slice"`,
 	"HostConfig.Devices": `[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/f","CgroupPermissions":"rwm"}]`,
 	"HostConfig.Mounts":  `[{"Type":"tmpfs","Target":"/t"}]`, "HostConfig.MaskedPaths": `[]`, "HostConfig.ReadonlyPaths": `["/proc/x"]`,
@@ -51,6 +53,8 @@ var mapped = map[string]string{
 // exempt are the fields that may be set to anything sensible without effect, and why.
 var exempt = map[string]string{
 	"HostConfig.RestartPolicy.MaximumRetryCount": "docker allows any with no policy; on-failure's is tested below",
+	"HostConfig.MemorySwappiness":                "a warning: docker discards it on cgroup v2",
+	"HostConfig.OomKillDisable":                  "as MemorySwappiness",
 	"mount.Consistency":                          "says something on a Mac only; docker documents that Linux ignores it",
 	"endpoint.NetworkID":                         "told by the daemon; clients that recreate a container send it back",
 	"endpoint.EndpointID":                        "as NetworkID",

@@ -43,6 +43,7 @@ func encodeHost(c *moss.Container) *container.HostConfig {
 		out.Devices = append(out.Devices, container.DeviceMapping{PathOnHost: d.Host, PathInContainer: d.Container, CgroupPermissions: d.Permissions})
 	}
 	encodeMountSpecs(out, h)
+	encodeDeviceLimits(&out.Resources, h.DeviceLimits)
 	out.VolumeDriver, out.Links = h.VolumeDriver, c.LinkedTo
 	for _, from := range h.VolumesFrom {
 		out.VolumesFrom = append(out.VolumesFrom, strings.TrimSuffix(from.Container+":"+from.Mode, ":"))

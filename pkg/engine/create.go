@@ -42,7 +42,7 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err != nil {
 		return "", nil, err
 	}
-	discarded, err := s.discardedLimits(ctx, rec.Host.Resources)
+	discarded, err := s.discardedLimits(ctx, rec.Host.Resources, rec.Host.DeviceLimits...)
 	if err != nil {
 		return "", nil, err
 	}
@@ -200,8 +200,8 @@ func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 
 // discardedLimits warns of limits whose cgroup controller the user manager does
 // not have: it would drop them without a word.
-func (s Containers) discardedLimits(ctx context.Context, r moss.Resources) ([]string, error) {
-	if r == (moss.Resources{}) {
+func (s Containers) discardedLimits(ctx context.Context, r moss.Resources, devices ...moss.DeviceLimit) ([]string, error) {
+	if r == (moss.Resources{}) && len(devices) == 0 {
 		return nil, nil
 	}
 	host, err := s.Host.Host(ctx)
@@ -219,6 +219,7 @@ func (s Containers) discardedLimits(ctx context.Context, r moss.Resources) ([]st
 		{r.CpusetCpus != "" || r.CpusetMems != "", "cpuset", "cpuset"},
 		{r.PidsLimit > 0, "pids", "PIDs limit"},
 		{r.BlkioWeight != 0, "io", "block I/O weight"},
+		{len(devices) > 0, "io", "block I/O limit of devices"},
 	} {
 		if limit.asked && !slices.Contains(host.Controllers, limit.controller) {
 			warnings = append(warnings, fmt.Sprintf("The cgroup controller %q is not delegated to this user. The %s is discarded; moss doctor says how to get it.", limit.controller, limit.what))

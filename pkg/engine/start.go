@@ -220,7 +220,7 @@ func bundle(rec *moss.Container, rootfs moss.Mount, points []moss.MountPoint, ne
 func unitSpec(rec *moss.Container, launch moss.Launch, streams moss.ChildStdio) moss.UnitSpec {
 	return moss.UnitSpec{
 		ID: rec.ID, Description: "Container " + rec.Name + " (" + rec.ImageRef + ")",
-		Launch: launch, Stdio: streams, Slice: rec.Host.CgroupParent, Resources: rec.Host.Resources, Ulimits: rec.Host.Ulimits,
+		Launch: launch, Stdio: streams, Slice: rec.Host.CgroupParent, Resources: rec.Host.Resources, Devices: rec.Host.DeviceLimits, Ulimits: rec.Host.Ulimits,
 		OomScoreAdj: rec.Host.OomScoreAdj, StopSignal: stopSignal(rec), StopTimeout: stopTimeout(rec),
 	}
 }

@@ -286,7 +286,9 @@ type HostConfig struct {
 	CgroupParent    string // a slice of the user's manager; "" is moss's own
 	Devices         []Device
 	Resources       Resources
-	Secrets         []SecretUse `json:",omitempty"` // and configs, that are mounted as files
+	Secrets         []SecretUse   `json:",omitempty"` // and configs, that are mounted as files
+	DeviceLimits    []DeviceLimit `json:",omitempty"`
+	AppArmor        string        `json:",omitempty"` // name of a profile that is loaded; "" leaves it to the kernel
 }
 
 // TermSize is the size of a terminal in character cells.

@@ -27,6 +27,25 @@ type Device struct {
 	Permissions string // as the user wrote them; a user cannot have fewer than "rw"
 }
 
+// DeviceLimitKind is what a limit of a block device limits.
+type DeviceLimitKind string
+
+// The limits of block devices.
+const (
+	DeviceWeight    DeviceLimitKind = "weight"     // 10 to 1000; IODeviceWeight
+	DeviceReadBps   DeviceLimitKind = "read-bps"   // bytes a second; IOReadBandwidthMax
+	DeviceWriteBps  DeviceLimitKind = "write-bps"  // IOWriteBandwidthMax
+	DeviceReadIOps  DeviceLimitKind = "read-iops"  // operations a second; IOReadIOPSMax
+	DeviceWriteIOps DeviceLimitKind = "write-iops" // IOWriteIOPSMax
+)
+
+// DeviceLimit limits what a container does with one block device of the host.
+type DeviceLimit struct {
+	Device string // the node's path
+	Kind   DeviceLimitKind
+	Value  uint64
+}
+
 // RuntimePath is an OCI runtime that can be chosen.
 type RuntimePath struct {
 	Path string

@@ -113,6 +113,7 @@ type UnitSpec struct {
 	Stdio       ChildStdio
 	Slice       string // "" is moss's own
 	Resources   Resources
+	Devices     []DeviceLimit
 	Ulimits     []Ulimit
 	OomScoreAdj int
 	StopSignal  syscall.Signal

@@ -148,7 +148,7 @@ func ExecProcess(c *moss.Container, own *specs.Process, e moss.ExecConfig, a Acc
 	if name == "" {
 		name = c.Config.User
 	}
-	who, home, err := a.lookup(name, c.Host.GroupAdd, env.IDs)
+	who, home, err := a.account(c.Host, name, env.IDs)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,11 @@ func (r *Runtime) prepare(b moss.Bundle) (moss.Launch, error) {
 	if err := r.known(b.Container.Host.Runtime); err != nil {
 		return moss.Launch{}, err
 	}
+	if h := b.Container.Host; !r.ours(h.Runtime) {
+		if err := checkGroups(h, r.others[h.Runtime].Path); err != nil {
+			return moss.Launch{}, err
+		}
+	}
 	accounts, err := readAccounts(b.Rootfs.Path)
 	if err != nil {
 		return moss.Launch{}, err

@@ -17,7 +17,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 // process is the container's own process.
 func process(c moss.Container, a Accounts, env Environment) (*specs.Process, error) {
-	who, home, err := a.lookup(c.Config.User, c.Host.GroupAdd, env.IDs)
+	who, home, err := a.account(c.Host, c.Config.User, env.IDs)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +43,7 @@ func process(c moss.Container, a Accounts, env Environment) (*specs.Process, err
 		Capabilities:    processCapabilities(caps, who),
 		Rlimits:         limits,
 		NoNewPrivileges: c.Host.NoNewPrivileges,
+		ApparmorProfile: c.Host.AppArmor,
 	}
 	if score := c.Host.OomScoreAdj; score != 0 {
 		if score < env.OOMScoreAdj {

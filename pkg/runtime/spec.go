@@ -40,7 +40,7 @@ func Spec(b moss.Bundle, a Accounts, env Environment) (*specs.Spec, error) {
 		Version:     Version,
 		Process:     proc,
 		Root:        &specs.Root{Path: b.Rootfs.Path, Readonly: c.Host.ReadonlyRootfs},
-		Annotations: c.Host.Annotations,
+		Annotations: annotations(c.Host),
 		Linux:       &specs.Linux{},
 	}
 	if spec.Linux.Namespaces, err = namespaces(b); err != nil {

@@ -55,6 +55,11 @@ func TestSpecGolden(t *testing.T) {
 	umask := uint32(0o027)
 	for name, change := range map[string]func(*moss.Bundle){
 		"default": func(*moss.Bundle) {},
+		"kept-groups": func(b *moss.Bundle) {
+			h := &b.Container.Host
+			h.GroupAdd, h.Annotations, h.AppArmor = []string{moss.KeepGroups}, map[string]string{"mine": "yes"}, "mine"
+			b.Container.Config.User = "1:1"
+		},
 		"privileged": func(b *moss.Bundle) {
 			b.Container.Host.Privileged = true
 			b.Container.Host.CapDrop = []string{"CHOWN"} // does not count

@@ -27,6 +27,11 @@ func Properties(u moss.UnitSpec, o Options) ([]sd.Property, error) {
 	if err != nil {
 		return nil, err
 	}
+	devices, err := deviceProperties(u.Devices)
+	if err != nil {
+		return nil, err
+	}
+	limits = append(limits, devices...)
 	if len(u.Launch.Args) == 0 {
 		return nil, moss.Errorf(moss.Invalid, "no launcher is given")
 	}

@@ -39,6 +39,11 @@ func TestPropertiesGolden(t *testing.T) {
 				CPUShares: 1024, CpusetCpus: "0-2,9", CpusetMems: "0", PidsLimit: 100, BlkioWeight: 500,
 			},
 		}},
+		"devices": {spec: moss.UnitSpec{ID: id, Launch: launch, Devices: []moss.DeviceLimit{
+			{Device: "/dev/sda", Kind: moss.DeviceReadBps, Value: 1 << 20}, {Device: "/dev/sda", Kind: moss.DeviceWeight, Value: 500},
+			{Device: "/dev/sdb", Kind: moss.DeviceReadBps, Value: 2 << 20}, {Device: "/dev/sdb", Kind: moss.DeviceWriteBps, Value: 3},
+			{Device: "/dev/sdb", Kind: moss.DeviceReadIOps, Value: 4}, {Device: "/dev/sdb", Kind: moss.DeviceWriteIOps, Value: 5},
+		}}},
 		"quota": {spec: moss.UnitSpec{
 			ID: id, Launch: launch, StopTimeout: time.Second,
 			Resources: moss.Resources{Memory: 64 << 20, CPUPeriod: 50_000, CPUQuota: 25_000, PidsLimit: -1},

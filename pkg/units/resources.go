@@ -39,8 +39,7 @@ func resourceProperties(r moss.Resources) ([]sd.Property, error) {
 	}
 	p = append(p, prop("TasksMax", tasks))
 	if r.BlkioWeight > 0 {
-		// 10…1000 of cgroup v1 onto 1…10000.
-		p = append(p, prop("IOWeight", 1+(uint64(max(r.BlkioWeight, 10))-10)*9999/990))
+		p = append(p, prop("IOWeight", ioWeight(r.BlkioWeight)))
 	}
 	return p, nil
 }

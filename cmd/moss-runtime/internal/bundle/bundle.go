@@ -112,6 +112,13 @@ func Load(dir string, opts Options) (*Config, error) {
 	return c, nil
 }
 
+// KeepsGroups says whether the container's processes keep the supplementary
+// groups that the runtime was started with; the annotation is crun's.
+func (c *Config) KeepsGroups() bool {
+	value := c.Spec.Annotations["run.oci.keep_original_groups"]
+	return value == "1" || value == "true"
+}
+
 // bindCgroup replaces the mount of cgroup2 where /sys is the host's, which a
 // container in the host's network has to take: the kernel does not mount a file
 // system over itself, but the container's part of it can be bound there.

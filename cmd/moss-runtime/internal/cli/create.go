@@ -129,6 +129,11 @@ func (cr *creation) create(fg *foreground) (*libcontainer.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.KeepsGroups() {
+		// libcontainer sets no groups then, in the init and in execs later. It must come after
+		// Create, which takes it for the sign that there has to be a user namespace to make.
+		cfg.RootlessEUID = true
+	}
 	if err := filter.ForRoot(cr.root).Start(container, lp, container.Start); err != nil {
 		return nil, errors.Join(err, container.Destroy())
 	}
