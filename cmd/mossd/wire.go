@@ -51,7 +51,7 @@ type daemon struct {
 	units   *units.Manager
 	images  interface{ Limit(l transfer.Limits) }
 	regs    *registry.Client
-	bus     *events.Bus
+	bus     engine.Events
 	host    *machine
 	engine  *engine.Engine
 	api     *api.Server
@@ -181,8 +181,8 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 
 	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
-	bus := new(events.Bus)
-	d.bus = bus
+	bus := openEvents(filepath.Join(cfg.Data, "events.json"), part(log, "events"))
+	d.closer = append(d.closer, bus.Close)
 	deps := engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: d.regs, Maker: images, Space: images,
 		Rootfs: store, Files: store, Paths: store, Networks: nets, Activator: d.units, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
@@ -193,6 +193,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		d.metrics = newMetrics()
 		d.metrics.ports(&deps, store, nets, oci, d.units)
 	}
+	d.bus = deps.Events
 	d.engine = engine.New(deps, engine.Options{
 		ID: d.engineID, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
 		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime, Init: cfg.Init,
@@ -250,4 +251,15 @@ func beside(name string) string {
 		return name
 	}
 	return filepath.Join(filepath.Dir(self), name)
+}
+
+// openEvents makes the bus; where the history cannot be kept, the engine runs without.
+func openEvents(path string, log *slog.Logger) *events.Bus {
+	fail := func(err error) { log.Warn("events are not kept over a restart any more", "error", err) }
+	bus, err := events.Open(path, fail)
+	if err != nil {
+		fail(err)
+		return new(events.Bus)
+	}
+	return bus
 }

@@ -1,10 +1,11 @@
 // Package events is the engine's ordered bus of events: a ring holds the
-// latest for since=, and each subscriber has a bounded queue; one that is too
-// slow is cut off rather than waited for.
+// latest for since=, files those of earlier daemons too, and each subscriber has
+// a bounded queue; one that is too slow is cut off rather than waited for.
 package events
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -20,12 +21,38 @@ const queueSize = 1024
 // ErrSlow ends a subscription whose reader fell too far behind.
 var ErrSlow = moss.Errorf(moss.Unavailable, "the reader of events was too slow and has missed some")
 
-// Bus distributes events. The zero value is ready.
+// Bus distributes events. The zero value is ready, and keeps nothing over a restart.
 type Bus struct {
 	mu   sync.Mutex
 	ring []moss.Event
 	next int // where in the ring the next event goes, once it is full
 	subs map[chan moss.Event]struct{}
+	disk *disk // nil where nothing is kept, or cannot be any more
+	born time.Time
+	fail func(error)
+}
+
+// Open makes a bus that keeps events in the file path and its older companion
+// path.1. Where writing fails later, fail is told, and from then on the history
+// is what is in memory.
+func Open(path string, fail func(error)) (*Bus, error) {
+	d, err := openDisk(path)
+	if err != nil {
+		return nil, moss.Wrap(err, "keep events in", path)
+	}
+	return &Bus{disk: d, born: time.Now(), fail: fail}, nil
+}
+
+// Close closes the files.
+func (b *Bus) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.disk
+	b.disk = nil
+	if d == nil {
+		return nil
+	}
+	return d.file.Close()
 }
 
 // Publish gives an event to every subscriber, in the order of the calls. It
@@ -36,6 +63,7 @@ func (b *Bus) Publish(e moss.Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
+	b.keepLocked(e)
 	if len(b.ring) < ringSize {
 		b.ring = append(b.ring, e)
 	} else {
@@ -52,18 +80,38 @@ func (b *Bus) Publish(e moss.Event) {
 	}
 }
 
+// keepLocked writes an event to the disk.
+func (b *Bus) keepLocked(e moss.Event) {
+	if b.disk == nil {
+		return
+	}
+	if err := b.disk.write(e); err != nil {
+		_ = b.disk.file.Close() // what it has is left as it is
+		b.disk = nil
+		b.fail(moss.Wrap(err, "keep events over a restart", ""))
+	}
+}
+
 // Follow calls fn with the kept events from since on (none where since is
 // zero), then with each new one, until until (zero: for ever) has passed, ctx
 // ends (nil) or fn fails. Nothing is missed or repeated between the two.
 func (b *Bus) Follow(ctx context.Context, since, until time.Time, fn func(moss.Event) error) error {
 	ch := make(chan moss.Event, queueSize)
-	past := b.subscribe(ch, since)
+	past, history := b.subscribe(ch, since)
 	defer b.unsubscribe(ch)
-	for _, e := range past {
+	told := func(e moss.Event) error {
 		if !until.IsZero() && e.Time.After(until) {
-			continue // their order is that of the telling: what happened before may come yet
+			return nil // their order is that of the telling: what happened before may come yet
 		}
-		if err := fn(e); err != nil {
+		return fn(e)
+	}
+	if history != nil {
+		if err := errors.Join(history.read(since, told), history.close()); err != nil {
+			return err
+		}
+	}
+	for _, e := range past {
+		if err := told(e); err != nil {
 			return err
 		}
 	}
@@ -90,7 +138,9 @@ func (b *Bus) Follow(ctx context.Context, since, until time.Time, fn func(moss.E
 	}
 }
 
-func (b *Bus) subscribe(ch chan moss.Event, since time.Time) []moss.Event {
+// subscribe returns what was before: in files that are yet to be read, or where
+// those cannot be had in a list.
+func (b *Bus) subscribe(ch chan moss.Event, since time.Time) ([]moss.Event, *past) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.subs == nil {
@@ -98,7 +148,12 @@ func (b *Bus) subscribe(ch chan moss.Event, since time.Time) []moss.Event {
 	}
 	b.subs[ch] = struct{}{}
 	if since.IsZero() {
-		return nil
+		return nil, nil
+	}
+	if b.disk != nil && !b.coversLocked(since) {
+		if history, err := b.disk.past(); err == nil {
+			return nil, history
+		}
 	}
 	var past []moss.Event
 	for i := range b.ring {
@@ -106,7 +161,15 @@ func (b *Bus) subscribe(ch chan moss.Event, since time.Time) []moss.Event {
 			past = append(past, e)
 		}
 	}
-	return past
+	return past, nil
+}
+
+// coversLocked says whether the ring has all that happened since.
+func (b *Bus) coversLocked(since time.Time) bool {
+	if len(b.ring) < ringSize {
+		return !since.Before(b.born)
+	}
+	return !since.Before(b.ring[b.next].Time)
 }
 
 func (b *Bus) unsubscribe(ch chan moss.Event) {
