@@ -38,6 +38,7 @@ func Drivers() []string {
 type Info struct {
 	NetworkDriver string       `json:"networkDriver"`      // never "auto"
 	Why           string       `json:"why"`                // why this driver, for people
+	Better        string       `json:"better,omitempty"`   // what another would bring, and how to get it
 	ChildIP       netip.Addr   `json:"childIP,omitzero"`   // the namespace's address on the driver's network; invalid with "none"
 	DNS           []netip.Addr `json:"dns,omitempty"`      // name servers of the driver, reachable inside the network namespace only
 	MTU           int          `json:"mtu,omitempty"`      // bytes; 0 with "none"

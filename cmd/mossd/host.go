@@ -58,7 +58,8 @@ func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
 	h := moss.HostInfo{
 		KernelVersion: unix.ByteSliceToString(uts.Release[:]), Architecture: unix.ByteSliceToString(uts.Machine[:]),
 		Hostname: unix.ByteSliceToString(uts.Nodename[:]), OperatingSystem: release["PRETTY_NAME"], OSVersion: release["VERSION_ID"],
-		CPUs: runtime.NumCPU(), Memory: int64(sys.Totalram) * int64(sys.Unit), UID: m.uid, NetworkDriver: m.holder.NetworkDriver,
+		CPUs: runtime.NumCPU(), Memory: int64(sys.Totalram) * int64(sys.Unit), UID: m.uid,
+		NetworkDriver: m.holder.NetworkDriver, NetworkWhy: m.holder.Why, NetworkBetter: m.holder.Better, NetworkMTU: m.holder.MTU, NetworkIPv6: m.holder.IPv6,
 	}
 	var err error
 	if _, h.SystemdVersion, err = m.units.Version(ctx); err != nil {

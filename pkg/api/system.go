@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -93,7 +94,21 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		out.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: path}}
 	}
 	if in.Host.NetworkDriver != "" {
-		out.DriverStatus = append(slices.Clone(out.DriverStatus), [2]string{"Network driver", in.Host.NetworkDriver})
+		out.DriverStatus = append(slices.Clone(out.DriverStatus), networkStatus(in.Host)...)
+	}
+	return out
+}
+
+// networkStatus tells of the way out; docker's info has no place for it.
+func networkStatus(h moss.HostInfo) [][2]string {
+	out := [][2]string{{"Network driver", h.NetworkDriver}}
+	for _, l := range [][2]string{{"Network driver chosen because", h.NetworkWhy}, {"Better network driver", h.NetworkBetter}} {
+		if l[1] != "" {
+			out = append(out, l)
+		}
+	}
+	if h.NetworkMTU != 0 {
+		out = append(out, [2]string{"Network MTU", strconv.Itoa(h.NetworkMTU)}, [2]string{"IPv6 goes out", strconv.FormatBool(h.NetworkIPv6)})
 	}
 	return out
 }

@@ -56,6 +56,10 @@ type Facts struct {
 	Pasta, Slirp      string // paths
 	TunError          error  // of opening /dev/net/tun
 	Driver, DriverWhy string // of the running holder
+	DriverBetter      string // what another would bring
+	DriverIPv6        bool   // IPv6 goes out
+	PingRange         string // net.ipv4.ping_group_range; "" where the kernel has none
+	GIDs              []int  // groups of the user
 	DataDir, DataFS   string // file system below the data directory
 	Overlay           bool   // the kernel has overlay
 	FuseOverlayfs     string // path
@@ -80,7 +84,7 @@ func Examine(f Facts) []Check {
 	return []Check{
 		kernel(f), userNamespaces(f), subIDs(f),
 		helper("newuidmap", f.Newuidmap), helper("newgidmap", f.Newgidmap),
-		runtimeDir(f), manager(f), delegation(f), lingering(f), network(f), storage(f), socket(f),
+		runtimeDir(f), manager(f), delegation(f), lingering(f), network(f), pinging(f), storage(f), socket(f),
 	}
 }
 
@@ -219,8 +223,13 @@ func network(f Facts) Check {
 	}
 	if f.Driver != "" {
 		c := Check{Name: name, Detail: f.Driver + " (" + f.DriverWhy + ")"}
+		if f.DriverIPv6 {
+			c.Detail += ", with IPv6"
+		}
+		if f.DriverBetter != "" {
+			c.Detail += "; " + f.DriverBetter
+		}
 		if f.Driver == "gvisor-tap-vsock" {
-			c.Detail += "; slirp4netns takes less memory and cpu"
 			c.Verdict, c.Mend = Warn, "sudo apt install slirp4netns"
 		}
 		return c
@@ -234,6 +243,26 @@ func network(f Facts) Check {
 		return Check{name, Warn, "pasta where it is of late 2024 or newer, else the built-in gvisor-tap-vsock, which takes more memory and cpu", "sudo apt install slirp4netns"}
 	}
 	return Check{name, Warn, "the built-in gvisor-tap-vsock; slirp4netns takes less memory and cpu", "sudo apt install slirp4netns"}
+}
+
+// pinging is about the outside: a network driver asks on behalf of containers, as
+// the user, with the sockets of icmp(7) that groups must be let have.
+func pinging(f Facts) Check {
+	const name = "ping"
+	if f.PingRange == "" {
+		return Check{Name: name, Detail: "the kernel does not say who may"}
+	}
+	var low, high int
+	if _, err := fmt.Sscanf(f.PingRange, "%d %d", &low, &high); err != nil {
+		return Check{name, Warn, "cannot read net.ipv4.ping_group_range " + strconv.Quote(f.PingRange), "sysctl net.ipv4.ping_group_range"}
+	}
+	if slices.ContainsFunc(f.GIDs, func(g int) bool { return low <= g && g <= high }) {
+		return Check{Name: name, Detail: "containers can ping the outside"}
+	}
+	return Check{
+		name, Warn, fmt.Sprintf("containers cannot ping the outside: net.ipv4.ping_group_range is %d to %d, and no group of %s is among them", low, high, f.User),
+		sysctl("'net.ipv4.ping_group_range=0 2147483647'"),
+	}
 }
 
 func storage(f Facts) Check {

@@ -17,7 +17,7 @@ func well() Facts {
 		Newuidmap: Helper{"/usr/bin/newuidmap", true}, Newgidmap: Helper{"/usr/bin/newgidmap", true},
 		RuntimeDir: "/run/user/1000", Systemd: 257, CgroupV2: true, Controllers: []string{"cpuset", "cpu", "io", "memory", "pids"},
 		Lingers: true, Slirp: "/usr/bin/slirp4netns", DataDir: "/home/alice/.local/share/moss", DataFS: "ext4", Overlay: true,
-		UnitsInstalled: true, Socket: "/run/user/1000/moss/moss.sock",
+		UnitsInstalled: true, Socket: "/run/user/1000/moss/moss.sock", PingRange: "0\t2147483647", GIDs: []int{1000},
 	}
 }
 
@@ -62,6 +62,8 @@ func TestIll(t *testing.T) {
 		{"pasta only", func(f *Facts) { f.Slirp, f.Pasta = "", "/usr/bin/pasta" }, "network driver", Warn, "slirp4netns"},
 		{"no tun", func(f *Facts) { f.TunError = broken }, "network driver", Fail, "/dev/net/tun"},
 		{"built-in driver runs", func(f *Facts) { f.Driver = "gvisor-tap-vsock" }, "network driver", Warn, "slirp4netns"},
+		{"no ping", func(f *Facts) { f.PingRange = "1\t0" }, "ping", Warn, "ping_group_range=0 2147483647"},
+		{"strange ping range", func(f *Facts) { f.PingRange = "x" }, "ping", Warn, "sysctl"},
 		{"nfs", func(f *Facts) { f.DataFS = "nfs" }, "storage", Fail, "data-root"},
 		{"overlay on overlay", func(f *Facts) { f.DataFS = "overlay" }, "storage", Warn, "fuse-overlayfs"},
 		{"no overlay", func(f *Facts) { f.Overlay = false }, "storage", Warn, "modprobe overlay"},

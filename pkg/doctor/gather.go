@@ -61,6 +61,13 @@ func Gather(ctx context.Context, o Options) Facts {
 		f.Kernel = unix.ByteSliceToString(uts.Release[:])
 	}
 	f.TunError = tryOpen("/dev/net/tun")
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/ping_group_range"); err == nil {
+		f.PingRange = strings.TrimSpace(string(text))
+	}
+	f.GIDs = []int{os.Getegid()}
+	if more, err := os.Getgroups(); err == nil {
+		f.GIDs = append(f.GIDs, more...)
+	}
 	f.subIDs(ctx)
 	f.Lingers = exists("/var/lib/systemd/linger/" + f.User)
 	f.CgroupV2 = exists("/sys/fs/cgroup/cgroup.controllers")
@@ -113,9 +120,12 @@ func (f *Facts) engine(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	var info struct{ NetworkDriver, Why string }
+	var info struct {
+		NetworkDriver, Why, Better string
+		IPv6                       bool
+	}
 	if json.Unmarshal(data, &info) == nil {
-		f.Driver, f.DriverWhy = info.NetworkDriver, info.Why
+		f.Driver, f.DriverWhy, f.DriverBetter, f.DriverIPv6 = info.NetworkDriver, info.Why, info.Better, info.IPv6
 	}
 }
 

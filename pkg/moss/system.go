@@ -21,6 +21,10 @@ type HostInfo struct {
 	UID             int // of the user, outside the user namespace
 	SystemdVersion  string
 	NetworkDriver   string // of the holder: slirp4netns, pasta, gvisor-tap-vsock
+	NetworkWhy      string // why this one
+	NetworkBetter   string // what another one would bring; "" where it is the best
+	NetworkMTU      int    // bytes
+	NetworkIPv6     bool   // IPv6 goes out
 	Controllers     []string
 	Warnings        []string
 }

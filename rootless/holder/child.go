@@ -30,7 +30,7 @@ func runChild() error {
 	dropPacketTables()
 	log := NewLog(os.Stderr, os.Getenv(debugEnv) != "")
 	bridgeLogrus(log)
-	net, err := childDriver(os.Getenv(driverEnv))
+	net, err := childDriver(os.Getenv(driverEnv), os.Getenv(ipv6Env) != "")
 	if err != nil {
 		return err
 	}

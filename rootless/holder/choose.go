@@ -24,6 +24,7 @@ type machine struct {
 	PastaVersion string // first line of pasta --version
 	Slirp        string // path, empty if there is none
 	Routed       bool   // an IPv4 default route is there; pasta does not start without
+	Routed6      bool   // an IPv6 one
 }
 
 type choice struct {
@@ -46,6 +47,10 @@ func probe(ctx context.Context) machine {
 	}
 	if f, err := os.Open("/proc/net/route"); err == nil {
 		m.Routed = hasDefaultRoute(f)
+		f.Close()
+	}
+	if f, err := os.Open("/proc/net/ipv6_route"); err == nil {
+		m.Routed6 = hasDefaultRoute6(f)
 		f.Close()
 	}
 	return m
@@ -120,4 +125,35 @@ func pastaDate(version string) (time.Time, bool) {
 	}
 	t, err := time.Parse("20060102", m[1]+m[2]+m[3])
 	return t, err == nil
+}
+
+// better says what another driver than the one chosen would bring on this
+// machine, and what it takes; "" where there is no better one.
+func better(driver string, m machine) string {
+	date, known := pastaDate(m.PastaVersion)
+	recent := m.Pasta != "" && known && !date.Before(pastaSince)
+	switch driver {
+	case rootless.DriverGvisor:
+		out := "slirp4netns takes less memory and cpu, and does IPv6"
+		if m.Slirp == "" {
+			return out + ": sudo apt install slirp4netns"
+		}
+		return out + `: "moss-network-driver": "auto"`
+	case rootless.DriverSlirp:
+		out := "pasta moves more with less cpu"
+		switch {
+		case recent && m.Routed:
+			return out + `: "moss-network-driver": "auto"`
+		case recent:
+			return out + ", once this machine has a default route"
+		}
+		return out + ", if it is of " + pastaSince.Format(time.DateOnly) + " or newer (package passt)"
+	case rootless.DriverPasta:
+		if !recent {
+			return "slirp4netns is faster outwards than a pasta older than " + pastaSince.Format(time.DateOnly) + `: "moss-network-driver": "slirp4netns"`
+		}
+	case rootless.DriverNone:
+		return `any other driver has a way out: "moss-network-driver": "auto"`
+	}
+	return ""
 }

@@ -25,7 +25,8 @@ type Config struct {
 	MTU           int          // bytes; 0 is [DefaultMTU]
 	CIDR          netip.Prefix // IPv4, /24 or wider; the zero Prefix is [DefaultCIDR]
 	HostLoopback  bool         // let the driver's gateway address lead to the host's 127.0.0.1
-	IPv6          bool         // IPv6 outwards (pasta, slirp4netns)
+	IPv6          bool         // IPv6 outwards (pasta, slirp4netns), or no start
+	IPv6Auto      bool         // IPv6 outwards where the host has a way out and the driver can
 	Log           *slog.Logger // nil is slog.Default()
 }
 

@@ -23,16 +23,16 @@ func TestChoose(t *testing.T) {
 		m                 machine
 	}{
 		"best":            {rootless.DriverAuto, rootless.DriverPasta, "", false, all},
-		"offline":         {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", newPasta, "/s", false}},
-		"old pasta":       {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", oldPasta, "/s", true}},
+		"offline":         {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", newPasta, "/s", false, false}},
+		"old pasta":       {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", oldPasta, "/s", true, false}},
 		"slirp only":      {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{Slirp: "/s"}},
-		"old pasta only":  {rootless.DriverAuto, rootless.DriverGvisor, "", false, machine{"/p", oldPasta, "", true}},
+		"old pasta only":  {rootless.DriverAuto, rootless.DriverGvisor, "", false, machine{"/p", oldPasta, "", true, false}},
 		"nothing":         {rootless.DriverAuto, rootless.DriverGvisor, "", false, machine{}},
-		"old pasta, IPv6": {rootless.DriverAuto, rootless.DriverPasta, "", true, machine{"/p", oldPasta, "", true}},
+		"old pasta, IPv6": {rootless.DriverAuto, rootless.DriverPasta, "", true, machine{"/p", oldPasta, "", true, false}},
 		"nothing, IPv6":   {rootless.DriverAuto, "", "apt install slirp4netns", true, machine{}},
 		"slirp":           {rootless.DriverSlirp, rootless.DriverSlirp, "", false, all},
 		"no slirp":        {rootless.DriverSlirp, "", "apt install slirp4netns", false, machine{}},
-		"pasta":           {rootless.DriverPasta, rootless.DriverPasta, "", false, machine{"/p", oldPasta, "/s", false}},
+		"pasta":           {rootless.DriverPasta, rootless.DriverPasta, "", false, machine{"/p", oldPasta, "/s", false, false}},
 		"no pasta":        {rootless.DriverPasta, "", "apt install passt", false, machine{}},
 		"gvisor":          {rootless.DriverGvisor, rootless.DriverGvisor, "", false, all},
 		"none":            {rootless.DriverNone, rootless.DriverNone, "", false, all},
@@ -69,6 +69,64 @@ func TestHasDefaultRoute(t *testing.T) {
 	} {
 		if got := hasDefaultRoute(strings.NewReader(s)); got != want {
 			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
+
+func TestBetter(t *testing.T) {
+	for _, tc := range []struct {
+		driver string
+		m      machine
+		want   string
+	}{
+		{rootless.DriverGvisor, machine{}, "apt install slirp4netns"},
+		{rootless.DriverGvisor, machine{Slirp: "/s"}, `"auto"`},
+		{rootless.DriverSlirp, machine{Slirp: "/s"}, "of 2024-10-30 or newer"},
+		{rootless.DriverSlirp, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7", Routed: true}, `"auto"`},
+		{rootless.DriverSlirp, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7"}, "a default route"},
+		{rootless.DriverPasta, machine{Pasta: "/p", PastaVersion: "pasta unknown version"}, `"slirp4netns"`},
+		{rootless.DriverNone, machine{}, "a way out"},
+	} {
+		if got := better(tc.driver, tc.m); !strings.Contains(got, tc.want) {
+			t.Errorf("%s, %+v: %q, want %q", tc.driver, tc.m, got, tc.want)
+		}
+	}
+	if got := better(rootless.DriverPasta, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7"}); got != "" {
+		t.Errorf("better than the best: %q", got)
+	}
+}
+
+func TestHasDefaultRoute6(t *testing.T) {
+	const zero = "00000000000000000000000000000000"
+	for s, want := range map[string]bool{
+		"": false,
+		zero + " 00 " + zero + " 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth0\n":      true,
+		zero + " 00 " + zero + " 00 " + zero + " ffffffff 00000001 00000000 00200200       lo\n":                          false,
+		zero + " 01 " + zero + " 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth0\n":      false,
+		"20010db8000000000000000000000000 40 " + zero + " 00 " + zero + " 00000100 00000001 00000000 00000001     eth0\n": false,
+	} {
+		if got := hasDefaultRoute6(strings.NewReader(s)); got != want {
+			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
+
+func TestWantsIPv6(t *testing.T) {
+	for _, tc := range []struct {
+		c      Config
+		driver string
+		m      machine
+		want   bool
+	}{
+		{Config{IPv6: true}, rootless.DriverSlirp, machine{}, true},
+		{Config{IPv6Auto: true}, rootless.DriverSlirp, machine{}, false},
+		{Config{IPv6Auto: true}, rootless.DriverSlirp, machine{Routed6: true}, true},
+		{Config{IPv6Auto: true}, rootless.DriverPasta, machine{Routed6: true}, true},
+		{Config{IPv6Auto: true}, rootless.DriverGvisor, machine{Routed6: true}, false},
+		{Config{}, rootless.DriverSlirp, machine{Routed6: true}, false},
+	} {
+		if got := wantsIPv6(tc.c, tc.driver, tc.m); got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
 		}
 	}
 }

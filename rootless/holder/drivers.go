@@ -48,11 +48,14 @@ func parentDriver(c Config, ch choice) (network.ParentDriver, error) {
 }
 
 // childDriver makes the namespaces' side of a network driver.
-func childDriver(name string) (network.ChildDriver, error) {
+func childDriver(name string, ipv6 bool) (network.ChildDriver, error) {
 	switch name {
 	case rootless.DriverPasta:
 		return pasta.NewChildDriver(), nil
 	case rootless.DriverSlirp:
+		if ipv6 {
+			return slirpChild{slirp4netns.NewChildDriver()}, nil
+		}
 		return slirp4netns.NewChildDriver(), nil
 	case rootless.DriverGvisor:
 		return gvisortapvsock.NewChildDriver(), nil
@@ -108,7 +111,8 @@ func (r *recorder) ConfigureNetwork(pid int, stateDir, netns string) (*messages.
 	r.info.ChildIP, _ = netip.ParseAddr(msg.IP)
 	r.info.Gateway, _ = netip.ParseAddr(msg.Gateway)
 	for _, s := range msg.DNS {
-		if a, err := netip.ParseAddr(s); err == nil {
+		// Containers without IPv6 use them, too.
+		if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
 			r.info.DNS = append(r.info.DNS, a)
 		}
 	}

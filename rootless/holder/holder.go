@@ -46,7 +46,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := preflight(ctx, cfg); err != nil {
 		return err
 	}
-	ch, err := choose(cfg.NetworkDriver, cfg.IPv6, probe(ctx))
+	m := probe(ctx)
+	ch, err := choose(cfg.NetworkDriver, cfg.IPv6, m)
 	if err != nil {
 		return err
 	}
@@ -61,12 +62,18 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := parent.InitStateDir(cfg.StateDir); err != nil {
 		return fmt.Errorf("cannot take the holder's state directory: %w", err)
 	}
+	asked6 := cfg.IPv6
+	cfg.IPv6 = wantsIPv6(cfg, ch.Driver, m)
 	net, err := parentDriver(cfg, ch)
+	if err != nil && cfg.IPv6 && !asked6 { // an old slirp4netns
+		cfg.IPv6 = false
+		net, err = parentDriver(cfg, ch)
+	}
 	if err != nil {
 		return err
 	}
 	rec := &recorder{ParentDriver: net, info: rootless.Info{
-		NetworkDriver: ch.Driver, Why: ch.Why, HostLoopback: cfg.HostLoopback, IPv6: cfg.IPv6, StateDir: cfg.StateDir,
+		NetworkDriver: ch.Driver, Why: ch.Why, Better: better(ch.Driver, m), HostLoopback: cfg.HostLoopback, IPv6: cfg.IPv6, StateDir: cfg.StateDir,
 		APISock: filepath.Join(cfg.StateDir, rootless.APISockFile), NetNS: filepath.Join(cfg.StateDir, rootless.NetNSFile),
 	}}
 	ports, err := builtin.NewParentDriver(lineWriter{cfg.Log.With("driver", "ports")}, cfg.StateDir, true)
@@ -80,6 +87,10 @@ func Run(ctx context.Context, cfg Config) error {
 		os.Unsetenv(k)
 	}
 	os.Setenv(driverEnv, ch.Driver)
+	os.Unsetenv(ipv6Env)
+	if cfg.IPv6 {
+		os.Setenv(ipv6Env, "1")
+	}
 	if cfg.Log.Enabled(ctx, slog.LevelDebug) {
 		os.Setenv(debugEnv, "1")
 	}

@@ -159,7 +159,7 @@ func inside() error {
 			fmt.Println(c.LocalAddr().(*net.UDPAddr).Port)
 		case "dial":
 			d := net.Dialer{Timeout: 5 * time.Second}
-			c, err := d.Dial("tcp4", arg)
+			c, err := d.Dial("tcp", arg)
 			if err != nil {
 				fmt.Println("error:", err)
 				continue
