@@ -18,7 +18,11 @@ func addHost(c *cli.Context, h *container.HostConfig) error {
 		on := c.Bool("init")
 		h.Init = &on
 	}
-	h.UsernsMode, h.CgroupParent, h.Isolation = container.UsernsMode(c.String("userns")), c.String("cgroup-parent"), container.Isolation(c.String("isolation"))
+	userns, err := usernsMode(c)
+	if err != nil {
+		return err
+	}
+	h.UsernsMode, h.CgroupParent, h.Isolation = userns, c.String("cgroup-parent"), container.Isolation(c.String("isolation"))
 	h.DeviceCgroupRules, h.BlkioWeight = c.StringSlice("device-cgroup-rule"), uint16(c.Int("blkio-weight"))
 	if w := c.Int("blkio-weight"); w != int(h.BlkioWeight) {
 		return fmt.Errorf("cannot use --blkio-weight %d: it must be from 10 to 1000", w)
@@ -76,4 +80,23 @@ func deviceMapping(d string) (container.DeviceMapping, error) {
 		m.CgroupPermissions = parts[2]
 	}
 	return m, nil
+}
+
+// usernsMode puts --uidmap and --gidmap into a mode of their own.
+func usernsMode(c *cli.Context) (container.UsernsMode, error) {
+	uids, gids := c.StringSlice("uidmap"), c.StringSlice("gidmap")
+	if len(uids)+len(gids) == 0 {
+		return container.UsernsMode(c.String("userns")), nil
+	}
+	if c.IsSet("userns") {
+		return "", &status{125, "the flags --userns and --uidmap or --gidmap exclude each other"}
+	}
+	var all []string
+	for _, m := range uids {
+		all = append(all, "uid="+m)
+	}
+	for _, m := range gids {
+		all = append(all, "gid="+m)
+	}
+	return container.UsernsMode("map:" + strings.Join(all, ",")), nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/image/registry"
 	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/moss"
@@ -153,4 +154,22 @@ func registryOptions(cfg config.Config, log *slog.Logger) registry.Options {
 		TempDir:   filepath.Join(cfg.Run, "registries"),
 		UserAgent: "moss/" + version.Version, Log: log,
 	}
+}
+
+// engineIDs are those of the namespace that this process is in; its 0 is the user.
+func engineIDs(uid uint32) (engine.IDs, error) {
+	m, err := userns.Current()
+	if err != nil {
+		return engine.IDs{}, err
+	}
+	gid, err := userns.ToHost(m.GIDs, 0)
+	return engine.IDs{UIDs: fromZero(m.UIDs), GIDs: fromZero(m.GIDs), OwnerUID: uid, OwnerGID: gid}, err
+}
+
+func fromZero(in []userns.IDMap) uint32 {
+	var out []moss.IDMap
+	for _, m := range in {
+		out = append(out, moss.IDMap{Container: m.ContainerID, Engine: m.HostID, Size: m.Size})
+	}
+	return moss.IDsFromZero(out)
 }

@@ -180,6 +180,10 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		{"files of removed containers", func() (time.Time, bool) { return time.Time{}, !store.Busy() }},
 	}
 
+	ids, err := engineIDs(uid)
+	if err != nil {
+		return d, err
+	}
 	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
 	bus := openEvents(filepath.Join(cfg.Data, "events.json"), part(log, "events"))
 	d.closer = append(d.closer, bus.Close)
@@ -197,7 +201,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.engine = engine.New(deps, engine.Options{
 		ID: d.engineID, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
 		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime, Init: cfg.Init,
-		LogConfig: moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions},
+		LogConfig: moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions}, IDs: ids,
 	})
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
 	var containers api.Containers = d.engine.Containers()

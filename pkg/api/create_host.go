@@ -128,16 +128,5 @@ func (d *createDecoder) namespaces() error {
 		return invalid("invalid UTS mode: %v", in.UTSMode)
 	}
 	out.UTSMode = string(in.UTSMode)
-	switch in.UsernsMode {
-	case "", "host": // every container is in the engine's
-		out.UsernsMode = string(in.UsernsMode)
-		return nil
-	}
-	mode, _, _ := strings.Cut(string(in.UsernsMode), ":")
-	switch mode {
-	case "keep-id", "nomap", "auto", "private":
-		// The layers' files belong to the engine's ids; the kernel maps mounts of its disks for root only (mount_setattr(2)).
-		return moss.Errorf(moss.NotImplemented, "moss does not do --userns %s: containers share the engine's user namespace, whose files the kernel lets only root map anew. Root in the container is you already: leave --userns out, and --user too where files are to be yours", mode)
-	}
-	return invalid("invalid userns mode: %v", in.UsernsMode)
+	return d.userns()
 }

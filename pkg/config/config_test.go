@@ -43,6 +43,7 @@ func TestFile(t *testing.T) {
 	for text, want := range map[string]string{
 		``: "",
 		`{"mtu": 1400, "dns": ["192.0.2.1"], "bip": "10.9.0.1/24", "storage-driver": "overlay2"}`: "",
+		`{"userns-remap": "default"}`: "--userns auto",
 		`{"no-such": 1}`:              "don't match any configuration option: no-such",
 		`{"mtu": 1}`:                  `"mtu"`,
 		`{"bip": "10.9.0.0/24"}`:      `"bip"`,

@@ -200,6 +200,9 @@ func split(text []byte) (map[string]json.RawMessage, error) {
 	}
 	var unknown []string
 	for _, key := range slices.Sorted(maps.Keys(found)) {
+		if instead, ok := answered[key]; ok {
+			return nil, fmt.Errorf("the setting %q is not for moss: %s", key, instead)
+		}
 		if !known[key] {
 			unknown = append(unknown, key)
 		}
@@ -208,6 +211,11 @@ func split(text []byte) (map[string]json.RawMessage, error) {
 		return nil, fmt.Errorf("the following directives don't match any configuration option: %s", strings.Join(unknown, ", "))
 	}
 	return found, nil
+}
+
+// answered are docker's keys for which moss has something else.
+var answered = map[string]string{
+	"userns-remap": "every container is in the user namespace of the user's subordinate ids already (/etc/subuid), where its root is you and nobody else; for ids of its own give the container --userns auto",
 }
 
 // Setting is the value that a key has, as JSON.

@@ -37,6 +37,11 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err != nil {
 		return "", nil, err
 	}
+	dropSlice, err := s.mapIDs(rec, r.Config)
+	defer func() { dropSlice() }() // by then the container is known
+	if err != nil {
+		return "", nil, err
+	}
 	letGo, err := s.takeSecrets(ctx, rec, r.Config.Labels)
 	defer letGo() // by then the container is known, and whoever removes secrets sees it
 	if err != nil {

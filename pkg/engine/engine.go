@@ -58,7 +58,14 @@ type Options struct {
 	Runtime       string // the default one's name
 	Init          bool   // containers have an init unless they say otherwise
 	LogConfig     moss.LogConfig
+	IDs           IDs
 	Labels        []string
+}
+
+// IDs are those of the engine's user namespace.
+type IDs struct {
+	UIDs, GIDs         uint32 // how many there are, from 0 on
+	OwnerUID, OwnerGID uint32 // who 0 is outside
 }
 
 // Engine holds the containers. Its services are the types Containers, Views,
@@ -73,6 +80,7 @@ type Engine struct {
 	containers map[moss.ContainerID]*container
 	names      map[string]moss.ContainerID
 	execs      map[moss.ExecID]*exec
+	slices     map[moss.ContainerID]moss.IDMap // of --userns auto, on their way into records
 
 	// claims are the images' turns.
 	claims claims[moss.ImageID]

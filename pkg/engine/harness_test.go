@@ -116,6 +116,7 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 	}, engine.Options{
 		ID: "engine", DataRoot: r.dir, ContainersDir: filepath.Join(r.dir, "containers"),
 		Runtimes: map[string]string{"moss-runtime": "moss-runtime"}, Runtime: "moss-runtime", LogConfig: moss.LogConfig{Driver: "json-file"},
+		IDs: engine.IDs{UIDs: 65537, GIDs: 60001, OwnerUID: 1000, OwnerGID: 100},
 	})
 	if err := r.Restore(r.t.Context(), fresh); err != nil {
 		r.t.Fatal("restore:", err)

@@ -48,6 +48,13 @@ func (s Containers) makeImageMounts(ctx context.Context, rec *moss.Container, un
 
 // createLayer makes a layer that lives as long as the container.
 func (s Containers) createLayer(ctx context.Context, rec *moss.Container, layer moss.ContainerID, image moss.ImageID) error {
+	if rec.IDMaps != nil {
+		m, ok := s.Rootfs.(MappedRootfs)
+		if !ok {
+			return moss.Errorf(moss.NotImplemented, "this store gives files no other owners, which a user namespace of the container's own needs: leave out --userns")
+		}
+		return m.CreateMapped(ctx, layer, image, *rec.IDMaps, rec.Host.AutoRemove)
+	}
 	if v, ok := s.Rootfs.(VolatileRootfs); ok && rec.Host.AutoRemove {
 		return v.CreateVolatile(ctx, layer, image)
 	}

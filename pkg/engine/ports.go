@@ -101,6 +101,14 @@ type VolatileRootfs interface {
 	CreateVolatile(ctx context.Context, id moss.ContainerID, image moss.ImageID) error
 }
 
+// MappedRootfs is a Rootfs for containers with user namespaces of their own: what
+// an image gives to an id belongs to the engine's id that it is by the maps. What
+// is read of such a container, and written to it, speaks of the container's ids.
+type MappedRootfs interface {
+	// CreateMapped is Create, or with volatile VolatileRootfs's. Errors: Invalid where the image has ids that the maps do not.
+	CreateMapped(ctx context.Context, id moss.ContainerID, image moss.ImageID, maps moss.IDMaps, volatile bool) error
+}
+
 // RootfsFiles reads the containers' files (pkg/storage). The readers fail when ctx ends.
 type RootfsFiles interface {
 	// Diff is the layer tar of what the container changed, with OCI whiteouts. It works

@@ -165,7 +165,18 @@ func (e *Engine) placeSecrets(ctx context.Context, rec *moss.Container, points [
 	if len(rec.Host.Secrets) == 0 {
 		return points, nil
 	}
-	files, err := e.SecretFiles.Place(ctx, rec.ID, rec.Host.Secrets)
+	uses := slices.Clone(rec.Host.Secrets)
+	for i := range uses {
+		if u := &uses[i]; rec.IDMaps != nil {
+			uid, known := moss.ToEngine(rec.IDMaps.UIDs, u.UID)
+			gid, alsoKnown := moss.ToEngine(rec.IDMaps.GIDs, u.GID)
+			if !known || !alsoKnown {
+				return points, moss.Errorf(moss.Invalid, "the %s %s cannot belong to %d:%d: the container's user namespace has no such id", u.Kind, u.Name, u.UID, u.GID)
+			}
+			u.UID, u.GID = uid, gid
+		}
+	}
+	files, err := e.SecretFiles.Place(ctx, rec.ID, uses)
 	return slices.Concat(points, files), err
 }
 

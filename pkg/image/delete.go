@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containers/storage"
 	digest "github.com/opencontainers/go-digest"
@@ -58,9 +59,10 @@ func (s *Store) deleteLocked(id moss.ImageID) ([]moss.ImageRemoval, error) {
 }
 
 // deleteRecord removes an image from the store and leaves the layers that no
-// other one needs, the last first, to the reaper.
+// other one needs, the last first, to the reaper, with the copies of the last one
+// for user namespaces, which nobody is told of.
 func (s *Store) deleteRecord(id moss.ImageID) (layers []string, err error) {
-	layers, err = s.own(hexOf(id))
+	mapped, layers, err := s.own(hexOf(id))
 	if errors.Is(err, storage.ErrNotAnImage) {
 		return nil, nil // it is gone behind our back
 	}
@@ -69,7 +71,7 @@ func (s *Store) deleteRecord(id moss.ImageID) (layers []string, err error) {
 	}
 	s.reserve.spend()
 	// First what is to go: killed from here on, the next start goes on.
-	start, err := s.reaper.doom(hexOf(id), layers)
+	start, err := s.reaper.doom(hexOf(id), slices.Concat(mapped, layers))
 	if err != nil {
 		return nil, err
 	}
@@ -77,21 +79,22 @@ func (s *Store) deleteRecord(id moss.ImageID) (layers []string, err error) {
 	return layers, s.store.Delete(hexOf(id))
 }
 
-// own lists the layers that only this image needs, the last first. Those that
+// own lists the layers that only this image needs, the last first, and before
+// them the copies of the last one. Those that
 // the reaper has not come to yet need nothing any more, which the store's own answer does not know.
-func (s *Store) own(hex string) (layers []string, err error) {
+func (s *Store) own(hex string) (mapped, layers []string, err error) {
 	going := s.reaper.pending()
 	all, err := s.store.MultiList(storage.MultiListOptions{Images: true, Layers: true, Containers: true})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, c := range all.Containers {
 		if c.ImageID == hex {
-			return nil, fmt.Errorf("image used by %v: %w", c.ID, storage.ErrImageUsedByContainer)
+			return nil, nil, fmt.Errorf("image used by %v: %w", c.ID, storage.ErrImageUsedByContainer)
 		}
 	}
 	if s.other != nil && s.other.Holds(moss.ImageID("sha256:"+hex)) {
-		return nil, fmt.Errorf("image used by a container: %w", storage.ErrImageUsedByContainer)
+		return nil, nil, fmt.Errorf("image used by a container: %w", storage.ErrImageUsedByContainer)
 	}
 	needed := map[string]int{} // how often
 	parent := map[string]string{}
@@ -105,22 +108,22 @@ func (s *Store) own(hex string) (layers []string, err error) {
 	for _, im := range all.Images {
 		if im.ID == hex {
 			top, found = im.TopLayer, true
-			layers = append(layers, im.MappedTopLayers...)
+			mapped = im.MappedTopLayers
 			continue
 		}
-		for _, l := range append(im.MappedTopLayers, im.TopLayer) {
+		for _, l := range slices.Concat(im.MappedTopLayers, []string{im.TopLayer}) {
 			needed[l]++
 		}
 	}
 	if !found {
-		return nil, storage.ErrNotAnImage
+		return nil, nil, storage.ErrNotAnImage
 	}
-	for _, l := range layers {
+	for _, l := range mapped {
 		needed[parent[l]]--
 	}
 	for l := top; l != "" && needed[l] == 0; l = parent[l] {
 		layers = append(layers, l)
 		needed[parent[l]]--
 	}
-	return layers, nil
+	return mapped, layers, nil
 }

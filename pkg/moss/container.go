@@ -57,8 +57,9 @@ type Container struct {
 	// Endpoints are what is asked for in each network, by its name; nil is not none, see WantedEndpoints.
 	Endpoints map[string]Endpoint
 	Mounts    []MountPoint
-	LogPath   string // of a log driver that keeps a file
-	Dir       string // the container's own directory, D/containers/<id>
+	IDMaps    *IDMaps `json:",omitempty"` // of its own user namespace; nil in the engine's
+	LogPath   string  // of a log driver that keeps a file
+	Dir       string  // the container's own directory, D/containers/<id>
 
 	// RemoveVolumes says that its removal, once begun, takes its anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
@@ -282,7 +283,8 @@ type HostConfig struct {
 	Runtime         string // name or path of an OCI runtime; "" is moss-runtime
 	Umask           *uint32
 	Init            *bool  // nil means the engine's default
-	UsernsMode      string // "" or "host", which is the engine's
+	UsernsMode      string // as the user wrote it; "" or "host" is the engine's
+	Userns          Userns // what it means
 	CgroupParent    string // a slice of the user's manager; "" is moss's own
 	Devices         []Device
 	Resources       Resources

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -47,6 +49,11 @@ func (n *Networks) Attach(ctx context.Context, c *moss.Container) (moss.Attachme
 	default:
 		err = n.attachBridges(c, &a)
 	}
+	if err == nil && c.IDMaps != nil && a.NetNS != "" {
+		if err = n.setForOwnUserns(c, a.NetNS); err != nil {
+			err = errors.Join(err, n.Detach(context.WithoutCancel(ctx), c.ID, a))
+		}
+	}
 	if err != nil {
 		n.setName(c.ID, "")
 		if moss.ClassOf(err) == moss.NotFound {
@@ -55,6 +62,30 @@ func (n *Networks) Attach(ctx context.Context, c *moss.Container) (moss.Attachme
 		return moss.Attachment{}, moss.Wrap(err, "attach to network "+string(mode)+" container", c.Name)
 	}
 	return a, nil
+}
+
+// setForOwnUserns sets the parameters of the network of a container that has a
+// user namespace of its own: the network belongs to the engine's, and only from
+// there can they be set. The first ones are docker's defaults, as in pkg/runtime.
+func (n *Networks) setForOwnUserns(c *moss.Container, netns string) error {
+	first, last := uint32(math.MaxUint32), uint32(0)
+	for _, m := range c.IDMaps.GIDs {
+		first, last = min(first, m.Engine), max(last, m.Engine+m.Size-1)
+	}
+	all := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": fmt.Sprintf("%d %d", first, last)}
+	for name, value := range c.Host.Sysctls {
+		if name = strings.ReplaceAll(name, "/", "."); strings.HasPrefix(name, "net.") {
+			all[name] = value
+		}
+	}
+	return inNetNS(netns, func() error {
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			if err := setSysctl(strings.ReplaceAll(name, ".", "/"), all[name]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (n *Networks) attachNone(id moss.ContainerID, a *moss.Attachment) error {

@@ -144,11 +144,15 @@ func ExecProcess(c *moss.Container, own *specs.Process, e moss.ExecConfig, a Acc
 	if len(e.Cmd) == 0 {
 		return nil, moss.Errorf(moss.Invalid, "No exec command specified")
 	}
+	ids := env.IDs
+	if c.IDMaps != nil {
+		ids = min(moss.IDsFromZero(c.IDMaps.UIDs), moss.IDsFromZero(c.IDMaps.GIDs))
+	}
 	name := e.User
 	if name == "" {
 		name = c.Config.User
 	}
-	who, home, err := a.account(c.Host, name, env.IDs)
+	who, home, err := a.account(c.Host, name, ids)
 	if err != nil {
 		return nil, err
 	}

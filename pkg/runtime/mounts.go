@@ -39,7 +39,7 @@ func systemMounts(b moss.Bundle, env Environment) []specs.Mount {
 		access = "rw"
 	}
 	sys := specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", access}}
-	if b.Attachment.NetNS == "" { // the host's
+	if b.Attachment.NetNS == "" || b.Container.IDMaps != nil { // the host's, or one that is the engine's user namespace's
 		sys = hostMount("/sys", "rbind", "nosuid", "noexec", "nodev", "r"+access) // also what is mounted below
 	}
 	mounts := []specs.Mount{

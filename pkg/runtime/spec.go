@@ -32,6 +32,9 @@ var (
 // its unit's cgroup, and the limits are the unit's properties.
 func Spec(b moss.Bundle, a Accounts, env Environment) (*specs.Spec, error) {
 	c := b.Container
+	if c.IDMaps != nil {
+		env.IDs = min(moss.IDsFromZero(c.IDMaps.UIDs), moss.IDsFromZero(c.IDMaps.GIDs))
+	}
 	proc, err := process(c, a, env)
 	if err != nil {
 		return nil, err
@@ -46,11 +49,18 @@ func Spec(b moss.Bundle, a Accounts, env Environment) (*specs.Spec, error) {
 	if spec.Linux.Namespaces, err = namespaces(b); err != nil {
 		return nil, err
 	}
+	if c.IDMaps != nil {
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		spec.Linux.UIDMappings, spec.Linux.GIDMappings = idMappings(c.IDMaps.UIDs), idMappings(c.IDMaps.GIDs)
+	}
 	if c.Host.UTSMode != "host" {
 		spec.Hostname, spec.Domainname = c.Config.Hostname, c.Config.Domainname
 	}
 	if spec.Linux.Sysctl, err = sysctls(c.Host, env); err != nil {
 		return nil, err
+	}
+	if c.IDMaps != nil {
+		spec.Linux.Sysctl = inOwnUserns(spec.Linux.Sysctl)
 	}
 	if spec.Mounts, spec.Linux.RootfsPropagation, err = mounts(b, env); err != nil {
 		return nil, err
@@ -66,8 +76,15 @@ func Spec(b moss.Bundle, a Accounts, env Environment) (*specs.Spec, error) {
 	return spec, nil
 }
 
+func idMappings(in []moss.IDMap) (out []specs.LinuxIDMapping) {
+	for _, m := range in {
+		out = append(out, specs.LinuxIDMapping{ContainerID: m.Container, HostID: m.Engine, Size: m.Size})
+	}
+	return out
+}
+
 // namespaces lists those the container has of its own; one that it shares with
-// the host is not named. There is no user namespace: it is the engine's.
+// the host is not named. The user namespace is the engine's unless the container has maps.
 func namespaces(b moss.Bundle) ([]specs.LinuxNamespace, error) {
 	h := b.Container.Host
 	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}}

@@ -80,6 +80,12 @@ func TestSpecGolden(t *testing.T) {
 			b.Attachment.Mode = "container:d0"
 			b.IPC, b.Processes, b.Shm = moss.Join{ID: "d0", PID: 77}, moss.Join{ID: "d0", PID: 77}, "/run/moss/bundles/d0/shm"
 		},
+		"userns": func(b *moss.Bundle) {
+			m := []moss.IDMap{{Container: 0, Engine: 1, Size: 1000}, {Container: 1000, Engine: 0, Size: 1}}
+			b.Container.IDMaps = &moss.IDMaps{UIDs: m, GIDs: m}
+			b.Container.Config.User = "1000:1000"
+			b.Container.Host.Sysctls = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shmmax": "5"}
+		},
 		"init-devices": func(b *moss.Bundle) {
 			b.Container.Host.Init = new(true)
 			b.Container.Host.IpcMode, b.Shm = "shareable", "/run/moss/bundles/c0ffee/shm"

@@ -35,6 +35,13 @@ func sysctls(h moss.HostConfig, env Environment) (map[string]string, error) {
 	return out, nil
 }
 
+// inOwnUserns takes away what a container in a user namespace of its own may not
+// set: the network is the engine's, which sets it (pkg/network).
+func inOwnUserns(all map[string]string) map[string]string {
+	maps.DeleteFunc(all, func(name, _ string) bool { return strings.HasPrefix(strings.ReplaceAll(name, "/", "."), "net.") })
+	return all
+}
+
 func sysctlRefused(name string, h moss.HostConfig) string {
 	switch {
 	case strings.HasPrefix(name, "net."):

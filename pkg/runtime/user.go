@@ -69,7 +69,7 @@ func (a Accounts) lookup(name string, groupAdd []string, ids uint32) (specs.User
 	invalid := func(err error) (specs.User, string, error) {
 		return specs.User{}, "", moss.Errorf(moss.Invalid, "%w", err)
 	}
-	u, err := user.GetExecUser(name, nil, bytes.NewReader(a.Passwd), bytes.NewReader(a.Group))
+	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, bytes.NewReader(a.Passwd), bytes.NewReader(a.Group))
 	if err != nil {
 		return invalid(err)
 	}

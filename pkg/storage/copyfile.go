@@ -122,7 +122,11 @@ func (u *unpacker) chown(d int, base string, h *tar.Header, flags int) error {
 	if u.owner != nil {
 		uid, gid = u.owner.uid, u.owner.gid
 	}
-	err := unix.Fchownat(d, base, uid, gid, flags)
+	uid, gid, err := u.shift.in(uid, gid)
+	if err != nil {
+		return moss.Errorf(moss.Invalid, "%q belongs to %d:%d: %w", h.Name, h.Uid, h.Gid, err)
+	}
+	err = unix.Fchownat(d, base, uid, gid, flags)
 	if errors.Is(err, unix.EINVAL) {
 		err = moss.Errorf(moss.Invalid, "%q belongs to %d:%d, and there are not so many subordinate ids: give the user more in /etc/subuid and /etc/subgid", h.Name, uid, gid)
 	}

@@ -26,7 +26,7 @@ func (s *Storage) Unpack(ctx context.Context, w moss.View, name string, r io.Rea
 		return moss.Wrap(err, op, w.Container.Short())
 	}
 	defer v.Close()
-	u := &unpacker{ctx: ctx, v: v, at: path.Join("/", name), keepKinds: o.KeepKinds, buf: make([]byte, copyBuffer), log: s.log}
+	u := &unpacker{ctx: ctx, v: v, at: path.Join("/", name), keepKinds: o.KeepKinds, shift: s.shiftOf(w.Container), buf: make([]byte, copyBuffer), log: s.log}
 	if err := v.writable(rooted(name)); err != nil {
 		return missing(err)
 	}
@@ -94,6 +94,7 @@ type unpacker struct {
 	at        string // where the tar is unpacked, absolute
 	keepKinds bool
 	owner     *owner // of all files; nil leaves it to the tar
+	shift     shift
 	buf       []byte
 	log       logger
 

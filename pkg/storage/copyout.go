@@ -41,6 +41,7 @@ func (s *Storage) Pack(ctx context.Context, w moss.View, name string) (moss.Path
 		v.Close()
 		return st, nil, missing(err)
 	}
+	ids := s.shiftOf(w.Container)
 	r, pipe := io.Pipe()
 	out := &parcel{untilDone: untilDone{PipeReader: r, ctx: ctx}, done: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = pipe.CloseWithError(ctx.Err()) }) // never fails
@@ -49,7 +50,7 @@ func (s *Storage) Pack(ctx context.Context, w moss.View, name string) (moss.Path
 		defer v.Close()
 		defer stop()
 		w := bufio.NewWriterSize(pipe, tarBuffer)
-		k := &packer{ctx: ctx, tw: tar.NewWriter(w), buf: make([]byte, copyBuffer), links: map[inode]string{}}
+		k := &packer{ctx: ctx, tw: tar.NewWriter(w), buf: make([]byte, copyBuffer), links: map[inode]string{}, shift: ids}
 		err := k.path(v, name, st)
 		if err == nil {
 			err = errors.Join(k.tw.Close(), w.Flush())
@@ -99,7 +100,7 @@ func (p *packer) path(v *view, name string, st moss.PathStat) error {
 	if err := unix.Fstat(int(d.Fd()), &self); err != nil {
 		return &os.PathError{Op: "stat", Path: name, Err: err}
 	}
-	h := header(strings.TrimSuffix(st.Name, "/"), &self)
+	h := p.header(strings.TrimSuffix(st.Name, "/"), &self)
 	if err := xattrs(d, h); err != nil {
 		return err
 	}

@@ -61,6 +61,9 @@ func (s *Storage) place(id moss.ContainerID) (place, error) {
 	if l := m["LowerDir"]; l != "" {
 		p.lowers = strings.Split(l, ":")
 	}
+	if len(c.UIDMap) > 0 {
+		p.lowers = withMapped(p.lowers)
+	}
 	return p, nil
 }
 
@@ -147,6 +150,7 @@ func (s *Storage) pack(ctx context.Context, op string, id moss.ContainerID, p pl
 	if err := ctx.Err(); err != nil {
 		return nil, moss.Wrap(err, op, id.Short())
 	}
+	ids := s.shiftOf(id)
 	before, err := os.Stat(p.top)
 	if err != nil {
 		return nil, classified(err, op, id)
@@ -158,7 +162,7 @@ func (s *Storage) pack(ctx context.Context, op string, id moss.ContainerID, p pl
 		out := bufio.NewWriterSize(w, tarBuffer)
 		k := &packer{
 			ctx: ctx, tw: tar.NewWriter(out), buf: make([]byte, copyBuffer), links: map[inode]string{},
-			marks: s.choice.mountProgram != "",
+			marks: s.choice.mountProgram != "", shift: ids,
 		}
 		err := write(k)
 		if err == nil {

@@ -20,6 +20,7 @@ type packer struct {
 	tw    *tar.Writer
 	buf   []byte
 	links map[inode]string // first names of files that have several
+	shift shift            // of owners
 	// prefix comes before all names.
 	prefix string
 	// marks: see merge.
@@ -93,7 +94,7 @@ func (p *packer) directory(rel string, e *entry, dirs []*os.File, old *os.File) 
 		}
 		subs = append(subs, d)
 	}
-	h := header(rel, &e.st)
+	h := p.header(rel, &e.st)
 	if err := xattrs(subs[0], h); err != nil {
 		return err
 	}
@@ -205,7 +206,7 @@ func (p *packer) stub(rel string, e *entry, dirs []*os.File) bool {
 // file writes anything but a directory. Its size stays as it was first seen,
 // though the container may write to it meanwhile.
 func (p *packer) file(rel string, e *entry, dir *os.File) error {
-	h := header(rel, &e.st)
+	h := p.header(rel, &e.st)
 	if h == nil {
 		return nil // a socket is of no use without its listener
 	}
@@ -276,11 +277,12 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // header makes the header of what st tells of; nil for a socket.
-func header(rel string, st *unix.Stat_t) *tar.Header {
+func (p *packer) header(rel string, st *unix.Stat_t) *tar.Header {
 	h := &tar.Header{
-		Name: rel, Format: tar.FormatPAX, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
+		Name: rel, Format: tar.FormatPAX, Mode: int64(st.Mode & 0o7777),
 		ModTime: time.Unix(st.Mtim.Sec, 0), // whole seconds, as all layers have them
 	}
+	h.Uid, h.Gid = p.shift.out(int(st.Uid), int(st.Gid))
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		h.Typeflag, h.Size = tar.TypeReg, st.Size

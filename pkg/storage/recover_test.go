@@ -63,7 +63,7 @@ func populate(t *testing.T, driver string) populated {
 	p.images["first"] = named(t, s, "first", text("a", "a"), text("b", "b"))
 	add := func(image string, volatile bool) moss.ContainerID {
 		id := moss.ContainerID(moss.NewHexID())
-		must(t, s.create(t.Context(), id, p.images[image], volatile))
+		must(t, s.create(t.Context(), id, p.images[image], nil, volatile))
 		m, err := s.Mount(t.Context(), id)
 		must(t, err)
 		p.containers[id] = string(id)

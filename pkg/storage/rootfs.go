@@ -16,17 +16,17 @@ import (
 
 // Create makes the writable layer on top of an image.
 func (s *Storage) Create(ctx context.Context, id moss.ContainerID, image moss.ImageID) error {
-	return s.create(ctx, id, image, false)
+	return s.create(ctx, id, image, nil, false)
 }
 
 // CreateVolatile makes a writable layer that is of no use after the loss of
 // power: for a container that is removed when it ends. Nothing of it is
 // synced; unmounting a layer that is not volatile syncs the whole file system.
 func (s *Storage) CreateVolatile(ctx context.Context, id moss.ContainerID, image moss.ImageID) error {
-	return s.create(ctx, id, image, true)
+	return s.create(ctx, id, image, nil, true)
 }
 
-func (s *Storage) create(ctx context.Context, id moss.ContainerID, image moss.ImageID, volatile bool) error {
+func (s *Storage) create(ctx context.Context, id moss.ContainerID, image moss.ImageID, maps *moss.IDMaps, volatile bool) error {
 	const op = "make rootfs of"
 	if err := ctx.Err(); err != nil {
 		return moss.Wrap(err, op, id.Short())
@@ -36,9 +36,12 @@ func (s *Storage) create(ctx context.Context, id moss.ContainerID, image moss.Im
 		LabelOpts:        []string{"disable"},
 		Volatile:         volatile,
 	}
+	if maps != nil {
+		o.IDMappingOptions = types.IDMappingOptions{UIDMap: storeMap(maps.UIDs), GIDMap: storeMap(maps.GIDs)}
+	}
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if volatile {
+	if volatile && maps == nil {
 		if done, err := s.createVolatile(id, image); done || err != nil {
 			return classified(err, op, id)
 		}
@@ -66,7 +69,10 @@ func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, e
 	if err != nil {
 		return moss.Mount{}, classified(err, op, id)
 	}
-	return moss.Mount{Path: path}, nil
+	if ids := s.shiftOfLocked(id); !ids.reaches() {
+		path, err = show(id, path)
+	}
+	return moss.Mount{Path: path}, classified(err, op, id)
 }
 
 // Unmount unmounts it however often it was mounted; nil when it is not mounted
@@ -106,6 +112,9 @@ func (s *Storage) unmountLocked(id moss.ContainerID) (last *os.File, err error) 
 	n, err := s.store.Mounted(string(id))
 	if err == nil && n > 0 {
 		last = s.hold(id)
+	}
+	if ids := s.shiftOfLocked(id); !ids.reaches() {
+		err = errors.Join(err, hide(id))
 	}
 	if err == nil {
 		err = s.unmountAll(id)

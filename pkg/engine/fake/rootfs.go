@@ -67,6 +67,14 @@ func (r *Rootfs) Mounted() []moss.ContainerID {
 	return slices.Sorted(maps.Keys(r.mounted))
 }
 
+// CreateMapped makes a layer as Create does: owners are nobody's business here.
+func (r *Rootfs) CreateMapped(ctx context.Context, id moss.ContainerID, image moss.ImageID, maps moss.IDMaps, _ bool) error {
+	if _, ok := moss.ToEngine(maps.UIDs, 0); !ok {
+		return moss.Errorf(moss.Invalid, "the container's user namespace has no root")
+	}
+	return r.Create(ctx, id, image)
+}
+
 // Create makes the writable layer: a copy of the image's files.
 func (r *Rootfs) Create(ctx context.Context, id moss.ContainerID, image moss.ImageID) error {
 	r.mu.Lock()
