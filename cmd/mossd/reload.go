@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,7 +22,7 @@ import (
 // at its start.
 var reloadable = []string{
 	"debug", "log-level", "labels", "registry-mirrors", "insecure-registries",
-	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "shutdown-timeout",
+	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "shutdown-timeout", "authorization-plugins",
 }
 
 // hearSignals reads the configuration anew at SIGHUP and writes the stacks of
@@ -67,9 +68,15 @@ func (d *daemon) reload() error {
 	}
 	merged := now
 	merged.take(next, taken)
+	if slices.Contains(taken, "authorization-plugins") {
+		if err := d.checkAuthorizers(merged.AuthorizationPlugins); err != nil {
+			return err
+		}
+	}
 	if err := d.regs.Configure(merged.RegistryMirrors, merged.InsecureRegistries); err != nil {
 		return err
 	}
+	d.api.Authorize(merged.AuthorizationPlugins)
 	d.images.Limit(transferLimits(merged.Config))
 	d.level.Set(merged.Level())
 	d.engine.Relabel(merged.Labels)
@@ -81,6 +88,16 @@ func (d *daemon) reload() error {
 	}
 	d.log.Info("the configuration was read anew", "changed", strings.Join(taken, ", "))
 	d.bus.Publish(moss.Event{Type: moss.DaemonEvent, Action: "reload", ActorID: d.engineID, Attributes: reloadAttributes(merged.Config), Time: time.Now()})
+	return nil
+}
+
+// checkAuthorizers says whether plugins are there that are to be asked about every request.
+func (d *daemon) checkAuthorizers(names []string) error {
+	for _, name := range names {
+		if err := d.plugins.Check(context.Background(), name, moss.AuthzPlugin); err != nil {
+			return fmt.Errorf("cannot use the setting %q: failed to validate authorization plugin: %w", "authorization-plugins", err)
+		}
+	}
 	return nil
 }
 

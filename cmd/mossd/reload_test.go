@@ -11,12 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moss-containers/moss/pkg/api"
 	"github.com/moss-containers/moss/pkg/config"
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/events"
 	"github.com/moss-containers/moss/pkg/image/registry"
 	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/logs/journal"
+	"github.com/moss-containers/moss/pkg/plugins"
 )
 
 type limited struct{ transfer.Limits }
@@ -45,7 +47,7 @@ func TestReload(t *testing.T) {
 	var limits limited
 	d := &daemon{
 		cfg: cfg, level: new(slog.LevelVar), bus: new(events.Bus), images: &limits, steps: newSteps(time.Now()),
-		engine: engine.New(engine.Deps{}, engine.Options{}), log: slog.New(slog.NewTextHandler(&log, nil)),
+		engine: engine.New(engine.Deps{}, engine.Options{}), api: api.New(api.Options{}), plugins: plugins.New(plugins.Options{}), log: slog.New(slog.NewTextHandler(&log, nil)),
 	}
 	if d.regs, err = registry.New(registry.Options{TempDir: filepath.Join(dir, "registries"), EtcDir: dir}); err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"github.com/moss-containers/moss/pkg/meter"
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/pkg/network"
+	"github.com/moss-containers/moss/pkg/plugins"
 	"github.com/moss-containers/moss/pkg/records"
 	ociruntime "github.com/moss-containers/moss/pkg/runtime"
 	"github.com/moss-containers/moss/pkg/sd"
@@ -51,6 +52,7 @@ type daemon struct {
 	units   *units.Manager
 	images  interface{ Limit(l transfer.Limits) }
 	regs    *registry.Client
+	plugins *plugins.Registry
 	bus     engine.Events
 	host    *machine
 	engine  *engine.Engine
@@ -140,7 +142,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		return d, err
 	}
 	d.closer = append(d.closer, nets.Close)
-	vols, err := volume.Open(volume.Options{Dir: filepath.Join(cfg.Data, "volumes"), RunDir: filepath.Join(cfg.Run, "volumes"), Log: part(log, "volume")})
+	sockets, specs := cfg.PluginDirs()
+	d.plugins = plugins.New(plugins.Options{Sockets: sockets, Specs: specs, Log: part(log, "plugins")})
+	vols, err := volume.Open(volume.Options{Dir: filepath.Join(cfg.Data, "volumes"), RunDir: filepath.Join(cfg.Run, "volumes"), Plugins: d.plugins, Log: part(log, "volume")})
 	if err != nil {
 		return d, err
 	}
@@ -189,7 +193,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.closer = append(d.closer, bus.Close)
 	deps := engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: d.regs, Maker: images, Space: images,
-		Rootfs: store, Files: store, Paths: store, Networks: nets, Activator: d.units, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
+		Rootfs: store, Files: store, Paths: store, Networks: nets, Activator: d.units, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, VolumeDrivers: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
 		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}
@@ -212,9 +216,13 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.api = api.New(api.Options{
 		Containers: containers, Upkeep: d.engine.Containers(), Links: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
-		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(),
+		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(), Plugins: d.plugins,
 		Debug: d.debug(), Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
+	d.api.Authorize(cfg.AuthorizationPlugins)
+	if err := d.checkAuthorizers(cfg.AuthorizationPlugins); err != nil {
+		log.Error("requests are refused until the plugin is there", "error", err)
+	}
 	d.sources = append(d.sources,
 		idleSource{"clients", d.api.Quiet},
 		idleSource{"health checks, restarts or execs", func() (time.Time, bool) { return time.Time{}, !d.engine.Busy() }})

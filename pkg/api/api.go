@@ -48,6 +48,7 @@ type Options struct {
 	Volumes    Volumes
 	Secrets    Secrets
 	System     System
+	Plugins    Plugins // nil for none
 
 	Log *slog.Logger // with its component attribute; nil means slog.Default()
 
@@ -84,7 +85,8 @@ type Server struct {
 
 	rest rest
 
-	driver atomic.Pointer[string] // the storage driver's name, once known
+	driver      atomic.Pointer[string]   // the storage driver's name, once known
+	authorizers atomic.Pointer[[]string] // the plugins that are asked
 }
 
 // New makes the API of the given services.
@@ -127,9 +129,16 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	s.rest.begin()
 	defer s.rest.end()
 	s.headers(w)
+	aborted := false
+	defer func() { // the last: what is answered to a panic is an answer too
+		if !aborted {
+			w.authorization.finish()
+		}
+	}()
 	defer func() {
 		if v := recover(); v != nil {
 			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				aborted = true
 				panic(v)
 			}
 			s.log.Error("a handler panicked", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
@@ -178,6 +187,10 @@ func (s *Server) serve(w *response, r *http.Request) (version, error) {
 	if err := s.allowed(r.Context()); err != nil {
 		return version{}, err
 	}
+	r, err := s.authorize(w, r)
+	if err != nil {
+		return version{}, err
+	}
 	path, asked := splitVersion(r.URL.Path)
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
@@ -214,6 +227,8 @@ type response struct {
 	http.ResponseWriter
 	begun  bool
 	status int
+
+	authorization *authorization // nil where no plugin is asked
 }
 
 func (w *response) WriteHeader(status int) {

@@ -501,13 +501,24 @@ func newFake() (*Server, *world) {
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",
 	})
 	s.ncpu, s.appArmor = 4, func() bool { return false }
+	if allowAll {
+		s.o.Plugins = &judges{}
+		s.Authorize([]string{"one", "two"})
+	}
 	return s, w
 }
 
 // serve runs the API at a unix socket for the test's length.
 func serve(t *testing.T) (socket string, w *world) {
 	t.Helper()
+	return serveWith(t, func(*Server) {})
+}
+
+// serveWith is serve after a change.
+func serveWith(t *testing.T, change func(*Server)) (socket string, w *world) {
+	t.Helper()
 	s, w := newFake()
+	change(s)
 	dir, err := os.MkdirTemp("", "moss-api") // a short path: sun_path holds 108 bytes
 	if err != nil {
 		t.Fatal(err)

@@ -19,23 +19,23 @@ func (f *fakeVolumes) Create(_ context.Context, r moss.VolumeRequest) (moss.Volu
 	return moss.Volume{Name: r.Name, Driver: "local", Options: r.Options, Labels: r.Labels, Path: "/d/volumes/" + r.Name + "/_data"}, nil
 }
 
-func (f *fakeVolumes) Get(name string) (moss.Volume, error) {
+func (f *fakeVolumes) Get(_ context.Context, name string) (moss.Volume, error) {
 	if name == "data" {
 		return dataVolume, nil
 	}
 	return moss.Volume{}, moss.Errorf(moss.NotFound, "get %s: no such volume", name)
 }
 
-func (f *fakeVolumes) List(q moss.VolumeFilter) []moss.Volume {
+func (f *fakeVolumes) List(_ context.Context, q moss.VolumeFilter) ([]moss.Volume, []string) {
 	f.asked = q
 	if len(q.Names) > 0 && q.Names[0] == "none" {
-		return nil
+		return nil, []string{"list far: it is away"}
 	}
-	return []moss.Volume{dataVolume}
+	return []moss.Volume{dataVolume}, nil
 }
 
-func (f *fakeVolumes) Remove(_ context.Context, name string, force bool) error {
-	if _, err := f.Get(name); err != nil && !force {
+func (f *fakeVolumes) Remove(ctx context.Context, name string, force bool) error {
+	if _, err := f.Get(ctx, name); err != nil && !force {
 		return err
 	}
 	if name == "data" {

@@ -137,7 +137,7 @@ func TestHTTP(t *testing.T) {
 		{post, "/networks/n/connect", js, `{"Container":"web","EndpointConfig":{"Aliases":["a"],"IPAMConfig":{"IPv4Address":"10.7.0.3"},"MacAddress":"02:00:00:00:00:01"}}`, 409, "web to n as [a] 10.7.0.3 02:00:00:00:00:01"},
 		{post, "/networks/n/disconnect", js, `{"Container":"web","Force":true}`, 409, "web from n true"},
 		{get, `/networks?filters={"type":["builtin"],"driver":["bridge"]}`, "", "", 200, `[{"Name":"bridge"`},
-		{get, `/volumes?filters={"name":["none"]}`, "", "", 200, `{"Volumes":[],"Warnings":null}`},
+		{get, `/volumes?filters={"name":["none"]}`, "", "", 200, `{"Volumes":[],"Warnings":["list far: it is away"]}`},
 		{get, `/volumes?filters={"what":["x"]}`, "", "", 400, "invalid filter 'what'"},
 		{get, "/volumes/data", "", "", 200, `"Mountpoint":"/d/volumes/data/_data","Name":"data"`},
 		{del, "/volumes/data", "", "", 409, "remove data: volume is in use - [c]"},

@@ -142,7 +142,8 @@ func encodeNetwork(n moss.Network) network.Network {
 	return out
 }
 
-// listPlugins answers that there are none, which is so.
+// listPlugins answers that there are none: those with a socket of their own are
+// not listed by docker either, but by info.
 func (s *Server) listPlugins(w *response, _ *request) error {
 	return writeJSON(w, http.StatusOK, []any{})
 }

@@ -111,16 +111,16 @@ func routes() []route {
 		{del, "/volumes/{name}", all, (*Server).removeVolume},
 
 		{get, "/plugins", v(25), (*Server).listPlugins},
-		{get, "/plugins/privileges", v(25), no("run plugins", "there is nothing in moss that would use one")},
-		{post, "/plugins/pull", v(25), no("run plugins", "there is nothing in moss that would use one")},
-		{post, "/plugins/create", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{get, "/plugins/privileges", v(25), noManagedPlugins},
+		{post, "/plugins/pull", v(25), noManagedPlugins},
+		{post, "/plugins/create", v(25), noManagedPlugins},
 		{get, "/plugins/{name}/json", v(25), (*Server).noPlugin},
-		{post, "/plugins/{name}/enable", v(25), no("run plugins", "there is nothing in moss that would use one")},
-		{post, "/plugins/{name}/disable", v(25), no("run plugins", "there is nothing in moss that would use one")},
-		{post, "/plugins/{name}/upgrade", v(26), no("run plugins", "there is nothing in moss that would use one")},
-		{post, "/plugins/{name}/push", v(25), no("run plugins", "there is nothing in moss that would use one")},
-		{post, "/plugins/{name}/set", v(25), no("run plugins", "there is nothing in moss that would use one")},
-		{del, "/plugins/{name}", v(25), no("run plugins", "there is nothing in moss that would use one")},
+		{post, "/plugins/{name}/enable", v(25), noManagedPlugins},
+		{post, "/plugins/{name}/disable", v(25), noManagedPlugins},
+		{post, "/plugins/{name}/upgrade", v(26), noManagedPlugins},
+		{post, "/plugins/{name}/push", v(25), noManagedPlugins},
+		{post, "/plugins/{name}/set", v(25), noManagedPlugins},
+		{del, "/plugins/{name}", v(25), noManagedPlugins},
 
 		{get, "/swarm", all, noSwarm},
 		{post, "/swarm/init", all, no("do swarm", "one user, one engine: run each service as a container")},
@@ -160,6 +160,11 @@ func no(what, instead string) handler {
 	return func(*Server, *response, *request) error {
 		return moss.Errorf(moss.NotImplemented, "moss does not %s yet: %s", what, instead)
 	}
+}
+
+// noManagedPlugins says what takes the place of plugins that docker installs.
+func noManagedPlugins(*Server, *response, *request) error {
+	return moss.Errorf(moss.NotImplemented, "moss does not install plugins: docker runs those as root. Run the plugin yourself, as a service or a container, with its socket NAME.sock in $XDG_RUNTIME_DIR/docker/plugins, or with NAME.spec in ~/.config/docker/plugins that has its address: moss finds it by its name")
 }
 
 // noSwarm answers as docker does outside a swarm, which clients expect.

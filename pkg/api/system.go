@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"runtime"
 	"slices"
@@ -60,7 +61,29 @@ func (s *Server) info(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, encodeInfo(s.o, info, s.now()))
+	out := encodeInfo(s.o, info, s.now())
+	out.Plugins = s.pluginsInfo(r.Context())
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// pluginsWait is how long info waits for plugins that do not say what they are.
+const pluginsWait = time.Second
+
+// pluginsInfo are the drivers that can be had, and who authorizes.
+func (s *Server) pluginsInfo(ctx context.Context) system.PluginsInfo {
+	out := system.PluginsInfo{
+		Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Authorization: s.authorizing(),
+		Log: []string{"fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"},
+	}
+	if s.o.Plugins == nil {
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, pluginsWait)
+	defer cancel()
+	volumes, _ := s.o.Plugins.Having(ctx, moss.VolumePlugin)
+	logs, _ := s.o.Plugins.Having(ctx, moss.LogPlugin)
+	out.Volume, out.Log = append(out.Volume, volumes...), append(out.Log, logs...)
+	return out
 }
 
 func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
@@ -70,7 +93,6 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		ContainersRunning: in.Containers[moss.StateRunning] + in.Containers[moss.StateRestarting],
 		ContainersPaused:  in.Containers[moss.StatePaused],
 		Driver:            in.Storage.Driver, DriverStatus: in.Storage.Status,
-		Plugins:     system.PluginsInfo{Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"}},
 		MemoryLimit: has("memory"), SwapLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"),
 		CPUShares: has("cpu"), CPUSet: has("cpuset"), PidsLimit: has("pids"), IPv4Forwarding: true,
 		NGoroutines: runtime.NumGoroutine(), SystemTime: now.Format(time.RFC3339Nano),

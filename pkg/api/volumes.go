@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"path"
@@ -18,8 +19,9 @@ import (
 type Volumes interface {
 	// Create makes a volume; one of that name is it already.
 	Create(ctx context.Context, r moss.VolumeRequest) (moss.Volume, error)
-	Get(name string) (moss.Volume, error)
-	List(f moss.VolumeFilter) []moss.Volume
+	Get(ctx context.Context, name string) (moss.Volume, error)
+	// List tells, too, of drivers that cannot be asked.
+	List(ctx context.Context, f moss.VolumeFilter) (all []moss.Volume, warnings []string)
 	// Remove takes a volume away. Errors: Conflict where it is in use.
 	Remove(ctx context.Context, name string, force bool) error
 	Prune(ctx context.Context, f moss.VolumeFilter) (moss.VolumesPruned, error)
@@ -56,15 +58,16 @@ func (s *Server) listVolumes(w *response, r *request) error {
 	if set {
 		want.Dangling = &dangling
 	}
-	out := volume.ListResponse{Volumes: []volume.Volume{}}
-	for _, v := range s.o.Volumes.List(want) {
+	all, warnings := s.o.Volumes.List(r.Context(), want)
+	out := volume.ListResponse{Volumes: []volume.Volume{}, Warnings: warnings}
+	for _, v := range all {
 		out.Volumes = append(out.Volumes, encodeVolume(v))
 	}
 	return writeJSON(w, http.StatusOK, out)
 }
 
 func (s *Server) inspectVolume(w *response, r *request) error {
-	v, err := s.o.Volumes.Get(r.name)
+	v, err := s.o.Volumes.Get(r.Context(), r.name)
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,7 @@ func (s *Server) inspectVolume(w *response, r *request) error {
 
 // updateVolume is for the volumes of a swarm only, as in docker.
 func (s *Server) updateVolume(w *response, r *request) error {
-	if _, err := s.o.Volumes.Get(r.name); err != nil {
+	if _, err := s.o.Volumes.Get(r.Context(), r.name); err != nil {
 		return err
 	}
 	return noSwarm(s, w, r)
@@ -106,10 +109,14 @@ func (s *Server) pruneVolumes(w *response, r *request) error {
 }
 
 func encodeVolume(v moss.Volume) volume.Volume {
-	return volume.Volume{
-		Name: v.Name, Driver: v.Driver, Mountpoint: v.Path, Scope: "local", CreatedAt: v.Created.Format(time.RFC3339),
-		Labels: v.Labels, Options: v.Options,
+	out := volume.Volume{
+		Name: v.Name, Driver: v.Driver, Mountpoint: v.Path, Scope: cmp.Or(v.Scope, "local"),
+		Labels: v.Labels, Options: v.Options, Status: v.Status,
 	}
+	if v.Driver == moss.LocalDriver || !v.Created.IsZero() { // a plugin need not tell
+		out.CreatedAt = v.Created.Format(time.RFC3339)
+	}
+	return out
 }
 
 func encodeVolumeUsage(u moss.DiskUsage) volume.DiskUsage {

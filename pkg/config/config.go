@@ -28,6 +28,7 @@ type Config struct {
 	// they hold what is gone after the boot, what stays, and what the user sets.
 	Run string `json:"-"`
 	Etc string `json:"-"`
+	Lib string `json:"-"` // of the user, for all programs; "" where there is none
 
 	Data           string             `json:"data-root"`
 	Debug          bool               `json:"debug"`          // the same as log-level debug
@@ -49,6 +50,8 @@ type Config struct {
 	// ShutdownTimeout is how many seconds the daemon takes to write down the ends of containers that
 	// went down with the holder; negative is for ever.
 	ShutdownTimeout int `json:"shutdown-timeout"`
+	// AuthorizationPlugins are asked about every request, in this order.
+	AuthorizationPlugins []string `json:"authorization-plugins"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
 	// IdleTimeout is how long the engine has nothing to do before it ends, until it is needed again; "" or 0 for never.
@@ -105,11 +108,23 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 		return Config{}, err
 	}
 	return Config{
-		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc,
+		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc, Lib: filepath.Join(getenv("HOME"), ".local/lib"),
 		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
 		BIP: netip.MustParsePrefix("172.30.0.1/16"), NetworkDriver: "auto",
 		Images: defaultImages(),
 	}, nil
+}
+
+// PluginDirs are where plugins are looked for: their sockets, and the files that
+// say where they listen. Docker's places are the user's own, those of the XDG
+// base directories: a plugin of root's daemon is none of this one's.
+func (c *Config) PluginDirs() (sockets, specs []string) {
+	sockets = []string{filepath.Join(c.Run, "plugins"), filepath.Join(filepath.Dir(c.Run), "docker", "plugins")}
+	specs = []string{filepath.Join(c.Etc, "plugins"), filepath.Join(filepath.Dir(c.Etc), "docker", "plugins")}
+	if filepath.IsAbs(c.Lib) {
+		specs = append(specs, filepath.Join(c.Lib, "docker", "plugins"))
+	}
+	return sockets, specs
 }
 
 // File returns where the configuration file is looked for.

@@ -77,6 +77,7 @@ func kindOf(t reflect.Type) Kind {
 var flagNames = map[string]string{
 	"hosts": "host", "labels": "label", "log-opts": "log-opt", "storage-opts": "storage-opt",
 	"registry-mirrors": "registry-mirror", "insecure-registries": "insecure-registry",
+	"authorization-plugins": "authorization-plugin",
 }
 
 var usages = map[string]string{
@@ -101,6 +102,7 @@ var usages = map[string]string{
 	"idle-timeout":             "`TIME` without anything to do after which the engine ends, until it is needed again: 10m; 0 for never",
 	"registry-mirrors":         "`URL` of a mirror of docker.io",
 	"insecure-registries":      "`REGISTRY` whose certificate is not checked",
+	"authorization-plugins":    "plugin `NAME` that is asked about every request",
 	"max-concurrent-downloads": "`NUMBER` of layers that come at a time",
 	"max-concurrent-uploads":   "`NUMBER` of layers that go at a time",
 	"max-download-attempts":    "`NUMBER` of times that a layer is tried",

@@ -30,6 +30,7 @@ type Deps struct {
 	NetworkMaker   NetworkMaker
 	NetworkRecords NetworkRecords
 	Volumes        Volumes
+	VolumeDrivers  VolumeDrivers
 	VolumeData     VolumeData
 	VolumeUse      VolumeMounts
 	Secrets        Secrets

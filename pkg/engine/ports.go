@@ -190,10 +190,10 @@ type VolumeData interface {
 
 // VolumeMounts mounts what volumes need (pkg/volume).
 type VolumeMounts interface {
-	// Mount puts in place what a volume's options ask for; nil when it is there.
-	Mount(ctx context.Context, name string) error
-	// Unmount takes that away; nil when there is nothing.
-	Unmount(ctx context.Context, name string) error
+	// Mount puts in place what a volume's options ask for, or what its driver has for the container; nil when it is there.
+	Mount(ctx context.Context, name string, id moss.ContainerID) error
+	// Unmount takes that away; nil when there is nothing. What options ask for goes for all containers.
+	Unmount(ctx context.Context, name string, id moss.ContainerID) error
 	// Expose gives a container's mounts of volumes and images as binds; parts of them are pinned until Conceal.
 	Expose(ctx context.Context, id moss.ContainerID, points []moss.MountPoint) ([]moss.MountPoint, error)
 	// Conceal undoes Expose; nil when nothing is left.
@@ -220,6 +220,20 @@ type SecretFiles interface {
 	Place(ctx context.Context, id moss.ContainerID, uses []moss.SecretUse) ([]moss.MountPoint, error)
 	// Withdraw removes them; nil when there are none.
 	Withdraw(ctx context.Context, id moss.ContainerID) error
+}
+
+// VolumeDrivers keeps volumes whose driver is a server of its own (pkg/volume).
+type VolumeDrivers interface {
+	// Look returns a volume as its driver tells it now, also one that only a driver knows. Errors: NotFound, Unavailable.
+	Look(ctx context.Context, name string) (moss.Volume, error)
+	// Listed returns every volume by name, as the drivers tell them now, with a warning for each driver that cannot be asked.
+	Listed(ctx context.Context) (all []moss.Volume, warnings []string)
+	// Adopt makes a volume that only a driver knows one of those that Get finds. Errors: NotFound.
+	Adopt(ctx context.Context, name string) (moss.Volume, error)
+	// Forget makes Get find it no more, whatever its driver has.
+	Forget(ctx context.Context, name string) error
+	// Settle is called once, with what containers run: what others have mounted is let go of, behind.
+	Settle(runs func(moss.ContainerID) bool)
 }
 
 // NetworkMaker makes networks, and changes the place of running containers in

@@ -124,6 +124,10 @@ func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 
 	revive := e.restoreAll(ctx, records, units, verdicts, fresh)
 	e.removeOrphans(ctx, records, bad, units)
+	e.VolumeDrivers.Settle(func(id moss.ContainerID) bool {
+		c, err := e.find(string(id))
+		return err == nil && c.record().State.Alive() || bad[string(id)] != nil
+	})
 	e.reviveAll(revive)
 	return nil
 }

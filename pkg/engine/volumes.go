@@ -32,15 +32,19 @@ func (s VolumeService) Create(ctx context.Context, r moss.VolumeRequest) (moss.V
 	return v, err
 }
 
-// Get finds a volume by name. Errors: NotFound.
-func (s VolumeService) Get(name string) (moss.Volume, error) { return s.Volumes.Get(name) }
+// Get finds a volume by name, as its driver tells it. Errors: NotFound, Unavailable.
+func (s VolumeService) Get(ctx context.Context, name string) (moss.Volume, error) {
+	return s.VolumeDrivers.Look(ctx, name)
+}
 
-// List returns the volumes that a filter chooses, by name.
-func (s VolumeService) List(f moss.VolumeFilter) []moss.Volume {
+// List returns the volumes that a filter chooses, by name, and a warning for each
+// driver that cannot be asked.
+func (s VolumeService) List(ctx context.Context, f moss.VolumeFilter) ([]moss.Volume, []string) {
 	users := s.volumeUsers()
-	return slices.DeleteFunc(slices.Clone(s.Volumes.List()), func(v moss.Volume) bool {
+	all, warnings := s.VolumeDrivers.Listed(ctx)
+	return slices.DeleteFunc(slices.Clone(all), func(v moss.Volume) bool {
 		return !chosen(f, v) || f.Dangling != nil && *f.Dangling != (len(users[v.Name]) == 0)
-	})
+	}), warnings
 }
 
 // Remove takes a volume away. Errors: NotFound, unless forced, and Conflict, with
@@ -51,7 +55,10 @@ func (s VolumeService) Remove(ctx context.Context, name string, force bool) erro
 		return err
 	}
 	defer done()
-	_, err = s.Volumes.Get(name)
+	v, err := s.Volumes.Get(name)
+	if err != nil && moss.ClassOf(err) == moss.NotFound {
+		v, err = s.VolumeDrivers.Adopt(ctx, name) // a plugin may have it
+	}
 	if err != nil && force && moss.ClassOf(err) == moss.NotFound {
 		return nil
 	}
@@ -61,17 +68,22 @@ func (s VolumeService) Remove(ctx context.Context, name string, force bool) erro
 	if ids := s.volumeUsers()[name]; len(ids) > 0 {
 		return moss.Errorf(moss.Conflict, "remove %s: volume is in use - [%s]", name, strings.Join(ids, ", "))
 	}
-	return s.removeVolume(ctx, name)
+	err = s.removeVolume(ctx, name)
+	if err != nil && force && v.Driver != moss.LocalDriver {
+		s.Log.Warn("a volume is forgotten that its driver did not remove", "volume", name, "driver", v.Driver, "error", err)
+		return s.VolumeDrivers.Forget(ctx, name)
+	}
+	return err
 }
 
 // Prune removes the volumes that no container has and that the filter chooses,
-// of which only the anonymous ones unless it says all. One that cannot be
-// removed stops no other.
+// of which only the anonymous ones unless it says all. Those of plugins stay, as
+// with docker: others may use them. One that cannot be removed stops no other.
 func (s VolumeService) Prune(ctx context.Context, f moss.VolumeFilter) (moss.VolumesPruned, error) {
 	var pruned moss.VolumesPruned
 	users := s.volumeUsers()
 	for _, v := range s.Volumes.List() {
-		if ctx.Err() != nil || !f.All && !v.Anonymous() || !chosen(f, v) || len(users[v.Name]) > 0 {
+		if ctx.Err() != nil || v.Driver != moss.LocalDriver || !f.All && !v.Anonymous() || !chosen(f, v) || len(users[v.Name]) > 0 {
 			continue
 		}
 		freed, removed, err := s.pruneVolume(ctx, v.Name)
@@ -105,10 +117,10 @@ func (s VolumeService) pruneVolume(ctx context.Context, name string) (freed int6
 	return freed, err == nil, err
 }
 
-// Usage tells what every volume takes on the disk.
+// Usage tells what every volume takes on the disk, but for those of plugins.
 func (s VolumeService) Usage(ctx context.Context) ([]moss.VolumeUsage, error) {
 	users := s.volumeUsers()
-	list := s.Volumes.List()
+	list := slices.DeleteFunc(slices.Clone(s.Volumes.List()), func(v moss.Volume) bool { return v.Driver != moss.LocalDriver })
 	var (
 		wg    sync.WaitGroup
 		usage = make([]moss.VolumeUsage, len(list))
@@ -329,7 +341,7 @@ func (e *Engine) mountVolumes(ctx context.Context, c *container, rec *moss.Conta
 			return nil, done, err
 		}
 		releases = append(releases, release)
-		if err := e.VolumeUse.Mount(ctx, name); err != nil {
+		if err := e.VolumeUse.Mount(ctx, name, rec.ID); err != nil {
 			return nil, done, notMissing(err)
 		}
 	}
@@ -350,14 +362,18 @@ func (e *Engine) unmountVolumes(ctx context.Context, c *container) error {
 	}
 	errs := []error{e.VolumeUse.Conceal(ctx, rec.ID), e.unmountImages(ctx, rec)}
 	for _, name := range names {
-		if v, err := e.Volumes.Get(name); err == nil && len(v.Options) > 0 {
-			errs = append(errs, e.unmountVolume(ctx, name))
+		switch v, err := e.Volumes.Get(name); {
+		case err != nil:
+		case v.Driver != moss.LocalDriver: // its driver counts
+			errs = append(errs, e.VolumeUse.Unmount(ctx, name, rec.ID))
+		case len(v.Options) > 0:
+			errs = append(errs, e.unmountVolume(ctx, rec.ID, name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (e *Engine) unmountVolume(ctx context.Context, name string) error {
+func (e *Engine) unmountVolume(ctx context.Context, id moss.ContainerID, name string) error {
 	done, err := e.volumeClaims.take(ctx, name, true)
 	if err != nil {
 		return err
@@ -368,7 +384,7 @@ func (e *Engine) unmountVolume(ctx context.Context, name string) error {
 			return nil
 		}
 	}
-	return e.VolumeUse.Unmount(ctx, name)
+	return e.VolumeUse.Unmount(ctx, name, id)
 }
 
 func (c *container) setNeedsVolumes(v bool) {

@@ -36,18 +36,18 @@ func (v faultyVolumes) Fill(ctx context.Context, name string, from moss.Mount, d
 	return v.Volumes.Fill(ctx, name, from, dir)
 }
 
-func (v faultyVolumes) Mount(ctx context.Context, name string) error {
+func (v faultyVolumes) Mount(ctx context.Context, name string, id moss.ContainerID) error {
 	if err := v.f.hit("VolumeMounts.Mount"); err != nil {
 		return err
 	}
-	return v.Volumes.Mount(ctx, name)
+	return v.Volumes.Mount(ctx, name, id)
 }
 
-func (v faultyVolumes) Unmount(ctx context.Context, name string) error {
+func (v faultyVolumes) Unmount(ctx context.Context, name string, id moss.ContainerID) error {
 	if err := v.f.hit("VolumeMounts.Unmount"); err != nil {
 		return err
 	}
-	return v.Volumes.Unmount(ctx, name)
+	return v.Volumes.Unmount(ctx, name, id)
 }
 
 func (v faultyVolumes) Expose(ctx context.Context, id moss.ContainerID, points []moss.MountPoint) ([]moss.MountPoint, error) {

@@ -47,7 +47,7 @@ func TestVolumeInUse(t *testing.T) {
 				t.Errorf("prune: %v %v", done, err)
 			}
 			no := false
-			if l := r.VolumeService().List(moss.VolumeFilter{Dangling: &no}); len(l) != 1 {
+			if l, _ := r.VolumeService().List(t.Context(), moss.VolumeFilter{Dangling: &no}); len(l) != 1 {
 				t.Errorf("%v are in use", l)
 			}
 		}
@@ -156,7 +156,7 @@ func TestVolumeFill(t *testing.T) {
 	r.images.Add(moss.Image{ID: id, Names: []string{"docker.io/library/full:latest"}, OS: "linux", Architecture: "amd64", Config: moss.ContainerConfig{Volumes: []string{"/data"}, Cmd: []string{"x"}}})
 	r.rootfs.AddImage(id, map[string]string{"data/f": "image's"})
 	r.create(func(q *moss.CreateRequest) { q.Config.Image = "full" }, withVolume("data"))
-	v, err := r.VolumeService().Get("data")
+	v, err := r.VolumeService().Get(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}

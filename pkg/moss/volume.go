@@ -19,8 +19,13 @@ type Volume struct {
 	Labels  map[string]string
 	Created time.Time
 
-	// Path is where its files are, in the engine's mount namespace.
+	Scope string `json:",omitempty"` // "" or "local", or "global": other machines have it too
+
+	// Path is where its files are, in the engine's mount namespace; "" where a
+	// plugin tells only when it mounts.
 	Path string `json:"-"`
+	// Status is what a plugin tells of it.
+	Status map[string]any `json:"-"`
 }
 
 // Anonymous says that nobody has named the volume.

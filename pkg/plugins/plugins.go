@@ -159,6 +159,14 @@ func (r *Registry) Call(ctx context.Context, c moss.PluginCall) error {
 	})
 }
 
+// Check says whether a plugin is there and implements a kind. Errors are Call's.
+func (r *Registry) Check(ctx context.Context, name, kind string) error {
+	return r.retry(ctx, moss.PluginCall{Plugin: name, Kind: kind}, func(ctx context.Context) error {
+		_, err := r.prepare(ctx, name, kind)
+		return err
+	})
+}
+
 // retry tries until an attempt succeeds, fails for good, or patience ends.
 func (r *Registry) retry(ctx context.Context, c moss.PluginCall, try func(context.Context) error) error {
 	timeout := c.Timeout

@@ -37,8 +37,10 @@ func (s *Store) Fill(ctx context.Context, name string, from moss.Mount, dir stri
 	if mounts(v) {
 		return nil
 	}
-	if empty, err := isEmpty(v.Path); err != nil || !empty {
-		return moss.Wrap(err, "look into the volume", name)
+	if !remote(v) {
+		if empty, err := isEmpty(v.Path); err != nil || !empty {
+			return moss.Wrap(err, "look into the volume", name)
+		}
 	}
 	src, err := openIn(from.Path, dir, unix.RESOLVE_IN_ROOT)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
@@ -48,6 +50,9 @@ func (s *Store) Fill(ctx context.Context, name string, from moss.Mount, dir stri
 		return moss.Wrap(err, "fill the volume", name)
 	}
 	defer func() { _ = src.Close() }() // only read
+	if remote(v) {
+		return s.fillRemote(ctx, v, src)
+	}
 	temp := s.path(name, fillNew)
 	if err := errors.Join(os.RemoveAll(temp), copyTree(ctx, src, temp)); err != nil {
 		return moss.Wrap(errors.Join(err, os.RemoveAll(temp)), "fill the volume", name)

@@ -56,7 +56,7 @@ func checkOptions(o map[string]string) error {
 }
 
 // mounts says whether a volume's options mount something.
-func mounts(v moss.Volume) bool { return v.Options["type"] != "" }
+func mounts(v moss.Volume) bool { return v.Options["type"] != "" && !remote(v) }
 
 var flagWords = map[string]uintptr{
 	"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC,
@@ -79,11 +79,11 @@ func mountFlags(o string) (flags uintptr, data string) {
 	return flags, strings.Join(rest, ",")
 }
 
-// Mount puts in place what a volume's options ask for; nil when it is there, or
-// when they ask for nothing.
-func (s *Store) Mount(ctx context.Context, name string) error {
+// Mount puts in place what a volume's options ask for, or what its plugin has for
+// the container; nil when it is there, or when nothing is asked for.
+func (s *Store) Mount(ctx context.Context, name string, id moss.ContainerID) error {
 	v, err := s.Get(name)
-	if err != nil || !mounts(v) {
+	if err != nil || !remote(v) && !mounts(v) {
 		return err
 	}
 	done, err := s.begin(ctx, name)
@@ -91,6 +91,9 @@ func (s *Store) Mount(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
+	if remote(v) {
+		return s.hold(ctx, v, id)
+	}
 	on, err := mountinfo.Mounted(v.Path)
 	if err != nil || on {
 		return moss.Wrap(err, "mount the volume", name)
@@ -125,10 +128,14 @@ func mount(v moss.Volume) error {
 	return nil
 }
 
-// Unmount takes away what Mount has put in place; nil when there is nothing.
-func (s *Store) Unmount(ctx context.Context, name string) error {
+// Unmount takes away what Mount has put in place; nil when there is nothing. What
+// options ask for goes for all containers, what a plugin has for the one alone.
+func (s *Store) Unmount(ctx context.Context, name string, id moss.ContainerID) error {
 	v, err := s.Get(name)
-	if err != nil || !mounts(v) {
+	if err != nil || !remote(v) && !mounts(v) {
+		return nil //nolint:nilerr // a volume that is gone is not mounted
+	}
+	if _, held := s.getHold(name, id); remote(v) && !held {
 		return nil
 	}
 	done, err := s.begin(ctx, name)
@@ -136,6 +143,9 @@ func (s *Store) Unmount(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
+	if remote(v) {
+		return s.letGo(ctx, v, id)
+	}
 	return moss.Wrap(s.unmount(name), "unmount the volume", name)
 }
 
@@ -162,6 +172,9 @@ func (s *Store) Expose(ctx context.Context, id moss.ContainerID, points []moss.M
 			continue
 		}
 		p.Type, p.CreateSource = moss.MountBind, false
+		if point := s.point(p.Name, id); point != "" {
+			p.Source = point
+		}
 		if p.SubPath == "" {
 			continue
 		}

@@ -1,9 +1,11 @@
 // Package volume keeps volumes: directories that outlive the containers that
-// use them. A volume is one directory, D/volumes/NAME, with volume.json, which
+// use them. A volume of the driver local is one directory, D/volumes/NAME, with volume.json, which
 // describes it, and _data, which has its files. It comes into being by the
 // rename of a finished directory and goes by a rename out of sight, so that at
 // any instant it is there as a whole or not at all. What an earlier daemon left
-// unfinished is finished, or thrown away, by Open.
+// unfinished is finished, or thrown away, by Open. Of a volume whose driver is a
+// plugin there is volume.json, and mounts, with those who use it (hold.go); the
+// plugin has the rest.
 package volume
 
 import (
@@ -44,6 +46,8 @@ type Options struct {
 	Dir    string // D/volumes
 	RunDir string // R/volumes, for mounts of parts of volumes
 	Log    *slog.Logger
+
+	Plugins Plugins // nil for none
 }
 
 // Store is the volumes of one engine.
@@ -54,13 +58,23 @@ type Store struct {
 	all  map[string]moss.Volume
 	busy map[string]chan struct{} // closed when the one who works on the volume is done
 
+	holds  map[string]map[moss.ContainerID]*hold // by volume; guarded by mu
+	paying bool                                  // someone tells plugins what they are owed; guarded by mu
+	woken  chan struct{}
+
+	life     context.Context // ends with Close
+	end      context.CancelFunc
 	sweeping sync.WaitGroup
 }
 
 // Open reads what volumes there are. One that cannot be read is logged and
 // stays as it is.
 func Open(o Options) (*Store, error) {
-	s := &Store{o: o, all: make(map[string]moss.Volume), busy: make(map[string]chan struct{})}
+	s := &Store{
+		o: o, all: make(map[string]moss.Volume), busy: make(map[string]chan struct{}),
+		holds: make(map[string]map[moss.ContainerID]*hold), woken: make(chan struct{}, 1),
+	}
+	s.life, s.end = context.WithCancel(context.Background())
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, moss.Wrap(err, "make the directory of volumes", o.Dir)
 	}
@@ -75,7 +89,10 @@ func Open(o Options) (*Store, error) {
 			continue
 		}
 		v, err := s.read(name)
-		if err == nil {
+		switch {
+		case err == nil && remote(v):
+			err = s.readHolds(name)
+		case err == nil:
 			err = s.settle(name)
 		}
 		if err != nil {
@@ -87,8 +104,15 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close waits until removed volumes' files are gone.
-func (s *Store) Close() error { s.sweeping.Wait(); return nil }
+// Close waits until removed volumes' files are gone. What plugins are owed is left
+// to the next Open.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.end()
+	s.mu.Unlock()
+	s.sweeping.Wait()
+	return nil
+}
 
 func (s *Store) path(name string, more ...string) string {
 	return filepath.Join(append([]string{s.o.Dir, name}, more...)...)
@@ -106,7 +130,9 @@ func (s *Store) read(name string) (moss.Volume, error) {
 	if v.Name != name {
 		return v, fmt.Errorf("it is the record of %q", v.Name)
 	}
-	v.Path = s.path(name, dataDir)
+	if !remote(v) {
+		v.Path = s.path(name, dataDir)
+	}
 	return v, nil
 }
 
@@ -135,31 +161,48 @@ func (s *Store) Create(ctx context.Context, r moss.VolumeRequest) (_ moss.Volume
 	if err := checkName(v.Name); err != nil {
 		return v, false, err
 	}
-	if v.Driver != moss.LocalDriver {
-		return v, false, moss.Errorf(moss.NotFound, "create %s: error looking up volume plugin %s: plugin %q not found: moss has the driver local", v.Name, v.Driver, v.Driver)
-	}
 	done, err := s.begin(ctx, v.Name)
 	if err != nil {
 		return v, false, err
 	}
 	defer done()
 	if have, err := s.Get(v.Name); err == nil {
-		if len(r.Options) > 0 && !maps.Equal(have.Options, r.Options) {
-			return v, false, moss.Errorf(moss.Conflict, "create %s: a volume with this name and other options is there already: remove it first, or choose another name", v.Name)
+		have, err = s.again(ctx, r, have)
+		return have, false, err
+	}
+	if remote(v) {
+		return s.createRemote(ctx, v)
+	}
+	if r.Name != "" && r.Driver == "" && !v.Anonymous() {
+		if found, ok := s.search(ctx, v.Name); ok {
+			found.Labels = v.Labels
+			return s.keep(ctx, found)
 		}
-		return have, false, nil
 	}
 	if err := checkOptions(v.Options); err != nil {
 		return v, false, moss.Wrap(err, "create the volume", v.Name)
 	}
+	v.Scope = "local"
 	if err := s.write(v); err != nil {
 		return v, false, moss.Wrap(err, "create the volume", v.Name)
 	}
 	v.Path = s.path(v.Name, dataDir)
-	s.mu.Lock()
-	s.all[v.Name] = v
-	s.mu.Unlock()
+	s.set(v)
 	return v, true, nil
+}
+
+// again judges a request for a volume that is there.
+func (s *Store) again(ctx context.Context, r moss.VolumeRequest, have moss.Volume) (moss.Volume, error) {
+	if r.Driver != "" && r.Driver != have.Driver {
+		return have, moss.Errorf(moss.Conflict, "create %s: driver '%s' already has volume '%s': volume name must be unique", r.Name, have.Driver, r.Name)
+	}
+	if len(r.Options) > 0 && !maps.Equal(have.Options, r.Options) {
+		return have, moss.Errorf(moss.Conflict, "create %s: a volume with this name and other options is there already: remove it first, or choose another name", have.Name)
+	}
+	if remote(have) {
+		return s.confirm(ctx, have)
+	}
+	return have, nil
 }
 
 // write puts a volume's directory in place, for good when it returns.
@@ -170,10 +213,7 @@ func (s *Store) write(v moss.Volume) (err error) {
 			err = errors.Join(err, os.RemoveAll(temp))
 		}
 	}()
-	if err := os.MkdirAll(filepath.Join(temp, dataDir), 0o755); err != nil {
-		return err
-	}
-	if err := os.Chmod(filepath.Join(temp, dataDir), 0o755); err != nil { // whatever the umask
+	if err := s.makeDirs(temp, v); err != nil {
 		return err
 	}
 	text, err := json.Marshal(v)
@@ -195,6 +235,16 @@ func (s *Store) write(v moss.Volume) (err error) {
 		return &os.LinkError{Op: "rename", Old: temp, New: s.path(v.Name), Err: err}
 	}
 	return syncDir(s.o.Dir)
+}
+
+func (s *Store) makeDirs(temp string, v moss.Volume) error {
+	if remote(v) {
+		return os.Mkdir(temp, 0o700)
+	}
+	if err := os.MkdirAll(filepath.Join(temp, dataDir), 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(filepath.Join(temp, dataDir), 0o755) // whatever the umask
 }
 
 func syncDir(name string) error {
@@ -230,18 +280,29 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
-	if _, err := s.Get(name); err != nil {
+	v, err := s.Get(name)
+	if err != nil {
 		return err
 	}
-	if err := s.unmount(name); err != nil {
+	if remote(v) {
+		if err := s.removeRemote(ctx, v); err != nil {
+			return err
+		}
+	} else if err := s.unmount(name); err != nil {
 		return moss.Wrap(err, "remove the volume", name)
 	}
+	return s.discard(name)
+}
+
+// discard takes a volume's directory out of sight.
+func (s *Store) discard(name string) error {
 	gone := gonePrefix + moss.NewHexID()[:12]
 	if err := os.Rename(s.path(name), s.path(gone)); err != nil {
 		return moss.Wrap(err, "remove the volume", name)
 	}
 	s.mu.Lock()
 	delete(s.all, name)
+	delete(s.holds, name)
 	s.mu.Unlock()
 	s.sweep(gone)
 	return moss.Wrap(syncDir(s.o.Dir), "remove the volume", name)
@@ -287,7 +348,7 @@ func (s *Store) Size(ctx context.Context, name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if v.Options["device"] != "" {
+	if v.Options["device"] != "" || remote(v) {
 		return 0, nil
 	}
 	var size int64

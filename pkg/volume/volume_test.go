@@ -266,16 +266,16 @@ func TestMounts(t *testing.T) {
 		v, err := s.Get(name)
 		must(t, err)
 		for range 2 {
-			must(t, s.Mount(t.Context(), name))
+			must(t, s.Mount(t.Context(), name, "c"))
 		}
 		if err := check(v.Path); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		must(t, s.Unmount(t.Context(), name))
+		must(t, s.Unmount(t.Context(), name, "c"))
 		if have, err := os.ReadDir(v.Path); err != nil || len(have) > 0 {
 			t.Errorf("%s: %v %v after unmount", name, have, err)
 		}
-		must(t, s.Mount(t.Context(), name))
+		must(t, s.Mount(t.Context(), name, "c"))
 		must(t, s.Remove(t.Context(), name)) // unmounts, and deletes nothing of the device's
 	}
 	must(t, s.Close())

@@ -104,6 +104,8 @@ var doors = []door{
 	{"github.com/rootless-containers/rootlesskit", []string{"rootless"}, "rootless is the door to rootlesskit"},
 	{"github.com/urfave/cli", []string{"cmd"}, "command lines belong to mains"},
 	{"github.com/sirupsen/logrus", []string{"pkg/logbridge", "rootless", "cmd/moss-runtime"}, "libraries that log through logrus are hooked into slog once"},
+	{"github.com/docker/go-plugins-helpers", []string{"tests"}, "plugins are servers of others: only tests have some"},
+	{"github.com/docker/docker", []string{"tests"}, "what docker's plugins are made with is for tests' plugins"},
 	{"github.com/rogpeppe/go-internal", []string{"tests"}, "testscript is for tests"},
 }
 

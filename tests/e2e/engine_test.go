@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/moss-containers/moss/tests/busybox"
+	"github.com/moss-containers/moss/tests/plugin"
 	"github.com/moss-containers/moss/tests/turn"
 )
 
@@ -33,6 +34,7 @@ type engine struct {
 var suite engine
 
 func TestMain(m *testing.M) {
+	plugin.Main()
 	code, err := runSuite(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

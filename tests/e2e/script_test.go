@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/moss-containers/moss/tests/plugin"
 	"github.com/moss-containers/moss/tests/registry"
 )
 
@@ -41,6 +42,7 @@ func TestScripts(t *testing.T) {
 		"settings":    cmdSettings,
 	}
 	maps.Copy(cmds, registry.Commands())
+	maps.Copy(cmds, plugin.Commands(prefix))
 	testscript.RunT(serial{t}, testscript.Params{
 		Dir: "../script",
 		Setup: func(env *testscript.Env) error {

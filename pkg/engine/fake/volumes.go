@@ -25,9 +25,10 @@ type Volumes struct {
 }
 
 var (
-	_ engine.Volumes      = (*Volumes)(nil)
-	_ engine.VolumeData   = (*Volumes)(nil)
-	_ engine.VolumeMounts = (*Volumes)(nil)
+	_ engine.Volumes       = (*Volumes)(nil)
+	_ engine.VolumeData    = (*Volumes)(nil)
+	_ engine.VolumeMounts  = (*Volumes)(nil)
+	_ engine.VolumeDrivers = (*Volumes)(nil)
 )
 
 // NewVolumes makes a store without volumes.
@@ -132,7 +133,7 @@ func (s *Volumes) Size(_ context.Context, name string) (int64, error) {
 }
 
 // Mount notes that the options are in place.
-func (s *Volumes) Mount(_ context.Context, name string) error {
+func (s *Volumes) Mount(_ context.Context, name string, _ moss.ContainerID) error {
 	v, err := s.Get(name)
 	if err != nil {
 		return err
@@ -144,7 +145,7 @@ func (s *Volumes) Mount(_ context.Context, name string) error {
 }
 
 // Unmount notes that they are not.
-func (s *Volumes) Unmount(_ context.Context, name string) error {
+func (s *Volumes) Unmount(_ context.Context, name string, _ moss.ContainerID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.mounted, name)
@@ -176,3 +177,21 @@ func (s *Volumes) Conceal(_ context.Context, id moss.ContainerID) error {
 	delete(s.exposed, id)
 	return nil
 }
+
+// Look is Get: there are no drivers but the one.
+func (s *Volumes) Look(_ context.Context, name string) (moss.Volume, error) { return s.Get(name) }
+
+// Listed is List.
+func (s *Volumes) Listed(context.Context) ([]moss.Volume, []string) { return s.List(), nil }
+
+// Adopt finds what is there.
+func (s *Volumes) Adopt(_ context.Context, name string) (moss.Volume, error) { return s.Get(name) }
+
+// Forget leaves local volumes alone.
+func (s *Volumes) Forget(_ context.Context, name string) error {
+	_, err := s.Get(name)
+	return err
+}
+
+// Settle has nothing to let go of.
+func (s *Volumes) Settle(func(moss.ContainerID) bool) {}

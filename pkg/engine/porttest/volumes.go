@@ -14,14 +14,16 @@ type VolumeStore interface {
 	engine.Volumes
 	engine.VolumeData
 	engine.VolumeMounts
+	engine.VolumeDrivers
 }
 
-// Volumes runs the contract suites of [engine.Volumes], [engine.VolumeData] and
-// [engine.VolumeMounts] on empty stores.
+// Volumes runs the contract suites of [engine.Volumes], [engine.VolumeData],
+// [engine.VolumeMounts] and [engine.VolumeDrivers] on empty stores without plugins.
 func Volumes(t *testing.T, open func(t *testing.T) VolumeStore) {
 	t.Run("life", func(t *testing.T) { volumeLife(t, open(t)) })
 	t.Run("fill", func(t *testing.T) { volumeFill(t, open(t)) })
 	t.Run("mounts", func(t *testing.T) { volumeMounts(t, open(t)) })
+	t.Run("drivers", func(t *testing.T) { volumeDrivers(t, open(t)) })
 }
 
 func volumeLife(t *testing.T, s VolumeStore) {
@@ -147,19 +149,51 @@ func volumeMounts(t *testing.T, s VolumeStore) {
 		if err := s.Conceal(t.Context(), id); err != nil {
 			t.Error(err)
 		}
-		if err := s.Mount(t.Context(), "data"); err != nil {
+		if err := s.Mount(t.Context(), "data", id); err != nil {
 			t.Error(err)
 		}
 	}
 	for range 2 {
-		if err := s.Unmount(t.Context(), "data"); err != nil {
+		if err := s.Unmount(t.Context(), "data", id); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := s.Mount(t.Context(), "nosuch"); err == nil || moss.ClassOf(err) != moss.NotFound {
+	if err := s.Mount(t.Context(), "nosuch", id); err == nil || moss.ClassOf(err) != moss.NotFound {
 		t.Errorf("mount what is not there: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(v.Path, "a/b")); err != nil {
 		t.Error(err)
+	}
+}
+
+func volumeDrivers(t *testing.T, s VolumeStore) {
+	for verb, f := range map[string]func() error{
+		"look":   func() error { _, err := s.Look(t.Context(), "data"); return err },
+		"adopt":  func() error { _, err := s.Adopt(t.Context(), "data"); return err },
+		"forget": func() error { return s.Forget(t.Context(), "data") },
+	} {
+		if err := f(); err == nil || moss.ClassOf(err) != moss.NotFound {
+			t.Errorf("%s what is not there: %v", verb, err)
+		}
+	}
+	v, _, err := s.Create(t.Context(), moss.VolumeRequest{Name: "data"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Settle(func(moss.ContainerID) bool { return false })
+	if have, err := s.Look(t.Context(), "data"); err != nil || have.Path != v.Path {
+		t.Errorf("look: %+v %v", have, err)
+	}
+	if have, err := s.Adopt(t.Context(), "data"); err != nil || have.Path != v.Path {
+		t.Errorf("adopt: %+v %v", have, err)
+	}
+	if all, warnings := s.Listed(t.Context()); len(all) != 1 || all[0].Path != v.Path || len(warnings) > 0 {
+		t.Errorf("listed: %+v %v", all, warnings)
+	}
+	if err := s.Forget(t.Context(), "data"); err != nil {
+		t.Errorf("forget: %v", err)
+	}
+	if _, err := s.Get("data"); err != nil {
+		t.Errorf("a volume of the engine's own is not forgotten: %v", err)
 	}
 }
