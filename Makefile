@@ -22,7 +22,7 @@ PKG     ?= ./...
 CMDS    := moss mossd moss-runtime moss-rootless
 LINT    := 2.15.0
 
-.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk fuzz env clean
+.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks fuzz env clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -79,6 +79,9 @@ bench: deps build ## the figures, against bare crun and podman; RUN=Where narrow
 
 walk: deps build ## random operations beside kills of the daemon, for TIME (default 5m); SEED=n repeats a walk
 	@MOSS_LONG='$(or $(TIME),5m)' MOSS_SEED='$(SEED)' PKG=./tests/e2e RUN=TestWalk tests/dev/test.sh
+
+networks: ## 1,000 networks come and go, with an end point in each; minutes
+	@MOSS_LONG=1 PKG=./tests/e2e RUN=TestManyNetworks tests/dev/test.sh
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r f; do \
