@@ -68,7 +68,7 @@ func TestTopology(t *testing.T) {
 	commands := map[int]string{
 		0:  `mkfifo /never; nc -l -p 80 <>/never >/got; touch /done; exec sleep inf`,
 		5:  `until (i=0; while [ ! -e /stop ]; do echo $i; i=$((i+1)); usleep 5000; done; echo $i >/sent) | nc member0 80; do usleep 10000; done; exec sleep inf`,
-		10: `while [ ! -e /stop ]; do for n in member0 member5; do nslookup $n >/dev/null 2>&1 || nslookup $n >/last 2>&1 || cat /last >>/bad; done; echo >>/asked; done; touch /done; exec sleep inf`,
+		10: `until nslookup member0 && nslookup member5; do usleep 10000; done; while [ ! -e /stop ]; do for n in member0 member5; do nslookup $n >/dev/null 2>&1 || nslookup $n >/last 2>&1 || cat /last >>/bad; done; echo >>/asked; done; touch /done; exec sleep inf`,
 	}
 	err := sideBySide(containers, func(i int) error {
 		command, ok := commands[i]
