@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -62,6 +63,33 @@ func TestEveryStateCanBeReachedAndRemoved(t *testing.T) {
 	for _, s := range states {
 		if !reached[s] {
 			t.Errorf("no way leads to %s", s)
+		}
+	}
+}
+
+// Whatever happens in whatever order: what is refused changes nothing, a container
+// that is being removed never lives again, and each can be removed in the end.
+func TestWalks(t *testing.T) {
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 4))
+		at, doomed := moss.StateCreated, false
+		for step := range 60 {
+			tr := triggers[rnd.IntN(len(triggers))]
+			to, err := Next(at, tr)
+			if err != nil && to != at {
+				t.Fatalf("seed %d, step %d: %s is refused for %s, which becomes %s", seed, step, tr, at, to)
+			}
+			doomed = doomed || to == moss.StateRemoving
+			if doomed && to != moss.StateRemoving && to != moss.StateDead {
+				t.Fatalf("seed %d, step %d: %s --%s--> %s, although it is being removed", seed, step, at, tr, to)
+			}
+			at = to
+		}
+		if at.Alive() {
+			at, _ = Next(at, Exit)
+		}
+		if to, err := Next(at, Remove); err != nil || to != moss.StateRemoving {
+			t.Fatalf("seed %d: %s cannot be removed: %v", seed, at, err)
 		}
 	}
 }

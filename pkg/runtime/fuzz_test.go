@@ -1,0 +1,102 @@
+package runtime
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// A container writes into its hosts what it likes. Whatever it is: the links are
+// there afterwards, doing it again changes nothing, and other lines stay.
+func FuzzHostsLinks(f *testing.F) {
+	f.Add([]byte("127.0.0.1\tlocalhost\n10.0.0.2\tdb h1 web\n"), "db", "h2")
+	f.Add([]byte("x\tdb y\r\n\n\tdb \n10.0.0.2\tdb h1"), "db", "")
+	f.Fuzz(func(t *testing.T, text []byte, alias, hostname string) {
+		l, err := moss.ParseLink("x:" + alias)
+		if err != nil || strings.ContainsAny(hostname, "\n\t ") {
+			return
+		}
+		links := []moss.LinkedHost{{Names: []string{l.Alias, hostname, "name"}, Addresses: []netip.Addr{netip.MustParseAddr("10.9.9.9"), netip.MustParseAddr("fd00::9")}}}
+		once := changeLinks(text, links)
+		for _, line := range linkLines(links) {
+			if n := strings.Count("\n"+string(once), "\n"+line); n != 1 {
+				t.Errorf("%q has %q %d times", once, line, n)
+			}
+		}
+		if again := changeLinks(once, links); !bytes.Equal(again, once) {
+			t.Errorf("%q becomes %q", once, again)
+		}
+		gone := changeLinks(once, []moss.LinkedHost{{Names: []string{l.Alias}}})
+		for line := range strings.Lines(string(gone)) {
+			if isLink(line, links[0]) {
+				t.Errorf("%q is left", line)
+			}
+		}
+		for line := range strings.Lines(string(text)) {
+			if !isLink(line, links[0]) && !bytes.Contains(gone, []byte(strings.TrimSuffix(line, "\n"))) {
+				t.Errorf("%q is lost in %q", line, gone)
+			}
+		}
+	})
+}
+
+// The host's resolv.conf may be anything; what a container gets can be read back.
+func FuzzResolv(f *testing.F) {
+	f.Add([]byte("nameserver 1.1.1.1\nsearch a b\noptions ndots:1 x\ndomain c\n; nameserver 2\n"), true)
+	f.Fuzz(func(t *testing.T, host []byte, embedded bool) {
+		a := moss.Attachment{Mode: moss.NetworkBridge, DNS: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+		if embedded {
+			a.DNS[0] = moss.ResolverAddr
+		}
+		got := resolvFile(moss.Container{}, a, host)
+		if r := parseResolv(got); !slices.Equal(r.servers, []string{a.DNS[0].String()}) {
+			t.Errorf("%q asks %q", got, r.servers)
+		}
+	})
+}
+
+// A user's profile: refused, or a filter that the runtime can be given; completing it once is enough.
+func FuzzSeccompProfile(f *testing.F) {
+	f.Add(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["openat","stat"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":2,"op":"SCMP_CMP_EQ"}]}]}`)
+	f.Add(`{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1,"archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"name":"clone","action":"SCMP_ACT_ERRNO","includes":{"caps":["CAP_SYS_ADMIN"],"minKernel":"4.8"}}]}`)
+	f.Fuzz(func(t *testing.T, profile string) {
+		spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_CHOWN"}}}}
+		p, err := seccompProfile(profile, false, spec)
+		if err != nil {
+			if moss.ClassOf(err) != moss.Invalid {
+				t.Errorf("%v is %v", err, moss.ClassOf(err))
+			}
+			return
+		}
+		if p == nil || profile == "" || profile == "default" || profile == "builtin" {
+			return
+		}
+		if _, err := json.Marshal(p); err != nil {
+			t.Error(err)
+		}
+		n := len(p.Syscalls)
+		if admitSuccessors(p); len(p.Syscalls) != n {
+			t.Errorf("it is completed twice: %+v", p.Syscalls[n:])
+		}
+	})
+}
+
+// FuzzExtraHost: a line of hosts, or an error; never two lines.
+func FuzzExtraHost(f *testing.F) {
+	f.Add("name:1.2.3.4")
+	f.Add("h:host-gateway")
+	f.Add("six:[::1]")
+	f.Fuzz(func(t *testing.T, extra string) {
+		line, err := extraHost(extra, moss.Attachment{HostIP: netip.MustParseAddr("10.0.0.1")})
+		if err == nil && (strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n")) {
+			t.Errorf("%q gives %q", extra, line)
+		}
+	})
+}
