@@ -66,6 +66,7 @@ func FuzzResolv(f *testing.F) {
 func FuzzSeccompProfile(f *testing.F) {
 	f.Add(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["openat","stat"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":2,"op":"SCMP_CMP_EQ"}]}]}`)
 	f.Add(`{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1,"archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"name":"clone","action":"SCMP_ACT_ERRNO","includes":{"caps":["CAP_SYS_ADMIN"],"minKernel":"4.8"}}]}`)
+	f.Add(`{}`) // no filter, as with docker
 	f.Fuzz(func(t *testing.T, profile string) {
 		spec := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_CHOWN"}}}}
 		p, err := seccompProfile(profile, false, spec)

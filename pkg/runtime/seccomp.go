@@ -26,7 +26,9 @@ func seccompProfile(profile string, privileged bool, spec *specs.Spec) (*specs.L
 		if err != nil {
 			return nil, moss.Errorf(moss.Invalid, "invalid seccomp profile: %w", err)
 		}
-		admitSuccessors(p)
+		if p != nil { // else it says nothing, as {} does
+			admitSuccessors(p)
+		}
 		return p, nil
 	}
 	key := strings.Join(spec.Process.Capabilities.Bounding, ",")

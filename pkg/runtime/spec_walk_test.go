@@ -69,7 +69,10 @@ func TestSpecWalk(t *testing.T) {
 
 func promises(t *testing.T, seed uint64, h moss.HostConfig, spec *specs.Spec) {
 	t.Helper()
-	fail := func(format string, args ...any) { t.Helper(); t.Errorf("seed %d: "+format, append([]any{seed}, args...)...) }
+	fail := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("seed %d: "+format, append([]any{seed}, args...)...)
+	}
 	p := spec.Process
 	for _, set := range [][]string{p.Capabilities.Effective, p.Capabilities.Permitted} {
 		for _, capability := range set {
