@@ -55,6 +55,15 @@ func (a *app) setup(c *cli.Context) error {
 	if o.BinDir, err = filepath.Abs(o.BinDir); err != nil {
 		return err
 	}
+	if !o.Runtime { // nothing else knows of an engine that the next boot forgets
+		from := o.BinDir
+		if c.Bool("uninstall") {
+			from = "" // it may be gone
+		}
+		if o.Extras, err = a.extras(c.Context, cfg, from); err != nil {
+			return err
+		}
+	}
 	m, err := units.New(c.Context, units.Options{Prefix: cfg.Prefix})
 	if err != nil {
 		return fmt.Errorf("%w\nsee what is missing with: moss doctor", err)
@@ -75,9 +84,19 @@ func (a *app) setup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if !c.Bool("uninstall") {
-		fmt.Fprintf(a.out, "the engine is at: export DOCKER_HOST=unix://%s\n", cfg.Socket())
+	if c.Bool("uninstall") {
+		if a.chosenContext(cfg.Prefix) {
+			fmt.Fprintln(a.out, "note: docker's client still uses the context "+cfg.Prefix+"; end that with: docker context use default")
+		}
+		return nil
 	}
+	if user, lingers := doctor.Lingers(); !o.Runtime && !lingers {
+		fmt.Fprintln(a.out, "note: containers end with your last logout and do not start at boot; let them run with: sudo loginctl enable-linger "+user)
+	}
+	if wrote(report, o.Extras) {
+		fmt.Fprintln(a.out, "docker's client knows the engine now: docker context use "+cfg.Prefix)
+	}
+	fmt.Fprintf(a.out, "the engine is at: export DOCKER_HOST=unix://%s\n", cfg.Socket())
 	return nil
 }
 

@@ -48,6 +48,16 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 			return serve(c.Context, cfg)
 		},
 		Commands: []*cli.Command{{
+			Name: "manual", Usage: "print mossd(8), for moss setup", Hidden: true,
+			Action: func(c *cli.Context) error {
+				text, err := c.App.ToManWithSection(8)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprint(c.App.Writer, text)
+				return err
+			},
+		}, {
 			Name: "rootless", Usage: "hold the namespaces of the engine",
 			Action: func(c *cli.Context) error {
 				if err := userns.CheckNotRoot(); err != nil {

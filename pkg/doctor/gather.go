@@ -41,7 +41,7 @@ const askTimeout = 10 * time.Second
 // Gather collects the facts. What cannot be found out is part of them.
 func Gather(ctx context.Context, o Options) Facts {
 	f := Facts{
-		User: strconv.Itoa(os.Getuid()), UID: os.Getuid(), Prefix: o.Prefix, DataDir: o.DataDir, Socket: o.Socket,
+		UID: os.Getuid(), Prefix: o.Prefix, DataDir: o.DataDir, Socket: o.Socket,
 		UsernsClone:       number("/proc/sys/kernel/unprivileged_userns_clone"),
 		MaxUserNamespaces: number("/proc/sys/user/max_user_namespaces"),
 		AppArmorRestricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
@@ -53,9 +53,7 @@ func Gather(ctx context.Context, o Options) Facts {
 	if f.Prefix == "" {
 		f.Prefix = "moss"
 	}
-	if u, err := user.Current(); err == nil {
-		f.User = u.Username
-	}
+	f.User, f.Lingers = Lingers()
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err == nil {
 		f.Kernel = unix.ByteSliceToString(uts.Release[:])
@@ -69,12 +67,20 @@ func Gather(ctx context.Context, o Options) Facts {
 		f.GIDs = append(f.GIDs, more...)
 	}
 	f.subIDs(ctx)
-	f.Lingers = exists("/var/lib/systemd/linger/" + f.User)
 	f.CgroupV2 = exists("/sys/fs/cgroup/cgroup.controllers")
 	f.runtime()
 	f.manager(ctx, o.Connect)
 	f.engine(ctx)
 	return f
+}
+
+// Lingers says whether this user's manager runs without a login.
+func Lingers() (name string, lingers bool) {
+	name = strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return name, exists("/var/lib/systemd/linger/" + name)
 }
 
 func (f *Facts) runtime() {

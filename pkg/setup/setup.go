@@ -32,6 +32,9 @@ type Options struct {
 	// Purge deletes images, containers and configuration too, at Uninstall.
 	Purge bool
 
+	// Extras are files beside the units.
+	Extras []Extra
+
 	// UnitDir replaces the directory of the unit files.
 	UnitDir string
 	// DataDirs are what Purge deletes.
@@ -76,48 +79,56 @@ func (r *Report) did(format string, args ...any) {
 // nothing; after an upgrade it restarts the daemon, never the containers.
 func Install(ctx context.Context, m Manager, o Options) (Report, error) {
 	var r Report
+	err := install(ctx, m, o, &r)
+	if err == nil {
+		err = moss.Wrap(installExtras(o.Extras, &r), "write what goes with the engine", "")
+	}
+	return r, err
+}
+
+func install(ctx context.Context, m Manager, o Options, r *Report) error {
 	o, err := o.withDefaults()
 	if err != nil {
-		return r, err
+		return err
 	}
 	files, err := systemdunits.Render(systemdunits.Params{Prefix: o.Prefix, BinDir: o.BinDir, Env: o.Env, Flags: o.Flags})
 	if err != nil {
-		return r, &moss.Error{Class: moss.Invalid, Op: "write the unit files", Err: err}
+		return &moss.Error{Class: moss.Invalid, Op: "write the unit files", Err: err}
 	}
 	if err := checkPrograms(o.BinDir); err != nil {
-		return r, err
+		return err
 	}
-	changed, err := writeUnits(o.UnitDir, files, &r)
+	changed, err := writeUnits(o.UnitDir, files, r)
 	if err != nil {
-		return r, moss.Wrap(err, "write the unit files to", o.UnitDir)
+		return moss.Wrap(err, "write the unit files to", o.UnitDir)
 	}
 	if len(changed) > 0 {
 		if err := m.Reload(ctx); err != nil {
-			return r, err
+			return err
 		}
 		r.did("reloaded systemd --user")
 	}
 	socket, service, holder := systemdunits.Socket(o.Prefix), systemdunits.Service(o.Prefix), systemdunits.Holder(o.Prefix)
 	enabled, err := m.Enable(ctx, o.Runtime, socket, service)
 	if err != nil {
-		return r, err
+		return err
 	}
 	if enabled {
 		r.did("enabled %s and %s", socket, service)
 	}
-	if err := startSocket(ctx, m, socket, service, holder, slices.Contains(changed, socket), &r); err != nil {
-		return r, err
+	if err := startSocket(ctx, m, socket, service, holder, slices.Contains(changed, socket), r); err != nil {
+		return err
 	}
 	if !slices.Contains(changed, service) && !slices.Contains(changed, holder) {
-		return r, nil
+		return nil
 	}
 	st, err := m.State(ctx, service)
 	if err != nil || st.Active != "active" {
-		return r, err
+		return err
 	}
 	if slices.Contains(changed, service) {
 		if err := m.RestartUnit(ctx, service); err != nil {
-			return r, err
+			return err
 		}
 		r.did("restarted %s", service)
 	}
@@ -125,7 +136,7 @@ func Install(ctx context.Context, m Manager, o Options) (Report, error) {
 		r.Notes = append(r.Notes, "the running namespaces are kept for the containers in them; to use the new "+holder+
 			" stop the containers and run: systemctl --user restart "+holder)
 	}
-	return r, nil
+	return nil
 }
 
 // startSocket starts the socket. A socket that has changed is made anew; systemd
@@ -205,6 +216,7 @@ func Uninstall(ctx context.Context, m Manager, c Containers, o Options) (Report,
 	if removed > 0 {
 		errs = append(errs, m.Reload(ctx))
 	}
+	errs = append(errs, removeExtras(o.Extras, &r))
 	if !o.Purge {
 		return r, errors.Join(errs...)
 	}
