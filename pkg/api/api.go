@@ -104,7 +104,7 @@ func New(o Options) *Server {
 		o: o, log: o.Log, now: time.Now,
 		ncpu:     runtime.NumCPU(),
 		appArmor: kernelAppArmor,
-		hijacked: map[net.Conn]struct{}{}, base: routes(), rest: rest{free: debug.FreeOSMemory},
+		hijacked: map[net.Conn]struct{}{}, base: routes(), rest: newRest(),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
