@@ -57,10 +57,26 @@ func (s *Store) Fill(ctx context.Context, name string, from moss.Mount, dir stri
 	if err := errors.Join(os.RemoveAll(temp), copyTree(ctx, src, temp)); err != nil {
 		return moss.Wrap(errors.Join(err, os.RemoveAll(temp)), "fill the volume", name)
 	}
+	if err := keepTimes(temp, s.path(name, fillTime)); err != nil {
+		return moss.Wrap(errors.Join(err, os.RemoveAll(temp)), "fill the volume", name)
+	}
 	if err := os.Rename(temp, s.path(name, fillDir)); err != nil {
 		return moss.Wrap(err, "fill the volume", name)
 	}
 	return moss.Wrap(s.settle(name), "fill the volume", name)
+}
+
+// keepTimes makes a file with a directory's times.
+func keepTimes(dir, in string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	f, err := os.OpenFile(in, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.NewSyscallError("utimensat", utimes(int(f.Fd()), &st)), f.Close())
 }
 
 // settle finishes a fill whose copy is complete, and throws away one whose is
@@ -72,7 +88,7 @@ func (s *Store) settle(name string) error {
 	full, data := s.path(name, fillDir), s.path(name, dataDir)
 	entries, err := os.ReadDir(full)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return os.RemoveAll(s.path(name, fillTime))
 	}
 	if err != nil {
 		return err
@@ -82,9 +98,12 @@ func (s *Store) settle(name string) error {
 		return err
 	}
 	defer func() { _ = from.Close() }() // only read
-	var meta unix.Stat_t                // before the moves, which change its times
+	var meta, times unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &meta); err != nil {
 		return os.NewSyscallError("fstat", err)
+	}
+	if err := unix.Lstat(s.path(name, fillTime), &times); err == nil {
+		meta.Atim, meta.Mtim = times.Atim, times.Mtim
 	}
 	for _, e := range entries {
 		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(full, e.Name()), unix.AT_FDCWD, filepath.Join(data, e.Name()), unix.RENAME_NOREPLACE)
@@ -100,7 +119,7 @@ func (s *Store) settle(name string) error {
 	if err := setMeta(int(from.Fd()), int(to.Fd()), &meta); err != nil {
 		return err
 	}
-	return os.RemoveAll(full)
+	return errors.Join(os.RemoveAll(full), os.RemoveAll(s.path(name, fillTime)))
 }
 
 func isEmpty(dir string) (bool, error) {

@@ -37,8 +37,9 @@ const (
 	gonePrefix = ".gone-"
 	recordFile = "volume.json"
 	dataDir    = "_data"
-	fillDir    = "_fill"     // what is complete and on its way into _data
-	fillNew    = "_fill.new" // what is being copied
+	fillDir    = "_fill"      // what is complete and on its way into _data
+	fillNew    = "_fill.new"  // what is being copied
+	fillTime   = "_fill.time" // an empty file with the times that _data is to have: moves change those of _fill
 )
 
 // Options say where volumes are.

@@ -69,3 +69,27 @@ func BenchmarkVolumeList(b *testing.B) {
 		check(b, figure{"wall/podman", median(results[0].wall) / median(results[1].wall), 0.3})
 	}
 }
+
+// BenchmarkMounts tells what a bind, a volume and an image cost a start.
+func BenchmarkMounts(b *testing.B) {
+	const limit = 1 // millisecond
+	dir := filepath.Join(suite.top, "mounted")
+	suite.must(b, "mkdir", "-p", dir)
+	suite.must(b, "moss", "volume", "create", "mounted")
+	b.Cleanup(func() { suite.must(b, "moss", "volume", "rm", "mounted") })
+	run := func(name string, mounts ...string) contestant {
+		argv := append(append([]string{"moss", "run", "--rm", "--network", "none"}, mounts...), "busybox", "true")
+		return contestant{name: name, run: func() error { _, err := suite.output(argv...); return err }}
+	}
+	results := inTurns(b, []contestant{
+		run("moss run"), run("with a bind", "-v", dir+":/mounted"), run("with a volume", "-v", "mounted:/mounted"),
+		run("with an image", "--mount", "type=image,source=busybox,target=/mounted"),
+	})
+	fmt.Println("\na start with one mount: median (lower quartile)")
+	for i := range results {
+		fmt.Println("   ", results[i].row())
+	}
+	for _, r := range results[1:3] {
+		check(b, figure{"ms more " + r.name, float64(median(r.wall)-median(results[0].wall)) / 1e6, limit})
+	}
+}
