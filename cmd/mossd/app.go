@@ -38,6 +38,9 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 				return errors.New("mossd takes no argument " + c.Args().First() + "; see mossd --help")
 			}
 			cfg, err := load(c)
+			if err != nil && !c.Bool("validate") && cfg.defaults.Run != "" {
+				err = refuseSettings(c.Context, cfg.defaults.Run, cfg.defaults.Prefix, err)
+			}
 			if err != nil {
 				return err
 			}

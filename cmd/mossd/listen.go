@@ -20,16 +20,17 @@ import (
 // listeners are systemd's sockets, or the engine's own one when nobody passed
 // any, and those of hosts.
 func (d *daemon) listeners(ctx context.Context) (all []net.Listener, err error) {
+	all = d.files.Listeners(d.cfg.Prefix + ".socket")
+	inherited := len(all) // who cannot start says so there
 	defer func() {
 		if err != nil {
-			for _, l := range all {
+			for _, l := range all[inherited:] {
 				err = errors.Join(err, l.Close())
 			}
 		}
 	}()
-	all = d.files.Listeners(d.cfg.Prefix + ".socket")
 	ctx = context.WithoutCancel(ctx) // a call cut short would not tell that someone is there
-	if len(all) == 0 {
+	if inherited == 0 {
 		l, err := listenUnix(ctx, d.cfg.Socket())
 		if err != nil {
 			return nil, err

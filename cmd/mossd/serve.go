@@ -34,6 +34,12 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	}
 	d, err := wire(ctx, cfg, log, level, took)
+	isReady := false
+	defer func() {
+		if err != nil && !isReady {
+			err = refusal{run: cfg.Run, prefix: cfg.Prefix, files: d.files, manager: d.sd, log: log}.answer(ctx, err)
+		}
+	}()
 	if err != nil {
 		return err
 	}
@@ -110,6 +116,10 @@ func serve(ctx context.Context, cfg settings) (err error) {
 	log.Info("ready", "after", took.total().Round(time.Millisecond), "network", d.holder.NetworkDriver, "steps", took)
 	if err := d.sd.Ready(d.status); err != nil {
 		return err
+	}
+	isReady = true
+	if err := started(cfg.Run); err != nil {
+		log.Warn("failed starts stay counted", "error", err)
 	}
 	err = tasks.Wait()
 	if !errors.Is(err, errIdle) {

@@ -189,6 +189,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		return d, err
 	}
 	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
+	if told := rec.Recovered(); told != "" {
+		d.warn("WARNING: " + told)
+	}
 	bus := openEvents(filepath.Join(cfg.Data, "events.json"), part(log, "events"))
 	d.closer = append(d.closer, bus.Close)
 	deps := engine.Deps{

@@ -32,6 +32,9 @@ func settle(db *bbolt.DB, l layout, backup bool) error {
 	if err != nil {
 		return err
 	}
+	if have == l.number {
+		return nil // and its buckets were made with the number
+	}
 	if have > l.number {
 		return fmt.Errorf("it has schema %d and this moss knows %d: install the moss that wrote it, or move the file away to begin anew", have, l.number)
 	}
@@ -46,7 +49,7 @@ func settle(db *bbolt.DB, l layout, backup bool) error {
 		}
 	}
 	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketContainers, bucketNetworks, bucketMeta} {
+		for _, name := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -55,9 +58,6 @@ func settle(db *bbolt.DB, l layout, backup bool) error {
 			if err := l.from[n](tx); err != nil {
 				return fmt.Errorf("moving it from schema %d to %d: %w", n, n+1, err)
 			}
-		}
-		if have == l.number {
-			return nil
 		}
 		return tx.Bucket(bucketMeta).Put(keySchema, []byte(strconv.Itoa(l.number)))
 	})
@@ -77,7 +77,7 @@ func number(db *bbolt.DB) (int, error) {
 		}
 		var err error
 		if n, err = strconv.Atoi(string(text)); err != nil || n < 1 {
-			return fmt.Errorf("its schema %q is no number", text)
+			return &damagedError{fmt.Errorf("its schema %q is no number", text)}
 		}
 		return nil
 	})

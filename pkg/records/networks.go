@@ -15,12 +15,18 @@ func (s *Store) PutNetwork(n moss.Network) error {
 	if err == nil {
 		err = s.durable.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketNetworks).Put([]byte(n.ID), value) })
 	}
+	if err == nil {
+		s.journal.note(s.durable, bucketNetworks, string(n.ID), value)
+	}
 	return moss.Wrap(err, "keep the record of network", n.Name)
 }
 
 // DeleteNetwork removes a network's record; nil when there is none.
 func (s *Store) DeleteNetwork(id moss.NetworkID) error {
 	err := s.durable.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketNetworks).Delete([]byte(id)) })
+	if err == nil {
+		s.journal.note(s.durable, bucketNetworks, string(id), nil)
+	}
 	return moss.Wrap(err, "delete the record of network", string(id))
 }
 

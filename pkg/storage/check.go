@@ -127,6 +127,9 @@ func (s *Storage) checkLayer(l storage.Layer) error {
 	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
 		return fmt.Errorf("layer %.12s has no files", l.ID)
 	}
+	if l.UncompressedDigest == "" { // a container's
+		return nil
+	}
 	split, err := os.Lstat(s.tarSplit(l.ID))
 	if err == nil && split.Size() == 0 {
 		return fmt.Errorf("layer %.12s has no archive headers", l.ID)
@@ -176,6 +179,10 @@ func (s *Storage) pruneLinks() error {
 	dir := filepath.Join(s.store.GraphRoot(), driverOverlay, "l")
 	links, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	layers, layersErr := s.store.Layers()
+	if err == nil && layersErr == nil && len(links) <= len(layers) { // one each
 		return nil
 	}
 	var errs []error

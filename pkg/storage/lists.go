@@ -41,6 +41,16 @@ func (l *lists) containers() [2]string {
 	return [2]string{filepath.Join(dir, "containers.json"), filepath.Join(dir, "volatile-containers.json")}
 }
 
+// mounts is the list of what is mounted, and how often.
+func (l *lists) mounts() string { return filepath.Join(l.run, l.driver+"-layers", "mountpoints.json") }
+
+// mountPoint is an entry of it; ID is a layer's.
+type mountPoint struct {
+	ID    string `json:"id"`
+	Path  string `json:"path"`
+	Count int    `json:"count"`
+}
+
 func (l *lists) all() []string {
 	a, c := l.layers(), l.containers()
 	return []string{a[0], a[1], l.images(), c[0], c[1]}
@@ -114,7 +124,7 @@ func (l *lists) tell(format string, args ...any) {
 
 // repairMounts makes a damaged list of mounts anew: the kernel knows them.
 func (l *lists) repairMounts() error {
-	name := filepath.Join(l.run, l.driver+"-layers", "mountpoints.json")
+	name := l.mounts()
 	is, err := damaged(name)
 	if err != nil || !is {
 		return err
@@ -127,15 +137,10 @@ func (l *lists) repairMounts() error {
 	if err != nil {
 		return err
 	}
-	type entry struct {
-		ID    string `json:"id"`
-		Path  string `json:"path"`
-		Count int    `json:"count"`
-	}
-	list := []entry{}
+	list := []mountPoint{}
 	for _, m := range mounts {
 		if dir, ok := strings.CutSuffix(m.Mountpoint, "/merged"); ok && filepath.Dir(dir) == filepath.Join(l.root, l.driver) {
-			list = append(list, entry{ID: filepath.Base(dir), Path: m.Mountpoint, Count: 1})
+			list = append(list, mountPoint{ID: filepath.Base(dir), Path: m.Mountpoint, Count: 1})
 		}
 	}
 	return l.write([]string{name}, list)

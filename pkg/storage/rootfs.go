@@ -65,6 +65,7 @@ func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, e
 		m, err := s.mountVolatile(id, b)
 		return m, classified(err, op, id)
 	}
+	s.mounts.add(id)
 	path, err := s.store.Mount(string(id), "")
 	if err != nil {
 		return moss.Mount{}, classified(err, op, id)
@@ -78,8 +79,14 @@ func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, e
 // Unmount unmounts it however often it was mounted; nil when it is not mounted
 // or not there.
 func (s *Storage) Unmount(_ context.Context, id moss.ContainerID) error {
+	if _, volatile := s.volatile.get(id); !volatile && !s.mounts.has(id) {
+		return nil
+	}
 	s.turn.Lock()
 	last, err := s.unmountLocked(id)
+	if err == nil {
+		s.mounts.drop(id)
+	}
 	s.turn.Unlock()
 	if last != nil {
 		_ = last.Close() // nothing was written by it

@@ -55,6 +55,7 @@ type Storage struct {
 	turn   sync.Mutex
 	choice choice
 	sizes  sizes
+	mounts mounts
 	scrap  *scrap
 	lists  *lists
 	// volatile are the layers that the store does not know.
@@ -122,6 +123,9 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	if err := s.recover(ctx, l.lost); err != nil {
 		store.Free()
 		return nil, moss.Wrap(fmt.Errorf("checking it: %w", err), "open storage at", o.GraphRoot)
+	}
+	if err := s.mounts.open(s); err != nil {
+		log.WarnContext(ctx, "what is mounted is not known", "error", err)
 	}
 	if err := l.keepGood(); err != nil {
 		log.WarnContext(ctx, "the store's lists could not be copied", "error", err)

@@ -26,6 +26,8 @@ func TestUncountedMountsGo(t *testing.T) {
 		}
 		must(t, unix.Mount(m.Path, m.Path, "", unix.MS_BIND, ""))
 		if !counted {
+			must(t, s.Close())
+			s = open(t, dir, driverOverlay)
 			must(t, s.Unmount(t.Context(), id))
 			wantNoMounts(t, m.Path)
 		}
