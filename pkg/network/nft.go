@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -18,8 +19,9 @@ func apply(s Ruleset) error {
 	if err != nil {
 		return fmt.Errorf("cannot open nftables: %w", err)
 	}
-	queue(conn, s)
-	err = conn.Flush()
+	if err = queue(conn, s); err == nil {
+		err = conn.Flush()
+	}
 	if closed := conn.CloseLasting(); err == nil {
 		err = closed
 	}
@@ -30,12 +32,25 @@ func apply(s Ruleset) error {
 }
 
 // queue puts s into conn's next transaction.
-func queue(conn *nftables.Conn, s Ruleset) {
+func queue(conn *nftables.Conn, s Ruleset) error {
 	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: table}
 	// Added first so that there is one to delete.
 	conn.AddTable(t)
 	conn.DelTable(t)
 	conn.AddTable(t)
+	sets := map[string]*nftables.Set{}
+	for _, set := range s.Sets {
+		made, elements := set.kernel(t)
+		if err := conn.AddSet(made, nil); err != nil {
+			return err
+		}
+		sets[set.Name] = made
+		for some := range slices.Chunk(elements, mostElements) {
+			if err := conn.SetAddElements(made, some); err != nil {
+				return err
+			}
+		}
+	}
 	for _, c := range s.Chains {
 		chain := conn.AddChain(&nftables.Chain{
 			Name: c.Name, Table: t, Type: nftables.ChainType(c.Type),
@@ -43,9 +58,62 @@ func queue(conn *nftables.Conn, s Ruleset) {
 			Policy: new(nftables.ChainPolicyAccept),
 		})
 		for _, r := range c.Rules {
-			conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.exprs()})
+			conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.exprs(sets)})
 		}
 	}
+	return nil
+}
+
+// mostElements is how many elements fit into one message, whose attributes are of 64 kB.
+const mostElements = 500
+
+// kernel is the set for the kernel, with its elements.
+func (s Set) kernel(t *nftables.Table) (*nftables.Set, []nftables.SetElement) {
+	set := &nftables.Set{Table: t, Name: s.Name}
+	var elements []nftables.SetElement
+	for _, l := range s.Links {
+		key := linkKey(l)
+		if s.Type == setPairs {
+			key = append(key, key...)
+		}
+		elements = append(elements, nftables.SetElement{Key: key})
+	}
+	for _, p := range s.Prefixes {
+		elements = append(elements,
+			nftables.SetElement{Key: p.Masked().Addr().AsSlice()},
+			nftables.SetElement{Key: past(p), IntervalEnd: true})
+	}
+	switch s.Type {
+	case setLinks:
+		set.KeyType = nftables.TypeIFName
+	case setPairs:
+		set.KeyType, set.Concatenation = nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName), true
+	case setPrefixes4:
+		set.KeyType, set.Interval = nftables.TypeIPAddr, true
+	case setPrefixes6:
+		set.KeyType, set.Interval = nftables.TypeIP6Addr, true
+	}
+	return set, elements
+}
+
+func linkKey(name string) []byte {
+	key := make([]byte, unix.IFNAMSIZ)
+	copy(key, name)
+	return key
+}
+
+// past is the address behind a prefix, where the interval ends.
+func past(p netip.Prefix) []byte {
+	a := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(a)*8; bit++ {
+		a[bit/8] |= 0x80 >> (bit % 8)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		if a[i]++; a[i] != 0 {
+			break
+		}
+	}
+	return a
 }
 
 var hooks = map[string]*nftables.ChainHook{
@@ -68,42 +136,54 @@ const (
 	destinationOffset6 = 24
 )
 
-func (r Rule) exprs() []expr.Any {
-	var out []expr.Any
-	out = append(out, iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.In)...)
-	out = append(out, iface(expr.MetaKeyOIFNAME, expr.CmpOpEq, r.Out)...)
-	out = append(out, iface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, r.NotIn)...)
-	out = append(out, iface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, r.NotOut)...)
-	out = append(out, address(sourceOffset, sourceOffset6, r.Source)...)
-	out = append(out, address(destinationOffset, destinationOffset6, r.Destination)...)
+func (r Rule) exprs(sets map[string]*nftables.Set) []expr.Any {
+	in, out := &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}
+	var all []expr.Any
+	lookup := func(set string, load ...expr.Any) {
+		if set != "" {
+			all = append(append(all, load...), &expr.Lookup{SourceRegister: 1, SetName: set, SetID: sets[set].ID})
+		}
+	}
+	lookup(r.In, in)
+	lookup(r.Out, out)
+	lookup(r.Pair, in, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 2})
+	if r.Source != "" {
+		if sets[r.Source].KeyType == nftables.TypeIP6Addr {
+			lookup(r.Source, loadAddress(unix.NFPROTO_IPV6, sourceOffset6, net.IPv6len)...)
+		} else {
+			lookup(r.Source, loadAddress(unix.NFPROTO_IPV4, sourceOffset, net.IPv4len)...)
+		}
+	}
+	all = append(all, address(destinationOffset, destinationOffset6, r.Destination)...)
 	if len(r.States) > 0 {
 		var mask uint32
 		for _, s := range r.States {
 			mask |= states[s]
 		}
-		out = append(
-			out,
+		all = append(
+			all,
 			&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: make([]byte, 4)},
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 		)
 	}
 	if r.Led {
-		out = append(out, dnatted()...)
+		all = append(all, dnatted()...)
 	}
-	return append(out, verdicts[r.Verdict])
+	return append(all, verdicts[r.Verdict])
 }
 
-func iface(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
-	if name == "" {
-		return nil
+// loadAddress loads an address of a header into the first register; in an inet
+// table the family must be asked for first.
+func loadAddress(family byte, offset, length uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
 	}
-	data := make([]byte, unix.IFNAMSIZ)
-	copy(data, name)
-	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}
 }
 
-// address matches a prefix; in an inet table the family must be asked for first.
+// address matches a prefix.
 func address(offset, offset6 uint32, p netip.Prefix) []expr.Any {
 	if !p.IsValid() {
 		return nil
@@ -113,13 +193,11 @@ func address(offset, offset6 uint32, p netip.Prefix) []expr.Any {
 	if p.Addr().Is6() {
 		offset, proto = offset6, unix.NFPROTO_IPV6
 	}
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+	return append(
+		loadAddress(proto, offset, length),
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: net.CIDRMask(p.Bits(), len(ip)*8), Xor: make([]byte, length)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ip},
-	}
+	)
 }
 
 // hasTable tells whether a table is there, in the calling thread's namespace.

@@ -14,8 +14,39 @@ const table = "moss"
 // Ruleset is the packet filter of the holder's namespace, as data: it can be
 // written as nft(8)'s text and given to the kernel.
 type Ruleset struct {
+	Sets   []Set
 	Chains []Chain
 }
+
+// Set has what rules look up. The rules themselves do not grow with the number
+// of networks: the kernel takes no more than some hundreds in one transaction
+// from a user, whose sockets are small.
+type Set struct {
+	Name     string
+	Type     SetType
+	Links    []string       // of the types setLinks and setPairs: one of each pair, the other is the same
+	Prefixes []netip.Prefix // of the others
+}
+
+// SetType is nft(8)'s name of a set's type.
+type SetType string
+
+const (
+	setLinks     SetType = "ifname"
+	setPairs     SetType = "ifname . ifname"
+	setPrefixes4 SetType = "ipv4_addr"
+	setPrefixes6 SetType = "ipv6_addr"
+)
+
+// Names of the sets.
+const (
+	allLinks    = "bridges"  // of all networks
+	withinLinks = "within"   // networks whose containers reach each other
+	apartLinks  = "apart"    // those whose containers do not
+	innerLinks  = "internal" // those without a way out
+	outward4    = "outward4" // subnets that go out masqueraded
+	outward6    = "outward6"
+)
 
 // Chain is a base chain.
 type Chain struct {
@@ -28,12 +59,13 @@ type Chain struct {
 
 // Rule is a conjunction of matches and a verdict. A zero field matches all.
 type Rule struct {
-	In, Out, NotIn, NotOut string // interface names
-	Source                 netip.Prefix
-	Destination            netip.Prefix
-	States                 []string // conntrack: "established", "related", "new"
-	Led                    bool     // by a gate to another destination than the one asked for
-	Verdict                string   // "accept", "drop" or "masquerade"
+	In, Out     string // names of sets of links
+	Pair        string // name of a set of pairs: in, out
+	Source      string // name of a set of prefixes
+	Destination netip.Prefix
+	States      []string // conntrack: "established", "related", "new"
+	Led         bool     // by a gate to another destination than the one asked for
+	Verdict     string   // "accept", "drop" or "masquerade"
 }
 
 // Priorities of nft(8): filter and srcnat.
@@ -49,54 +81,65 @@ const (
 // port driver connects from the namespace itself); the namespace's own loopback
 // is not theirs.
 func Rules(nets ...moss.Network) Ruleset {
-	input := Chain{Name: "input", Type: "filter", Hook: "input", Priority: priorityFilter}
-	forward := Chain{Name: "forward", Type: "filter", Hook: "forward", Priority: priorityFilter}
-	post := Chain{Name: "postrouting", Type: "nat", Hook: "postrouting", Priority: prioritySrcNAT}
-	loopback4, loopback6 := netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
+	all, within, apart, inner := Set{Name: allLinks, Type: setLinks}, Set{Name: withinLinks, Type: setPairs}, Set{Name: apartLinks, Type: setPairs}, Set{Name: innerLinks, Type: setLinks}
+	out4, out6 := Set{Name: outward4, Type: setPrefixes4}, Set{Name: outward6, Type: setPrefixes6}
 	for _, n := range nets {
-		input.Rules = append(input.Rules, Rule{In: n.Link, Destination: loopback4, States: []string{"new"}, Verdict: "drop"})
-		if n.Subnet6.IsValid() {
-			input.Rules = append(input.Rules, Rule{In: n.Link, Destination: loopback6, States: []string{"new"}, Verdict: "drop"})
-		}
-	}
-	forward.Rules = append(forward.Rules, Rule{States: []string{"established", "related"}, Verdict: "accept"})
-	// Within a network first, then nothing from elsewhere into one: what is left of a network's goes out.
-	for _, n := range nets {
-		within := "accept"
+		all.Links = append(all.Links, n.Link)
 		if n.Isolated {
-			within = "drop"
+			apart.Links = append(apart.Links, n.Link)
+		} else {
+			within.Links = append(within.Links, n.Link)
 		}
 		if n.Internal {
-			forward.Rules = append(forward.Rules, Rule{In: n.Link, NotOut: n.Link, Verdict: "drop"}, Rule{Out: n.Link, NotIn: n.Link, Verdict: "drop"})
+			inner.Links = append(inner.Links, n.Link)
 		}
-		forward.Rules = append(forward.Rules, Rule{In: n.Link, Out: n.Link, Verdict: within})
-	}
-	// Through a gate a network's containers reach what others publish.
-	forward.Rules = append(forward.Rules, Rule{Led: true, Verdict: "accept"})
-	for _, n := range nets {
-		forward.Rules = append(forward.Rules, Rule{Out: n.Link, Verdict: "drop"})
-	}
-	for _, n := range nets {
 		if n.Internal || n.NoMasquerade {
 			continue
 		}
-		for _, subnet := range []netip.Prefix{n.Subnet, n.Subnet6} {
-			if subnet.IsValid() {
-				post.Rules = append(post.Rules, Rule{Source: subnet, NotOut: n.Link, Verdict: "masquerade"})
-			}
+		if n.Subnet.IsValid() {
+			out4.Prefixes = append(out4.Prefixes, n.Subnet.Masked())
+		}
+		if n.Subnet6.IsValid() {
+			out6.Prefixes = append(out6.Prefixes, n.Subnet6.Masked())
 		}
 	}
-	return Ruleset{Chains: []Chain{input, forward, post}}
+	loopback4, loopback6 := netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
+	return Ruleset{
+		Sets: []Set{all, within, apart, inner, out4, out6},
+		Chains: []Chain{
+			{Name: "input", Type: "filter", Hook: "input", Priority: priorityFilter, Rules: []Rule{
+				{In: allLinks, Destination: loopback4, States: []string{"new"}, Verdict: "drop"},
+				{In: allLinks, Destination: loopback6, States: []string{"new"}, Verdict: "drop"},
+			}},
+			{Name: "forward", Type: "filter", Hook: "forward", Priority: priorityFilter, Rules: []Rule{
+				{States: []string{"established", "related"}, Verdict: "accept"},
+				// Within a network first, then nothing from elsewhere into one: what is left of a network's goes out.
+				{Pair: withinLinks, Verdict: "accept"},
+				{Pair: apartLinks, Verdict: "drop"},
+				{In: innerLinks, Verdict: "drop"},
+				{Out: innerLinks, Verdict: "drop"},
+				// Through a gate a network's containers reach what others publish.
+				{Led: true, Verdict: "accept"},
+				{Out: allLinks, Verdict: "drop"},
+			}},
+			{Name: "postrouting", Type: "nat", Hook: "postrouting", Priority: prioritySrcNAT, Rules: []Rule{
+				{Pair: withinLinks, Verdict: "accept"}, // not what stays in its network
+				{Source: outward4, Verdict: "masquerade"},
+				{Source: outward6, Verdict: "masquerade"},
+			}},
+		},
+	}
 }
 
 // String is the ruleset as nft -f takes it, replacing what was there.
 func (s Ruleset) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s\ndelete table inet %s\ntable inet %s {\n", table, table, table)
-	for i, c := range s.Chains {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
+	for _, set := range s.Sets {
+		b.WriteString(set.String())
+	}
+	for _, c := range s.Chains {
+		b.WriteByte('\n')
 		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %d; policy accept;\n", c.Name, c.Type, c.Hook, c.Priority)
 		for _, r := range c.Rules {
 			fmt.Fprintf(&b, "\t\t%s\n", r)
@@ -115,13 +158,10 @@ func (r Rule) String() string {
 			parts = append(parts, fmt.Sprintf(format, value))
 		}
 	}
-	add("iifname %q", r.In)
-	add("oifname %q", r.Out)
-	add("iifname != %q", r.NotIn)
-	add("oifname != %q", r.NotOut)
-	if r.Source.IsValid() {
-		add(family(r.Source)+" saddr %s", r.Source.String())
-	}
+	add("iifname @%s", r.In)
+	add("oifname @%s", r.Out)
+	add("iifname . oifname @%s", r.Pair)
+	add(map[bool]string{true: "ip6", false: "ip"}[r.Source == outward6]+" saddr @%s", r.Source)
 	if r.Destination.IsValid() {
 		add(family(r.Destination)+" daddr %s", r.Destination.String())
 	}
@@ -137,4 +177,29 @@ func family(p netip.Prefix) string {
 		return "ip6"
 	}
 	return "ip"
+}
+
+// String is the set as nft(8) has it.
+func (s Set) String() string {
+	var elements []string
+	for _, l := range s.Links {
+		if s.Type == setPairs {
+			elements = append(elements, fmt.Sprintf("%q . %q", l, l))
+		} else {
+			elements = append(elements, fmt.Sprintf("%q", l))
+		}
+	}
+	for _, p := range s.Prefixes {
+		elements = append(elements, p.String())
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n", s.Name, s.Type)
+	if s.Type == setPrefixes4 || s.Type == setPrefixes6 {
+		b.WriteString("\t\tflags interval\n")
+	}
+	if len(elements) > 0 {
+		fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(elements, ", "))
+	}
+	b.WriteString("\t}\n")
+	return b.String()
 }
