@@ -194,10 +194,12 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	bus := openEvents(filepath.Join(cfg.Data, "events.json"), part(log, "events"))
 	d.closer = append(d.closer, bus.Close)
+	keeper := logs.New()
+	keeper.UsePlugins(d.plugins, filepath.Join(cfg.Run, "logging"))
 	deps := engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: d.regs, Maker: images, Space: images,
 		Rootfs: store, Files: store, Paths: store, Networks: nets, Activator: d.units, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, VolumeDrivers: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
-		Stdio: streams, Attacher: streams, Logs: logs.New(), Records: rec, Events: bus, History: bus,
+		Stdio: streams, Attacher: streams, Logs: keeper, Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}
 	if cfg.MetricsAddress != "" {

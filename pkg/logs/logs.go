@@ -12,6 +12,8 @@ import (
 // Logs keeps the logs of all containers of one engine.
 type Logs struct {
 	journal Journal
+	plugins Plugins // nil for none
+	fifos   string  // where their FIFOs are
 
 	mu       sync.Mutex
 	live     map[moss.ContainerID]*sink
@@ -92,6 +94,9 @@ func (l *Logs) Open(c *moss.Container) (moss.LogSink, error) {
 }
 
 func (l *Logs) open(c *moss.Container, s settings) (moss.LogSink, error) {
+	if s.plugin {
+		return l.openPlugin(c, s)
+	}
 	switch s.driver {
 	case driverNone:
 		return nil, nil

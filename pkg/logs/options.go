@@ -48,6 +48,7 @@ var drivers = map[string]driver{
 // settings are what the options of all drivers amount to.
 type settings struct {
 	driver string
+	plugin bool        // the driver is none of ours
 	file   fileOptions // of the log or of the cache
 	cached bool
 	ring   int64 // bytes that may wait; 0 in blocking mode
@@ -62,9 +63,14 @@ type fileOptions struct {
 
 // Check says whether the driver and its options can be had. Errors: Invalid.
 func (l *Logs) Check(c moss.LogConfig) error {
-	_, err := parse(c)
+	s, err := parse(c)
+	if err == nil && s.plugin {
+		err = l.checkPlugin(s.driver)
+	}
 	return err
 }
+
+func sortedDrivers() []string { return slices.Sorted(maps.Keys(drivers)) }
 
 func parse(c moss.LogConfig) (settings, error) {
 	s := settings{driver: c.Driver}
@@ -72,12 +78,12 @@ func parse(c moss.LogConfig) (settings, error) {
 		s.driver = driverJSON
 	}
 	d, ok := drivers[s.driver]
-	if !ok {
-		return s, moss.Errorf(moss.Invalid, "logger: no log driver named '%s' is registered (moss has %s)", s.driver, strings.Join(slices.Sorted(maps.Keys(drivers)), ", "))
-	}
 	o := c.Options
+	if !ok {
+		d, s.plugin = driver{remote: true}, true // all options are its own to judge
+	}
 	for _, k := range slices.Sorted(maps.Keys(o)) {
-		if !slices.Contains(d.options, k) {
+		if !s.plugin && !slices.Contains(d.options, k) {
 			return s, moss.Errorf(moss.Invalid, "unknown log opt '%s' for %s log driver", k, s.driver)
 		}
 	}

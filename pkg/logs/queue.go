@@ -50,7 +50,7 @@ func (q *queue) send(ms []message) error {
 	var patience <-chan time.Time
 	for {
 		err := q.put(ms, size)
-		if !errors.Is(err, errQueueFull) || q.drops {
+		if err != errQueueFull || q.drops { //nolint:errorlint // joined with another it says that waiting is in vain
 			return err
 		}
 		if patience == nil {
@@ -77,7 +77,7 @@ func (q *queue) put(ms []message, size int64) error {
 	case q.closed:
 		return errClosed
 	case q.size > 0 && q.size+size > q.max && q.stalled:
-		return errors.Join(errQueueFull, q.failed)
+		return errors.Join(errQueueFull, q.failed) // another value than errQueueFull also where nothing failed
 	case q.size > 0 && q.size+size > q.max:
 		return errQueueFull
 	}

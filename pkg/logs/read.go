@@ -24,6 +24,14 @@ func (l *Logs) Read(ctx context.Context, c *moss.Container, q moss.LogQuery, fn 
 	if c.Host.LogConfig.Driver == driverJournald {
 		return l.readJournald(ctx, c, q, fn)
 	}
+	if _, ours := drivers[c.Host.LogConfig.Driver]; !ours && c.Host.LogConfig.Driver != "" {
+		return l.readPlugin(ctx, c, q, fn)
+	}
+	return l.readFile(ctx, c, q, fn)
+}
+
+// readFile reads the log's or the cache's file.
+func (l *Logs) readFile(ctx context.Context, c *moss.Container, q moss.LogQuery, fn func(moss.LogLine) error) error {
 	st, ok := storeOf(c)
 	if !ok {
 		return moss.Errorf(moss.NotImplemented, "configured logging driver does not support reading")
