@@ -52,6 +52,12 @@ func (f *faults) kill() {
 	f.dead = true
 }
 
+func (f *faults) deafen() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deaf = true
+}
+
 func (f *faults) isDeaf() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -403,7 +403,7 @@ func TestUnhealthyWhenTheDaemonEnds(t *testing.T) {
 				code.Store(1)
 				r.probes(&code)
 				id := r.run(healthcheck(moss.Healthcheck{Test: []string{"CMD", "x"}, Interval: 10 * time.Second, Retries: 1}), onUnhealthy(action))
-				r.faults.deaf = true
+				r.faults.deafen()
 				pass(12 * time.Second)
 				r.halt()
 				r.stdio = r.stdio.Restart()

@@ -275,7 +275,7 @@ func TestStop(t *testing.T) {
 func TestStopOfWhatTheKernelHolds(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		id := r.run()
-		r.faults.deaf = true
+		r.faults.deafen()
 		begin := time.Now()
 		r.wantClass(r.stop(id), moss.Internal)
 		if d := time.Since(begin); d != 20*time.Second {

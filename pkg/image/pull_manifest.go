@@ -173,7 +173,7 @@ func (p *pulling) isImage(m anyManifest, kind string) error {
 	case !slices.Contains(configTypes, m.Config.MediaType):
 		return artifact(name, m.Config.MediaType)
 	}
-	if m.Config.Digest.Algorithm() != digest.SHA256 || m.Config.Digest.Validate() != nil {
+	if m.Config.Digest.Validate() != nil || m.Config.Digest.Algorithm() != digest.SHA256 {
 		return moss.Errorf(moss.Invalid, "digest %q of the configuration is not a sha256", m.Config.Digest)
 	}
 	for _, l := range m.Layers {
@@ -227,7 +227,7 @@ func decodePulled(b []byte, layers []imgspec.Descriptor) (moss.Image, []digest.D
 		return im, nil, moss.Errorf(moss.Invalid, "layers from manifest don't match image configuration: %d and %d", len(layers), len(diffs))
 	}
 	for _, d := range diffs {
-		if d.Algorithm() != digest.SHA256 || d.Validate() != nil {
+		if d.Validate() != nil || d.Algorithm() != digest.SHA256 { // in this order: what has no colon panics
 			return im, nil, moss.Errorf(moss.Invalid, "diff id %q of the configuration is not a sha256", d)
 		}
 	}

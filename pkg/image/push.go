@@ -199,7 +199,7 @@ func (s *Store) manifests(raw *storage.Image) (list []kept, err error) {
 			return nil, err
 		}
 		m, kind, err := decodeManifest(b, "")
-		if err != nil || !isImageType(kind) || m.Config == nil || m.Config.Digest.Encoded() != raw.ID {
+		if err != nil || !isImageType(kind) || m.Config == nil || m.Config.Digest.Validate() != nil || m.Config.Digest.Encoded() != raw.ID {
 			continue // the index that it was in
 		}
 		if !slices.ContainsFunc(list, func(k kept) bool { return string(k.raw) == string(b) }) {

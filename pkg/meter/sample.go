@@ -212,7 +212,7 @@ func parseLinks(text string) map[string]moss.LinkUse {
 		name, rest, ok := strings.Cut(line, ":")
 		f := strings.Fields(rest)
 		name = strings.TrimSpace(name)
-		if !ok || len(f) < 12 || name == "lo" {
+		if !ok || len(f) < 12 || name == "" || name == "lo" {
 			continue
 		}
 		var n [12]uint64

@@ -61,6 +61,9 @@ func (c *Client) Distribution(ctx context.Context, ref string, cred moss.Credent
 
 // platform reads it of a configuration.
 func (s *Source) platform(ctx context.Context, config imgspec.Descriptor) (p imgspec.Platform, err error) {
+	if err := config.Digest.Validate(); err != nil { // the digest's methods panic for what is none
+		return p, moss.Errorf(moss.Invalid, "digest %q of the configuration: %w", config.Digest, err)
+	}
 	r, _, err := s.Blob(ctx, config.Digest, config.Size, nil)
 	if err != nil {
 		return p, err
