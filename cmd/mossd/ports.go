@@ -48,6 +48,8 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 		n.Host = network.HostAddress
 	}
 	n.Own = ownAddresses(cfg)
+	n.NoBridge, n.Isolated, n.Plain, n.NoFilter = cfg.Bridge.Name == config.NoBridge, !cfg.ICC, !cfg.Masquerades(), !cfg.IPTables
+	n.PublishIP = cfg.IP
 	return n
 }
 

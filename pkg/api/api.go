@@ -57,6 +57,8 @@ type Options struct {
 	GitCommit string
 	BuildTime string
 
+	// NoBridge says that there is no default network: who names none has none.
+	NoBridge bool
 	// Debug answers below /debug/, for the owner at the unix socket; nil answers nothing.
 	Debug http.Handler
 

@@ -97,6 +97,8 @@ func (d *createDecoder) networking() error {
 	}
 	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
 	switch m := in.NetworkMode; {
+	case (m == "" || m.IsDefault()) && d.s.o.NoBridge:
+		out.NetworkMode = moss.NetworkNone
 	case m == "" || m.IsDefault():
 		out.NetworkMode = moss.NetworkBridge
 	default:
@@ -167,8 +169,16 @@ func endpointOf(e *network.EndpointSettings) (moss.Endpoint, error) {
 	if len(e.MacAddress) > 0 {
 		out.MAC = e.MacAddress.String()
 	}
-	for key := range e.DriverOpts {
-		return out, notYet("the driver option "+key+" of an end point", "leave it out")
+	for key, value := range e.DriverOpts {
+		if key != moss.EndpointSysctls {
+			return out, notYet("the driver option "+key+" of an end point", "leave it out")
+		}
+		if _, err := moss.ParseSysctls(value, "eth0"); err != nil {
+			return out, err
+		}
+	}
+	if len(e.DriverOpts) > 0 {
+		out.DriverOpts = e.DriverOpts
 	}
 	for _, l := range e.Links {
 		if _, err := moss.ParseLink(l); err != nil {

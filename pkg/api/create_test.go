@@ -317,6 +317,8 @@ func TestDecodeValues(t *testing.T) {
 		{`{"HostConfig":{"Links":["db","web:www"]}}`, ""},
 		{`{"HostConfig":{"Links":["db"],"NetworkMode":"container:x"}}`, "container type network can't be used with links"},
 		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{"DriverOpts":{"a":"b"}}}}}`, "the driver option a"},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{"DriverOpts":{"com.docker.network.endpoint.sysctls":"net.ipv4.conf.IFNAME.log_martians=1"}}}}}`, ""},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{"DriverOpts":{"com.docker.network.endpoint.sysctls":"kernel.x=1"}}}}}`, "invalid sysctl"},
 		{`{"HostConfig":{"UsernsMode":"what"}}`, "invalid userns mode"},
 		{`{"HostConfig":{"ExtraHosts":["x"]}}`, "bad format for add-host"},
 		{`{"HostConfig":{"ExtraHosts":["x:y"]}}`, "invalid IP address in add-host"},

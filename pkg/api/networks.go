@@ -134,7 +134,8 @@ func encodeNetwork(n moss.Network) network.Network {
 		return out
 	}
 	if n.Link != "" {
-		out.Options[optBridgeName] = n.Link
+		out.Options[optBridgeName], out.Options[optDefault] = n.Link, "true"
+		out.Options[optICC], out.Options[optMasquerade] = strconv.FormatBool(!n.Isolated), strconv.FormatBool(!n.NoMasquerade)
 	}
 	if n.MTU != 0 {
 		out.Options[optMTU] = strconv.Itoa(n.MTU)

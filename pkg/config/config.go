@@ -57,6 +57,7 @@ type Config struct {
 	// IdleTimeout is how long the engine has nothing to do before it ends, until it is needed again; "" or 0 for never.
 	IdleTimeout string `json:"idle-timeout"`
 
+	Bridge
 	Images
 	Listen
 }
@@ -111,7 +112,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc, Lib: filepath.Join(getenv("HOME"), ".local/lib"),
 		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
 		BIP: netip.MustParsePrefix("172.30.0.1/16"), NetworkDriver: "auto",
-		Images: defaultImages(),
+		Bridge: defaultBridge(), Images: defaultImages(),
 	}, nil
 }
 
@@ -212,6 +213,9 @@ func (c *Config) Validate() error {
 		return &Error{Key: "mtu", Err: fmt.Errorf("%d is not between 576 and 65535", c.MTU)}
 	}
 	if err := c.validateIdle(); err != nil {
+		return err
+	}
+	if err := c.Bridge.validate(); err != nil {
 		return err
 	}
 	if err := c.validateRuntimes(); err != nil {

@@ -94,6 +94,11 @@ var usages = map[string]string{
 	"fixed-cidr":               "`ADDRESS/LENGTH` of the part of the bridge's network that addresses are from",
 	"labels":                   "label `KEY=VALUE` of the engine",
 	"bip":                      "first `ADDRESS/LENGTH` of the bridge's network",
+	"bridge":                   "none for no default `NETWORK`",
+	"icc":                      "containers on the default bridge reach each other",
+	"ip-masq":                  "what leaves the default bridge is masqueraded",
+	"iptables":                 "set the packet filter of the networks",
+	"ip":                       "`ADDRESS` where ports are published that name none",
 	"mtu":                      "`BYTES` of the largest packet on the bridge",
 	"dns":                      "name server `ADDRESS` of containers on the bridge",
 	"host-gateway-ip":          "`ADDRESS` that host-gateway means in --add-host",
@@ -153,6 +158,9 @@ func (c Config) Load(path string, flags map[string]any) (Config, Sources, error)
 	if err != nil {
 		return c, nil, fmt.Errorf("cannot use the configuration in %s: %w", path, err)
 	}
+	if inFile == nil {
+		inFile = map[string]json.RawMessage{}
+	}
 	sources := Sources{}
 	var both []string
 	for key, value := range inFile {
@@ -167,6 +175,12 @@ func (c Config) Load(path string, flags map[string]any) (Config, Sources, error)
 	}
 	if err := c.decode(text); err != nil {
 		return c, nil, fmt.Errorf("cannot use the configuration in %s: %w", path, err)
+	}
+	for key := range flags {
+		inFile[key] = nil
+	}
+	if err := conflict(inFile); err != nil {
+		return c, nil, err
 	}
 	if len(flags) == 0 {
 		return c, sources, nil

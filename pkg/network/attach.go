@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -214,7 +215,29 @@ func (n *Networks) join(id moss.ContainerID, s *space, ref string, want moss.End
 	if i.MAC == "" {
 		i.MAC = macFor(i).String()
 	}
-	return i, n.connect(p, s, i)
+	if err := n.connect(p, s, i); err != nil {
+		return i, err
+	}
+	return i, s.setSysctls(want.DriverOpts[moss.EndpointSysctls], i.Link)
+}
+
+// setSysctls sets the kernel parameters that an end point asks for.
+func (s *space) setSysctls(value, link string) error {
+	if value == "" {
+		return nil
+	}
+	all, err := moss.ParseSysctls(value, link)
+	if err != nil {
+		return err
+	}
+	return inNetNS(s.path, func() error {
+		for _, p := range all {
+			if err := os.WriteFile(filepath.Join("/proc/sys", p.Path), []byte(p.Value), 0); err != nil {
+				return moss.Errorf(moss.Invalid, "cannot set %s=%s: %w", strings.ReplaceAll(p.Path, "/", "."), p.Value, err)
+			}
+		}
+		return nil
+	})
 }
 
 func macFor(i moss.Interface) net.HardwareAddr {

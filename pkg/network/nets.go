@@ -39,17 +39,22 @@ func newPlace(net moss.Network) *place {
 func (n *Networks) List(context.Context) ([]moss.Network, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	out := []moss.Network{
-		n.places[networkID(moss.NetworkBridge)].Network,
-		{ID: networkID(moss.NetworkHost), Name: string(moss.NetworkHost), Driver: "host", Created: n.started},
-		{ID: networkID(moss.NetworkNone), Name: string(moss.NetworkNone), Driver: "null", Created: n.started},
+	var out []moss.Network
+	if p := n.places[networkID(moss.NetworkBridge)]; p != nil && !n.cfg.NoBridge {
+		out = append(out, p.Network)
 	}
+	out = append(
+		out,
+		moss.Network{ID: networkID(moss.NetworkHost), Name: string(moss.NetworkHost), Driver: "host", Created: n.started},
+		moss.Network{ID: networkID(moss.NetworkNone), Name: string(moss.NetworkNone), Driver: "null", Created: n.started},
+	)
+	builtin := len(out)
 	for _, p := range n.places {
 		if !p.Builtin() && !p.going {
 			out = append(out, p.Network)
 		}
 	}
-	slices.SortStableFunc(out[3:], func(a, b moss.Network) int { return a.Created.Compare(b.Created) })
+	slices.SortStableFunc(out[builtin:], func(a, b moss.Network) int { return a.Created.Compare(b.Created) })
 	return out, nil
 }
 
@@ -293,7 +298,7 @@ func (n *Networks) filter() error {
 		}
 		return strings.Compare(a.Link, b.Link)
 	})
-	rules := Rules(nets...)
+	rules := n.rules(nets)
 	return inNetNS(n.cfg.NetNS, func() error { return apply(rules) })
 }
 
@@ -315,7 +320,7 @@ func (n *Networks) enter(ref string, id moss.ContainerID) (*place, string, error
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.lookupLocked(ref)
-	if p == nil {
+	if p == nil || n.cfg.NoBridge && p.Builtin() {
 		return nil, "", moss.Errorf(moss.NotFound, "network %s not found", ref)
 	}
 	end := moss.NewHexID()

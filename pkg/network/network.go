@@ -30,11 +30,17 @@ type Config struct {
 	// Subnet of the bridge. The zero Prefix chooses one that no route of the
 	// host overlaps. While containers are attached, the bridge keeps the one it has.
 	Subnet netip.Prefix
-	Range  netip.Prefix      // fixed-cidr: the part of Subnet that addresses are given from; the zero Prefix is the whole
-	MTU    int               // bytes; of the holder's network driver, 0 leaves the kernel's
-	DNS    []netip.Addr      // name servers that containers on the bridge can reach
-	Host   func() netip.Addr // where containers that start now reach the host; nil, or the zero Addr, where they cannot
-	Ports  PortDriver
+	Range  netip.Prefix // fixed-cidr: the part of Subnet that addresses are given from; the zero Prefix is the whole
+	// NoBridge leaves the default bridge out: there is no network called bridge.
+	NoBridge  bool
+	Isolated  bool              // containers on the default bridge do not reach each other
+	Plain     bool              // without masquerading on the default bridge
+	NoFilter  bool              // without a packet filter; the gates stay
+	PublishIP netip.Addr        // where ports are published that name no address; the zero Addr is everywhere
+	MTU       int               // bytes; of the holder's network driver, 0 leaves the kernel's
+	DNS       []netip.Addr      // name servers that containers on the bridge can reach
+	Host      func() netip.Addr // where containers that start now reach the host; nil, or the zero Addr, where they cannot
+	Ports     PortDriver
 	// Own are TCP addresses that the engine itself listens at, or wants to: their ports are nobody else's.
 	Own []netip.AddrPort
 	// Sockets keeps those of the resolvers while the daemon is away; nil for none.
@@ -115,16 +121,10 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("cannot open netlink: %w", err)
 	}
-	subnet, err := n.ensureBridge(taken)
+	bridge, err := n.defaultBridge(taken)
 	if err != nil {
 		return err
 	}
-	p := newPlace(moss.Network{
-		ID: networkID(moss.NetworkBridge), Name: string(moss.NetworkBridge), Driver: "bridge", Created: n.started,
-		Subnet: subnet, Gateway: subnet.Addr().Next(), Range: n.cfg.Range, Link: Bridge, MTU: n.cfg.MTU,
-	})
-	p.index = n.bridge
-	n.places[p.ID] = p
 	if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 	// this one's alone, containers of the others would be cut off for a while.
 	there, err := hasTable(table)
 	if err == nil && !there {
-		err = apply(Rules(p.Network))
+		err = apply(n.rules(bridge))
 	}
 	if err != nil {
 		return err
@@ -144,6 +144,40 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 		return err // that of running containers, until Restore tells of them
 	}
 	return setGates(nil)
+}
+
+// defaultBridge makes the network called bridge, and returns it; none where it
+// is left out and nobody is on it any more.
+func (n *Networks) defaultBridge(taken []netip.Prefix) ([]moss.Network, error) {
+	if n.cfg.NoBridge {
+		link, _, err := n.findBridge()
+		if err != nil || link == nil {
+			return nil, err
+		}
+		if used, err := n.bridgeUsed(link.Attrs().Index); err != nil || !used {
+			return nil, errors.Join(err, n.removeLink(Bridge))
+		}
+	}
+	subnet, err := n.ensureBridge(taken)
+	if err != nil {
+		return nil, err
+	}
+	p := newPlace(moss.Network{
+		ID: networkID(moss.NetworkBridge), Name: string(moss.NetworkBridge), Driver: "bridge", Created: n.started,
+		Subnet: subnet, Gateway: subnet.Addr().Next(), Range: n.cfg.Range, Link: Bridge, MTU: n.cfg.MTU,
+		Isolated: n.cfg.Isolated, NoMasquerade: n.cfg.Plain,
+	})
+	p.index = n.bridge
+	n.places[p.ID] = p
+	return []moss.Network{p.Network}, nil
+}
+
+// rules are those for the networks, or none.
+func (n *Networks) rules(nets []moss.Network) Ruleset {
+	if n.cfg.NoFilter {
+		return Ruleset{}
+	}
+	return Rules(nets...)
 }
 
 // networkID is a built-in network's id, the same on every engine.

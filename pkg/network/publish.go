@@ -87,7 +87,11 @@ func (n *Networks) check(b moss.PortBinding) error {
 // publish opens one binding at each of its addresses.
 func (n *Networks) publish(ctx context.Context, a moss.Attachment, b moss.PortBinding) ([]moss.PublishedPort, error) {
 	ips := []netip.Addr{b.HostIP.Unmap()}
-	if !b.HostIP.IsValid() {
+	switch {
+	case b.HostIP.IsValid():
+	case n.cfg.PublishIP.IsValid():
+		ips[0], b.HostIP = n.cfg.PublishIP, n.cfg.PublishIP
+	default:
 		ips = []netip.Addr{netip.IPv4Unspecified()}
 		if hostHasIPv6() {
 			ips = append(ips, netip.IPv6Unspecified())
