@@ -295,3 +295,39 @@ func BenchmarkResolver(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// Queries that no server answers fill what a container has for those on their way, and no more:
+// the names of containers are found all the time.
+func TestFlood(t *testing.T) {
+	dead, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dead.Close()
+	socket, c := testSocket(t)
+	memory, err := newPending()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := testDaemon(t, socket, openPending(memory), func() []netip.AddrPort {
+		return []netip.AddrPort{netip.MustParseAddrPort(dead.LocalAddr().String())}
+	})
+	go r.udp.serve(r)
+	// Until the first is refused, for want of a slot; a slow machine may not come to that.
+	refused := false
+	for round := 0; round < 50 && !refused; round++ {
+		for range 100 {
+			send(t, c, "outside.test", dns.TypeA)
+		}
+		send(t, c, "one", dns.TypeA)
+		for local := false; !local; {
+			rcode, got, _ := receive(t, c)
+			refused = refused || rcode == dns.RcodeRefused
+			local = slices.Equal(got, []string{"10.0.0.1"})
+		}
+	}
+	r.cancel()
+	if err := r.udp.stop(); err != nil {
+		t.Error(err)
+	}
+}
