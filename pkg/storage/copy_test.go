@@ -403,7 +403,7 @@ func TestSwappedLinks(t *testing.T) {
 		}
 	}()
 	worked := 0
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end) || worked < 100; { // however busy the machine is
 		for _, h := range []tar.Header{regular("d/f", "stolen"), {Typeflag: tar.TypeFifo, Name: "d/p", Mode: 0o777}, {Typeflag: tar.TypeDir, Name: "d", Mode: 0o777}} {
 			if b.unpack("/", moss.UnpackOptions{KeepKinds: true}, h) == nil {
 				worked++

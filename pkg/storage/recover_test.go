@@ -309,3 +309,20 @@ func TestMarkOfWhatIsNotSynced(t *testing.T) {
 	}
 	must(t, s.Changing())
 }
+
+// The clock may be set back between the mark and a layer: what is looked at
+// after a loss of power must begin before that layer all the same.
+func TestMarkWhenTheClockIsSetBack(t *testing.T) {
+	s := open(t, t.TempDir(), "")
+	must(t, s.Changing())
+	ahead := time.Now().Add(time.Hour)
+	must(t, os.Chtimes(s.unsynced.name, ahead, ahead)) // as if it had been an hour later then
+	s.unsynced.at = ahead
+	must(t, s.Changing())
+	st, err := os.Stat(s.unsynced.name)
+	must(t, err)
+	if st.ModTime().After(time.Now()) {
+		t.Errorf("marked at %v, which is still to come", st.ModTime())
+	}
+	s.Changed()
+}

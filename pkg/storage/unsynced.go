@@ -23,7 +23,8 @@ type unsynced struct {
 
 	mu      sync.Mutex
 	marked  bool
-	changes int // counts the changes
+	at      time.Time // of the mark, by the clock on the wall
+	changes int       // counts the changes
 	syncing bool
 	wg      sync.WaitGroup
 	fail    func(error)
@@ -46,13 +47,13 @@ func (u *unsynced) since() (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	u.marked = true
-	if bytes.Equal(bytes.TrimSpace(b), bootID()) { // the machine did not stop: all is in its memory
-		return time.Time{}, nil
-	}
 	st, err := os.Stat(u.name)
 	if err != nil {
 		return time.Time{}, err
+	}
+	u.marked, u.at = true, st.ModTime()
+	if bytes.Equal(bytes.TrimSpace(b), bootID()) { // the machine did not stop: all is in its memory
+		return time.Time{}, nil
 	}
 	return st.ModTime().Add(-time.Minute), nil
 }
@@ -64,7 +65,8 @@ func (s *Storage) Changing() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.changes++
-	if u.marked {
+	// Where the clock was set back, the mark must tell of an earlier time.
+	if u.marked && !time.Now().Before(u.at) {
 		return nil
 	}
 	if err := replace(u.name, append(bootID(), '\n'), true); err != nil {
@@ -77,7 +79,7 @@ func (s *Storage) Changing() error {
 	if err != nil {
 		return moss.Wrap(err, "mark the store", "")
 	}
-	u.marked = true
+	u.marked, u.at = true, time.Now().Round(0)
 	return nil
 }
 
