@@ -29,6 +29,39 @@ func Rootfs(t *testing.T, open func(t *testing.T) RootfsFixture) {
 	t.Run("absent", func(t *testing.T) { rootfsAbsent(t, open(t)) })
 	t.Run("apart", func(t *testing.T) { rootfsApart(t, open(t)) })
 	t.Run("parallel", func(t *testing.T) { rootfsParallel(t, open(t)) })
+	t.Run("mapped", func(t *testing.T) { rootfsMapped(t, open(t)) })
+}
+
+// rootfsMapped tests an engine.MappedRootfs, where the Rootfs is one. The map has
+// one id, which every test has.
+func rootfsMapped(t *testing.T, f RootfsFixture) {
+	m, ok := f.Rootfs.(engine.MappedRootfs)
+	if !ok {
+		return
+	}
+	ctx := t.Context()
+	root := []moss.IDMap{{Size: 1}}
+	for _, volatile := range []bool{false, true} {
+		id := newID()
+		must(t, m.CreateMapped(ctx, id, f.Image, moss.IDMaps{UIDs: root, GIDs: root}, volatile))
+		wantIDs(t, f.Rootfs, id)
+		at, err := f.Rootfs.Mount(ctx, id)
+		must(t, err)
+		wantText(t, at, "hello", "hello\n")
+		must(t, os.WriteFile(filepath.Join(at.Path, "new"), []byte("new\n"), 0o600))
+		must(t, f.Rootfs.Unmount(ctx, id))
+		at, err = f.Rootfs.Mount(ctx, id)
+		must(t, err)
+		wantText(t, at, "new", "new\n")
+		must(t, f.Rootfs.Remove(ctx, id))
+		must(t, f.Rootfs.Remove(ctx, id))
+		wantIDs(t, f.Rootfs)
+	}
+	other := []moss.IDMap{{Container: 5, Engine: 5, Size: 1}}
+	if err := m.CreateMapped(ctx, newID(), f.Image, moss.IDMaps{UIDs: other, GIDs: other}, false); err == nil || moss.ClassOf(err) != moss.Invalid {
+		t.Errorf("a map without root: %v", err)
+	}
+	wantIDs(t, f.Rootfs)
 }
 
 func rootfsLife(t *testing.T, f RootfsFixture) {
