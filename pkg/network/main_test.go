@@ -250,3 +250,9 @@ func TestContract(t *testing.T) {
 
 // pool is that of the default bridge.
 func (n *Networks) pool() *ipam { return n.placeOf(networkID(moss.NetworkBridge)).v4 }
+
+func TestMakerContract(t *testing.T) {
+	if inNamespaces(t, "run") {
+		porttest.NetworkMaker(t, func(t *testing.T) porttest.NetworksRig { return newRig(t, "") })
+	}
+}

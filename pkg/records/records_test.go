@@ -137,3 +137,14 @@ func TestEngineIDStays(t *testing.T) {
 		t.Fatalf("%s then %s, %v", first, again, err)
 	}
 }
+
+func (r *rig) NetworkRecords() engine.NetworkRecords { return r.store }
+
+func TestNetworksContract(t *testing.T) {
+	porttest.NetworkRecords(t, func(t *testing.T) porttest.NetworkRecordsRig {
+		dir := t.TempDir()
+		r := &rig{dir: dir, store: openAt(t, dir)}
+		t.Cleanup(func() { _ = r.store.Close() })
+		return r
+	})
+}

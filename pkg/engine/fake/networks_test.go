@@ -19,3 +19,16 @@ func (r networksRig) Left(*testing.T) []string         { return r.n.Left() }
 func TestNetworks(t *testing.T) {
 	porttest.Networks(t, func(*testing.T) porttest.NetworksRig { return networksRig{fake.NewNetworks()} })
 }
+
+func TestNetworkMaker(t *testing.T) {
+	porttest.NetworkMaker(t, func(*testing.T) porttest.NetworksRig { return networksRig{fake.NewNetworks()} })
+}
+
+type networkRecordsRig struct{ r *fake.NetworkRecords }
+
+func (r networkRecordsRig) NetworkRecords() engine.NetworkRecords { return r.r }
+func (r networkRecordsRig) Reboot(*testing.T)                     {}
+
+func TestNetworkRecords(t *testing.T) {
+	porttest.NetworkRecords(t, func(*testing.T) porttest.NetworkRecordsRig { return networkRecordsRig{new(fake.NetworkRecords)} })
+}
