@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 // drainGrace is how long requests under way get after SIGTERM.
@@ -121,6 +122,8 @@ func serve(ctx context.Context, cfg settings) (err error) {
 	if err := started(cfg.Run); err != nil {
 		log.Warn("failed starts stay counted", "error", err)
 	}
+	resting := time.AfterFunc(restAfter, func() { rest(part(log, "memory")) })
+	defer resting.Stop()
 	err = tasks.Wait()
 	if !errors.Is(err, errIdle) {
 		return err
@@ -159,10 +162,24 @@ func (d *daemon) awaitEnds(ctx context.Context) error {
 	return err
 }
 
-// alive is the watchdog's self-check: the engine and the manager's connection answer.
+// alive is the watchdog's self-check: the manager answers, what it tells comes
+// through to the engine's loop, the engine tells of itself, and the records can be read.
 func (d *daemon) alive(ctx context.Context) error {
-	_, err := d.engine.System().Info(ctx)
-	return err
+	if err := d.units.Settle(ctx); err != nil {
+		return moss.Wrap(err, "hear from the user's systemd", "")
+	}
+	if _, err := d.engine.System().Info(ctx); err != nil {
+		return err
+	}
+	if err := d.records.Check(ctx); err != nil {
+		return err
+	}
+	if last, quiet := d.api.Quiet(); quiet && time.Since(last) > restAfter {
+		if err := dropProgram(); err != nil { // what this look has brought back
+			d.log.Debug("the program's pages stay in memory", "error", err)
+		}
+	}
+	return nil
 }
 
 // newHolder says whether the holder of the namespaces is another one than this

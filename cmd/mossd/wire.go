@@ -50,6 +50,7 @@ type daemon struct {
 	keeper  rootless.Keeper
 	holder  rootless.Info
 	units   *units.Manager
+	records *records.Store
 	images  interface{ Limit(l transfer.Limits) }
 	regs    *registry.Client
 	plugins *plugins.Registry
@@ -112,6 +113,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
+	d.records = rec
 	d.closer = append(d.closer, rec.Close)
 	took.done("records")
 	store, err := storage.Open(ctx, storage.Options{
