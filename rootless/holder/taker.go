@@ -33,8 +33,11 @@ type tellingTaker struct {
 func (d tellingTaker) AddPort(ctx context.Context, spec port.Spec) (*port.Status, error) {
 	s, err := d.ParentDriver.AddPort(ctx, spec)
 	if errors.Is(err, unix.EADDRINUSE) {
-		if who := taker(d.proc, spec); who != "" {
-			err = fmt.Errorf("%w%s%s", err, rootless.TakenBy, who)
+		// The kernel's table is read in pieces: what changes meanwhile may hide a line.
+		for range 3 {
+			if who := taker(d.proc, spec); who != "" {
+				return s, fmt.Errorf("%w%s%s", err, rootless.TakenBy, who)
+			}
 		}
 	}
 	return s, err
