@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/execfifo"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -44,7 +44,7 @@ func (r *Runtime) letGo(ctx context.Context, id moss.ContainerID) error {
 		return errNotHere
 	}
 	defer unix.Close(fifo)
-	if !awaitByte(ctx, pid, fifo, pidfd) && (ended(pidfd) || waits(pid, fifo)) {
+	if err := execfifo.Await(ctx, pid, pidfd, fifo); err != nil && (ended(pidfd) || execfifo.Held(pid, fifo)) {
 		return errNotHere // it says why
 	}
 	// Or somebody who was killed then had let it go.
@@ -52,62 +52,6 @@ func (r *Runtime) letGo(ctx context.Context, id moss.ContainerID) error {
 		return err
 	}
 	return nil
-}
-
-// byteGrace is how long init gets to write its byte, for which it only has to be
-// woken, before it is asked whether it still is at the fifo.
-const byteGrace = 200 * time.Millisecond
-
-// awaitByte waits until the fifo has its byte; false when the process has ended
-// or has gone on without, or ctx has ended.
-func awaitByte(ctx context.Context, pid, fifo, pidfd int) bool {
-	fds := []unix.PollFd{{Fd: int32(fifo), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, int(byteGrace.Milliseconds()))
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil || fds[1].Revents != 0 && fds[0].Revents == 0:
-			return false
-		case n == 0:
-			// Asked after the grace and followed by a look: what it wrote is there by then.
-			if ctx.Err() != nil {
-				return false
-			}
-			if waits(pid, fifo) {
-				continue
-			}
-			if n, err := unix.Poll(fds[:1], 0); err != nil || n == 0 {
-				return false
-			}
-		}
-		got, err := unix.Read(fifo, make([]byte, 1))
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			continue
-		}
-		return got == 1
-	}
-}
-
-// waits says whether a container's init still has the fifo: it gives it up when it
-// has written its byte, also one that a killed reader never took.
-func waits(pid, fifo int) bool {
-	var want unix.Stat_t
-	if err := unix.Fstat(fifo, &want); err != nil {
-		return true
-	}
-	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return true // nobody can tell
-	}
-	for _, d := range entries {
-		var st unix.Stat_t
-		if unix.Stat(filepath.Join(dir, d.Name()), &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
-			return true
-		}
-	}
-	return false
 }
 
 func ended(pidfd int) bool {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -25,7 +26,7 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			code, err := cr.run(c.Bool("detach"), c.Bool("keep"))
+			code, err := cr.run(c.Context, c.Bool("detach"), c.Bool("keep"))
 			if err != nil {
 				return fmt.Errorf("cannot run container %q: %w", cr.id, err)
 			}
@@ -37,7 +38,7 @@ func runCommand() *cli.Command {
 	}
 }
 
-func (cr *creation) run(detach, keep bool) (code int, err error) {
+func (cr *creation) run(ctx context.Context, detach, keep bool) (code int, err error) {
 	var fg *foreground
 	var signals *process.Forwarder
 	if !detach {
@@ -57,7 +58,7 @@ func (cr *creation) run(detach, keep bool) (code int, err error) {
 		}
 	}
 	if err == nil {
-		err = start(r)
+		err = start(ctx, r)
 	}
 	if err != nil {
 		_ = lp.Signal(unix.SIGKILL)

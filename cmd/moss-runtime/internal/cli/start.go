@@ -1,17 +1,17 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/record"
+	"github.com/moss-containers/moss/pkg/execfifo"
 )
 
 func startCommand() *cli.Command {
@@ -24,7 +24,7 @@ func startCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := start(r); err != nil {
+			if err := start(c.Context, r); err != nil {
 				return fmt.Errorf("cannot start container %q: %w", r.ID, err)
 			}
 			return nil
@@ -54,7 +54,7 @@ func loadID(c *cli.Context, id string) (*record.Record, error) {
 
 // start opens the reading end of the fifo the container's init is waiting to
 // write to, and takes the one byte. Of two starts at a time one gets the byte.
-func start(r *record.Record) error {
+func start(ctx context.Context, r *record.Record) error {
 	status, err := r.Status()
 	if err != nil {
 		return err
@@ -80,72 +80,12 @@ func start(r *record.Record) error {
 		return &fs.PathError{Op: "open", Path: r.Fifo(), Err: err}
 	}
 	defer unix.Close(fd)
-	err = awaitByte(r.Pid, fd, int(pidfd.Fd()))
-	if err != nil && !errors.Is(err, errGone) {
+	err = execfifo.Await(ctx, r.Pid, int(pidfd.Fd()), fd)
+	if err != nil && !errors.Is(err, execfifo.ErrGone) {
 		return err
 	}
 	if rmErr := os.Remove(r.Fifo()); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
 		return errors.Join(err, rmErr)
 	}
 	return err
-}
-
-// errGone: whoever let it go was killed before it could take the fifo away.
-var errGone = errors.New("it is already running")
-
-// byteGrace is how long init gets to write its byte, for which it only has to be
-// woken, in milliseconds, before it is asked whether it still is at the fifo.
-const byteGrace = 200
-
-func awaitByte(pid, fifo, pidfd int) error {
-	fds := []unix.PollFd{{Fd: int32(fifo), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, byteGrace)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return os.NewSyscallError("poll", err)
-		case n > 0 && fds[0].Revents == 0:
-			return errors.New("its process has ended before the start")
-		case n == 0:
-			if waits(pid, fifo) {
-				continue
-			}
-			if n, err := unix.Poll(fds[:1], 0); err != nil || n == 0 { // what it wrote is there by now
-				return errGone
-			}
-		}
-		n, err = unix.Read(fifo, make([]byte, 1))
-		switch {
-		case n == 1:
-			return nil
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		case err != nil:
-			return os.NewSyscallError("read", err)
-		default: // the writer has come and gone: its byte was another's
-			return errors.New("it is already running")
-		}
-	}
-}
-
-// waits says whether a container's init still has the fifo: it gives it up when it
-// has written its byte, also one that a killed reader never took.
-func waits(pid, fifo int) bool {
-	var want unix.Stat_t
-	if err := unix.Fstat(fifo, &want); err != nil {
-		return true
-	}
-	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return true // nobody can tell
-	}
-	for _, d := range entries {
-		var st unix.Stat_t
-		if unix.Stat(filepath.Join(dir, d.Name()), &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
-			return true
-		}
-	}
-	return false
 }
