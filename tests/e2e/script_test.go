@@ -206,7 +206,7 @@ func command(ts *testscript.TestScript, name string, args ...string) *exec.Cmd {
 	cmd.Dir = ts.MkAbs(".")
 	for _, k := range []string{
 		"PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
-		"XDG_DATA_HOME", "XDG_CONFIG_HOME", "ID", "UNIT", "PID",
+		"XDG_DATA_HOME", "XDG_CONFIG_HOME", "PREFIX", "ID", "UNIT", "PID",
 	} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
