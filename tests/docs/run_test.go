@@ -38,7 +38,7 @@ var ownNames = []struct{ pattern, with string }{
 	{`\bmoss doctor\b`, "moss doctor --prefix " + prefix},
 	{`\$XDG_RUNTIME_DIR/moss/`, "$$XDG_RUNTIME_DIR/" + prefix + "/"},
 	// The test's setup is for a boot only, and writes no context.
-	{`\bdocker --context moss\b`, `docker context create moss --docker "host=unix://$$XDG_RUNTIME_DIR/` + prefix + `/moss.sock" >/dev/null && docker --context moss`},
+	{`\bdocker --context moss\b`, `docker context create moss --docker "host=unix://$$XDG_RUNTIME_DIR/` + prefix + `/moss.sock" >/dev/null 2>&1 && docker --context moss`},
 	{`\bmoss(-rootless|-\$|-…|\.(?:socket|service|slice))`, prefix + "$1"},
 }
 
