@@ -132,7 +132,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer func() { cancel(nil); keptUntilEnd() }()
+	// First of all stop: an end of ctx that is no wish of anybody's is no signal.
+	defer func() { stop(); cancel(nil); keptUntilEnd() }()
 	if asked.Err() != nil {
 		return os.RemoveAll(cfg.StateDir)
 	}
