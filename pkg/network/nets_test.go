@@ -3,11 +3,7 @@ package network
 import (
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -19,19 +15,7 @@ func TestRulesOfManyGolden(t *testing.T) {
 		moss.Network{Link: "br-inside", Subnet: netip.MustParsePrefix("10.2.0.0/24"), Internal: true},
 		moss.Network{Link: "br-apart", Subnet: netip.MustParsePrefix("10.3.0.0/24"), Isolated: true, NoMasquerade: true},
 	).String()
-	path := filepath.Join("testdata", "networks.nft")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got; -update writes it anew):\n%s", path, diff)
-	}
+	golden(t, "networks.nft", got)
 }
 
 // TestPoolLeaksNothing: whatever is taken, claimed, kept over a restart and

@@ -22,7 +22,12 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestRulesGolden(t *testing.T) {
 	got := Rules(moss.Network{Link: Bridge, Subnet: netip.MustParsePrefix("172.30.0.0/16")}).String()
-	path := filepath.Join("testdata", "bridge.nft")
+	golden(t, "bridge.nft", got)
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -368,7 +369,7 @@ func (s *Store) Size(ctx context.Context, name string) (int64, error) {
 		if err != nil {
 			return nil //nolint:nilerr // it went meanwhile
 		}
-		if st, ok := info.Sys().(*unixStat); ok && st.Nlink > 1 {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
 			if seen[st.Ino] {
 				return nil
 			}
