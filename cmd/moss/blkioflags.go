@@ -23,8 +23,10 @@ func addDeviceLimits(c *cli.Context, h *container.HostConfig) error {
 		read func(string) (uint64, error)
 		to   *[]*blkiodev.ThrottleDevice
 	}{
-		{"device-read-bps", size, &h.BlkioDeviceReadBps}, {"device-write-bps", size, &h.BlkioDeviceWriteBps},
-		{"device-read-iops", number, &h.BlkioDeviceReadIOps}, {"device-write-iops", number, &h.BlkioDeviceWriteIOps},
+		{"device-read-bps", size, &h.BlkioDeviceReadBps},
+		{"device-write-bps", size, &h.BlkioDeviceWriteBps},
+		{"device-read-iops", number, &h.BlkioDeviceReadIOps},
+		{"device-write-iops", number, &h.BlkioDeviceWriteIOps},
 	} {
 		for _, s := range c.StringSlice(l.flag) {
 			device, value, err := deviceValue(s, l.read)

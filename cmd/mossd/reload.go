@@ -38,7 +38,7 @@ func (d *daemon) hearSignals(ctx context.Context, signals <-chan os.Signal) erro
 				continue
 			}
 			err := d.sd.Reloading()
-			if e := d.reload(); e != nil {
+			if e := d.reload(); e != nil { //nolint:contextcheck // what is asked of plugins has a time of its own
 				d.log.Error("the configuration could not be read anew; the one before stays in force", "error", e)
 			}
 			if err = errors.Join(err, d.sd.Ready(d.status)); err != nil {

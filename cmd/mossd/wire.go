@@ -139,7 +139,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	took.done("images")
 	netCfg := networkConfig(cfg.Config, d.holder)
 	netCfg.Sockets = d.store
-	nets, err := network.New(netCfg)
+	nets, err := network.New(netCfg) //nolint:contextcheck // what is closed after a failure has a time of its own
 	if err != nil {
 		return d, err
 	}
@@ -227,7 +227,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		NoBridge: netCfg.NoBridge, Debug: d.debug(), Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	d.api.Authorize(cfg.AuthorizationPlugins)
-	if err := d.checkAuthorizers(cfg.AuthorizationPlugins); err != nil {
+	if err := d.checkAuthorizers(cfg.AuthorizationPlugins); err != nil { //nolint:contextcheck // as in reload
 		log.Error("requests are refused until the plugin is there", "error", err)
 	}
 	d.sources = append(d.sources,

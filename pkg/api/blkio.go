@@ -38,8 +38,10 @@ func (d *createDecoder) deviceLimits() error {
 		kind moss.DeviceLimitKind
 		of   []*blkiodev.ThrottleDevice
 	}{
-		{moss.DeviceReadBps, in.BlkioDeviceReadBps}, {moss.DeviceWriteBps, in.BlkioDeviceWriteBps},
-		{moss.DeviceReadIOps, in.BlkioDeviceReadIOps}, {moss.DeviceWriteIOps, in.BlkioDeviceWriteIOps},
+		{moss.DeviceReadBps, in.BlkioDeviceReadBps},
+		{moss.DeviceWriteBps, in.BlkioDeviceWriteBps},
+		{moss.DeviceReadIOps, in.BlkioDeviceReadIOps},
+		{moss.DeviceWriteIOps, in.BlkioDeviceWriteIOps},
 	} {
 		for _, l := range list.of {
 			if l == nil {

@@ -171,7 +171,7 @@ func (p *pluginLog) start(ctx context.Context, patience time.Duration) (err erro
 	if err := os.MkdirAll(p.l.fifos, 0o700); err != nil {
 		return err
 	}
-	p.forgetOld()
+	p.forgetOld() //nolint:contextcheck // an older run's end is not the caller's
 	p.path = filepath.Join(p.l.fifos, string(p.id)+"-"+moss.NewHexID()[:8])
 	if err := unix.Mkfifo(p.path, 0o600); err != nil {
 		return &os.PathError{Op: "mkfifo", Path: p.path, Err: err}

@@ -14,17 +14,18 @@ import (
 // each with its length in four bytes before it. Fields: source 1, time_nano 2,
 // line 3, partial 4, partial_log_metadata 5 with last 1, id 2, ordinal 3.
 
-// The tags of protobuf: the field's number and how it is written.
+// The tags of protobuf: the field's number and how it is written, 2 with a length
+// and 0 as a number.
 const (
 	tagSource  = 1<<3 | 2
-	tagTime    = 2<<3 | 0
+	tagTime    = 2 << 3
 	tagLine    = 3<<3 | 2
-	tagPartial = 4<<3 | 0
+	tagPartial = 4 << 3
 	tagMeta    = 5<<3 | 2
 
-	tagLast    = 1<<3 | 0
+	tagLast    = 1 << 3
 	tagID      = 2<<3 | 2
-	tagOrdinal = 3<<3 | 0
+	tagOrdinal = 3 << 3
 )
 
 // maxPluginEntry bounds an entry that a plugin sends.

@@ -48,7 +48,7 @@ func (n *Networks) Attach(ctx context.Context, c *moss.Container) (moss.Attachme
 	case strings.HasPrefix(string(mode), "container:"):
 		err = moss.Errorf(moss.NotImplemented, "network mode %q is not supported; use bridge, host or none", mode)
 	default:
-		err = n.attachBridges(c, &a)
+		err = n.attachBridges(c, &a) //nolint:contextcheck // its undoing has a time of its own
 	}
 	if err == nil && c.IDMaps != nil && a.NetNS != "" {
 		if err = n.setForOwnUserns(c, a.NetNS); err != nil {
@@ -372,7 +372,7 @@ func ones(n *net.IPNet) int { bits, _ := n.Mask.Size(); return bits }
 
 // Detach undoes Attach and closes ports still open; nil when nothing is left.
 func (n *Networks) Detach(ctx context.Context, id moss.ContainerID, a moss.Attachment) error {
-	errs := []error{n.unpublish(ctx, id, a), n.stopResolver(id)}
+	errs := []error{n.unpublish(ctx, id, a), n.stopResolver(id)} //nolint:contextcheck // also where the caller's is over
 	for _, i := range a.Interfaces() {
 		if i.HostLink != "" {
 			errs = append(errs, n.removeLink(i.HostLink))

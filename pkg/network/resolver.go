@@ -124,8 +124,8 @@ func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
 	return nil
 }
 
-// close ends the resolver; the stored sockets stay.
-func (r *resolver) close() error { //nolint:contextcheck // also where the caller's is over
+// close ends the resolver, also where the caller's context is over; the stored sockets stay.
+func (r *resolver) close() error {
 	r.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

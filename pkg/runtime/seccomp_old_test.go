@@ -26,23 +26,28 @@ func TestOldSeccompProfiles(t *testing.T) {
 		want  map[string]specs.LinuxSeccompAction // "" for not named
 	}{
 		"old list": {
-			specs.ActErrno, []specs.LinuxSyscall{rule(specs.ActAllow, "openat", "stat", "close", "clone")},
+			specs.ActErrno,
+			[]specs.LinuxSyscall{rule(specs.ActAllow, "openat", "stat", "close", "clone")},
 			map[string]specs.LinuxSeccompAction{"statx": specs.ActAllow, "openat2": specs.ActAllow, "close_range": specs.ActAllow, "faccessat2": "", "clone3": specs.ActErrno},
 		},
 		"killer": {
-			specs.ActKillProcess, []specs.LinuxSyscall{rule(specs.ActAllow, "newfstatat")},
+			specs.ActKillProcess,
+			[]specs.LinuxSyscall{rule(specs.ActAllow, "newfstatat")},
 			map[string]specs.LinuxSeccompAction{"statx": specs.ActAllow, "openat2": "", "clone3": specs.ActErrno},
 		},
 		"said otherwise": {
-			specs.ActErrno, []specs.LinuxSyscall{rule(specs.ActAllow, "openat", "stat", "clone3"), rule(specs.ActErrno, "statx", "openat2")},
+			specs.ActErrno,
+			[]specs.LinuxSyscall{rule(specs.ActAllow, "openat", "stat", "clone3"), rule(specs.ActErrno, "statx", "openat2")},
 			map[string]specs.LinuxSeccompAction{"statx": specs.ActErrno, "openat2": specs.ActErrno, "clone3": specs.ActAllow},
 		},
 		"on a condition": {
-			specs.ActErrno, []specs.LinuxSyscall{{Names: []string{"openat"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 2}}}},
+			specs.ActErrno,
+			[]specs.LinuxSyscall{{Names: []string{"openat"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 2}}}},
 			map[string]specs.LinuxSeccompAction{"openat2": "", "statx": ""},
 		},
 		"a list of what is forbidden": {
-			specs.ActAllow, []specs.LinuxSyscall{rule(specs.ActErrno, "mount")},
+			specs.ActAllow,
+			[]specs.LinuxSyscall{rule(specs.ActErrno, "mount")},
 			map[string]specs.LinuxSeccompAction{"clone3": "", "statx": ""},
 		},
 	} {

@@ -71,7 +71,7 @@ func TestRecorder(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // Read's word
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("a removed file is still open: %v", err)
 	}
 	if got := contents(); got != "a.dns a.out " {

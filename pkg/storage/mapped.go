@@ -39,12 +39,12 @@ func (s *Storage) checkOwners(image moss.ImageID, maps moss.IDMaps) error {
 	defer s.turn.Unlock()
 	im, err := s.store.Image(strings.TrimPrefix(string(image), "sha256:"))
 	if err != nil {
-		return nil //nolint:nilerr // the store says it better
+		return nil // the store says it better
 	}
 	for id := im.TopLayer; id != ""; {
 		l, err := s.store.Layer(id)
 		if err != nil {
-			return nil //nolint:nilerr // as above
+			return nil
 		}
 		for _, of := range []struct {
 			what string

@@ -40,9 +40,12 @@ func TestPropertiesGolden(t *testing.T) {
 			},
 		}},
 		"devices": {spec: moss.UnitSpec{ID: id, Launch: launch, Devices: []moss.DeviceLimit{
-			{Device: "/dev/sda", Kind: moss.DeviceReadBps, Value: 1 << 20}, {Device: "/dev/sda", Kind: moss.DeviceWeight, Value: 500},
-			{Device: "/dev/sdb", Kind: moss.DeviceReadBps, Value: 2 << 20}, {Device: "/dev/sdb", Kind: moss.DeviceWriteBps, Value: 3},
-			{Device: "/dev/sdb", Kind: moss.DeviceReadIOps, Value: 4}, {Device: "/dev/sdb", Kind: moss.DeviceWriteIOps, Value: 5},
+			{Device: "/dev/sda", Kind: moss.DeviceReadBps, Value: 1 << 20},
+			{Device: "/dev/sda", Kind: moss.DeviceWeight, Value: 500},
+			{Device: "/dev/sdb", Kind: moss.DeviceReadBps, Value: 2 << 20},
+			{Device: "/dev/sdb", Kind: moss.DeviceWriteBps, Value: 3},
+			{Device: "/dev/sdb", Kind: moss.DeviceReadIOps, Value: 4},
+			{Device: "/dev/sdb", Kind: moss.DeviceWriteIOps, Value: 5},
 		}}},
 		"quota": {spec: moss.UnitSpec{
 			ID: id, Launch: launch, StopTimeout: time.Second,

@@ -133,7 +133,7 @@ func mount(v moss.Volume) error {
 func (s *Store) Unmount(ctx context.Context, name string, id moss.ContainerID) error {
 	v, err := s.Get(name)
 	if err != nil || !remote(v) && !mounts(v) {
-		return nil //nolint:nilerr // a volume that is gone is not mounted
+		return nil // a volume that is gone is not mounted
 	}
 	if _, held := s.getHold(name, id); remote(v) && !held {
 		return nil

@@ -19,7 +19,7 @@ import (
 // a socket as the daemon's.
 func keeper(t *testing.T) (rootless.Keeper, *net.UnixListener) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "keep") //nolint:usetesting // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "keep") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestKeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nobody has the writing end of the other pipe any more.
-	if _, err := read.Read(b); err != io.EOF { //nolint:errorlint // Read's word
+	if _, err := read.Read(b); err != io.EOF {
 		t.Errorf("the dropped file is open: %v", err)
 	}
 }
