@@ -173,8 +173,16 @@ func (r *runtimeRig) Launch(t *testing.T, id moss.ContainerID, l moss.Launch) er
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.children[id], err = newChild(pid, func() {})
-	return err
+	c, err := newChild(pid, func() {})
+	if err != nil {
+		return err
+	}
+	r.children[id] = c
+	t.Cleanup(func() { // a test that has failed may have left it, with the output that is waited for
+		_ = c.Signal(unix.SIGKILL) // it may have ended
+		<-c.done
+	})
+	return nil
 }
 
 func (r *runtimeRig) Wait(t *testing.T, id moss.ContainerID) int {
