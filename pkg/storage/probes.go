@@ -10,11 +10,15 @@ import (
 )
 
 // probes are the directories in which it is tried out what overlays can do
-// here: ours, and the library's (drivers/overlay/check.go).
-var probes = []string{".probe-*", "overlay/compat*", "overlay/metacopy-check*", "overlay/opaque-bug-check*", "overlay/volatile-check*"}
+// here: ours, and the library's (drivers/overlay/check.go). The rest are files of
+// the library's that have yet to get their name (pkg/ioutils/fswriters.go).
+var probes = []string{
+	".probe-*", "overlay/compat*", "overlay/metacopy-check*", "overlay/opaque-bug-check*", "overlay/volatile-check*",
+	"*-layers/.tmp-*", "*-images/.tmp-*", "*-images/*/.tmp-*", "*-containers/.tmp-*", "*-containers/*/.tmp-*",
+}
 
-// sweepProbes removes the probes of a process that was killed at one, whose
-// mounts stay in the namespace that all of them share. Layers that were being
+// sweepProbes removes the probes and the unfinished files of a process that was
+// killed, whose mounts stay in the namespace that all of them share. Layers that were being
 // deleted are unmounted; the library deletes them.
 func sweepProbes(root string) error {
 	errs := []error{unmountBelow(filepath.Join(root, "overlay", "tempdirs"))}

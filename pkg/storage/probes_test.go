@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,32 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// A process killed while it writes a file leaves one with another name.
+func TestUnfinishedFilesOfTheKilledGo(t *testing.T) {
+	root := t.TempDir()
+	var stay []string
+	for _, dir := range []string{"overlay-layers", "overlay-images", "overlay-images/0a", "overlay-containers", "overlay-containers/0b"} {
+		must(t, os.MkdirAll(filepath.Join(root, dir), 0o700))
+		name := filepath.Join(root, dir, "0c.tar-split.gz")
+		must(t, os.WriteFile(name, nil, 0o600))
+		must(t, os.WriteFile(filepath.Join(root, dir, ".tmp-0c.tar-split.gz123"), nil, 0o600))
+		stay = append(stay, name)
+	}
+	must(t, sweepProbes(root))
+	var left []string
+	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			left = append(left, path)
+		}
+		return err
+	}))
+	slices.Sort(stay)
+	slices.Sort(left)
+	if !slices.Equal(left, stay) {
+		t.Errorf("left are %q, want %q", left, stay)
+	}
+}
 
 // A process killed while it tries the kernel out leaves a mount and a directory.
 func TestProbesOfTheKilledGo(t *testing.T) {
