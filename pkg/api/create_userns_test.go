@@ -12,10 +12,14 @@ func TestUserns(t *testing.T) {
 	five, six := uint32(5), uint32(6)
 	one := moss.IDMap{Container: 0, Engine: 100, Size: 10}
 	for in, want := range map[string]moss.Userns{
-		"": {}, "host": {}, "keep-id": {Mode: "keep-id"}, "nomap": {Mode: "nomap"}, "auto": {Mode: "auto"},
-		"keep-id:uid=5,gid=6":                     {Mode: "keep-id", UID: &five, GID: &six},
-		"auto:size=5":                             {Mode: "auto", Size: 5},
-		"map:uid=0:100:10":                        {Mode: "map", Maps: moss.IDMaps{UIDs: []moss.IDMap{one}, GIDs: []moss.IDMap{one}}},
+		"":                    {},
+		"host":                {},
+		"keep-id":             {Mode: "keep-id"},
+		"nomap":               {Mode: "nomap"},
+		"auto":                {Mode: "auto"},
+		"keep-id:uid=5,gid=6": {Mode: "keep-id", UID: &five, GID: &six},
+		"auto:size=5":         {Mode: "auto", Size: 5},
+		"map:uid=0:100:10":    {Mode: "map", Maps: moss.IDMaps{UIDs: []moss.IDMap{one}, GIDs: []moss.IDMap{one}}},
 		"map:uid=0:100:10,gid=5:6:1,gid=0:100:10": {Mode: "map", Maps: moss.IDMaps{UIDs: []moss.IDMap{one}, GIDs: []moss.IDMap{{Container: 5, Engine: 6, Size: 1}, one}}},
 	} {
 		if got, err := parseUserns(in); err != nil || !reflect.DeepEqual(got, want) {
