@@ -317,10 +317,13 @@ func encodeState(c *moss.Container) *container.State {
 	s := &container.State{
 		Status: container.ContainerState(c.State), Paused: c.State == moss.StatePaused,
 		Restarting: c.State == moss.StateRestarting, Dead: c.State == moss.StateDead,
-		OOMKilled: c.Run.OOMKilled, Pid: c.Run.PID, ExitCode: c.Run.ExitCode, Error: c.Run.Error,
+		OOMKilled: c.Run.OOMKilled, ExitCode: c.Run.ExitCode, Error: c.Run.Error,
 		StartedAt: stamp(c.Run.StartedAt), FinishedAt: stamp(c.Run.FinishedAt),
 	}
 	s.Running = c.State.Alive() || s.Restarting
+	if c.State.Alive() { // the record has it before the start is done
+		s.Pid = c.Run.PID
+	}
 	if h := c.Run.Health; h != nil {
 		s.Health = &container.Health{Status: container.HealthStatus(h.Status), FailingStreak: h.FailingStreak, Log: []*container.HealthcheckResult{}}
 		for _, p := range h.Log {

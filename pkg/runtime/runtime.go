@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -110,9 +111,19 @@ func (r *Runtime) Start(ctx context.Context, c *moss.Container) error {
 		err = r.letGo(ctx, c.ID)
 	}
 	if errors.Is(err, errNotHere) {
-		err = r.run(ctx, c, "start", string(c.ID))
+		if err = r.run(ctx, c, "start", string(c.ID)); err != nil && r.pastStart(ctx, c) {
+			err = moss.Errorf(moss.Conflict, "%w", err)
+		}
 	}
 	return moss.Wrap(err, "start", c.Name)
+}
+
+// pastStart says whether a container is not waiting for its start any more: it runs, or it ran.
+func (r *Runtime) pastStart(ctx context.Context, c *moss.Container) bool {
+	args := r.args(c, commandLog, "state", string(c.ID))
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).Output()
+	var state struct{ Status string }
+	return err == nil && json.Unmarshal(out, &state) == nil && state.Status != "" && state.Status != "created" && state.Status != "creating"
 }
 
 // Delete removes what the runtime and the bundle keep; nil when nothing is left.

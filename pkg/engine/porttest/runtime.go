@@ -49,6 +49,24 @@ func Runtime(t *testing.T, open func(t *testing.T) RuntimeRig) {
 		remove(t, r, b)
 	})
 
+	t.Run("a process is let go once", func(t *testing.T) {
+		r := open(t)
+		for _, command := range [][]string{{"sleep", "1000"}, {"sh", "-c", "exit 3"}} {
+			b := r.Bundle(t, command...)
+			create(t, r, b)
+			if err := r.Runtime().Start(t.Context(), &b.Container); err != nil {
+				t.Fatal(err)
+			}
+			if command[0] == "sh" {
+				r.Wait(t, b.Container.ID)
+			}
+			if err := r.Runtime().Start(t.Context(), &b.Container); moss.ClassOf(err) != moss.Conflict {
+				t.Errorf("%q, started again: %v, want Conflict", command, err)
+			}
+			remove(t, r, b)
+		}
+	})
+
 	t.Run("delete", func(t *testing.T) {
 		r := open(t)
 		b := r.Bundle(t, "sleep", "1000")
