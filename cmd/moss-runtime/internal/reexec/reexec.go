@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"unsafe"
 
 	"github.com/opencontainers/runc/libcontainer"
 
@@ -29,16 +30,36 @@ func init() {
 	}
 }
 
+// ending are the signals that end a program unless it has something else in mind.
+var ending = []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+
 // heedSignals ends init on a signal that comes before the container's program is
 // there, with the code that a shell would give: a stop right after a start. Left
 // to itself Go ends the first process of a namespace with 2, and on SIGQUIT writes
 // its goroutines into the container's log. The program gets its own dispositions.
 func heedSignals() {
+	if os.Getpid() != 1 {
+		leaveToKernel()
+		return
+	}
+	// The kernel keeps them from the first process of a namespace that does not ask for them.
 	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	for _, sig := range ending {
+		signal.Notify(ch, sig)
+	}
 	go func() {
 		if sig, ok := (<-ch).(syscall.Signal); ok {
 			os.Exit(128 + int(sig))
 		}
 	}()
+}
+
+// leaveToKernel takes Go's handlers away: one that has taken a signal is gone with
+// the execve that comes before it could act, and an exec would outlive its SIGTERM.
+func leaveToKernel() {
+	var byDefault [4]uint64 // struct sigaction of rt_sigaction(2), the kernel's; SIG_DFL is 0
+	for _, sig := range ending {
+		// What is refused stays as Go has it.
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
+	}
 }
