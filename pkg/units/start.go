@@ -128,7 +128,8 @@ func (m *Manager) started(ctx context.Context, short, name, result string) (moss
 		return st, nil
 	case known && result == "done":
 		return st, moss.Errorf(moss.Internal, "the launcher has named no main process")
-	case result == "done": // it has ended and was stopped by somebody, all at once
+	case result == "done", // it has ended and was stopped by somebody, all at once
+		result == "canceled":
 		return st, moss.Errorf(moss.Conflict, "the unit was stopped while it started")
 	}
 	return st, fmt.Errorf("its job says %q and the unit %q%s", result, st.Result, m.launcherExit(ctx, name))
