@@ -9,14 +9,6 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// The labels by which docker compose says what a container is and after which
-// others it comes: "db:service_started:false,cache:service_healthy:true".
-const (
-	composeProject   = "com.docker.compose.project"
-	composeService   = "com.docker.compose.service"
-	composeDependsOn = "com.docker.compose.depends_on"
-)
-
 // leansOn are the containers without which another one cannot start: those whose
 // namespaces it joins, and those that it is linked to.
 func leansOn(rec *moss.Container) []moss.ContainerID {
@@ -34,14 +26,11 @@ func leansOn(rec *moss.Container) []moss.ContainerID {
 // name. Where they go round in a circle, which labels and names can, the circle
 // is opened at the oldest.
 func startOrder(all []*moss.Container, find func(ref string) (moss.ContainerID, bool)) map[moss.ContainerID][]moss.ContainerID {
-	type service struct{ project, name string }
 	there := make(map[moss.ContainerID]*moss.Container, len(all))
 	services := map[service][]moss.ContainerID{}
 	for _, rec := range all {
 		there[rec.ID] = rec
-		labels := rec.Config.Labels
-		s := service{labels[composeProject], labels[composeService]}
-		services[s] = append(services[s], rec.ID)
+		services[serviceOf(rec)] = append(services[serviceOf(rec)], rec.ID)
 	}
 	wanted := func(rec *moss.Container) []moss.ContainerID {
 		ids := leansOn(rec)
@@ -50,11 +39,8 @@ func startOrder(all []*moss.Container, find func(ref string) (moss.ContainerID, 
 				ids = append(ids, id)
 			}
 		}
-		for dep := range strings.SplitSeq(rec.Config.Labels[composeDependsOn], ",") {
-			name, _, _ := strings.Cut(strings.TrimSpace(dep), ":")
-			if project := rec.Config.Labels[composeProject]; name != "" && project != "" {
-				ids = append(ids, services[service{project, name}]...)
-			}
+		for _, d := range dependsOn(rec) {
+			ids = append(ids, services[d.service]...)
 		}
 		return ids
 	}
@@ -93,7 +79,8 @@ func startOrder(all []*moss.Container, find func(ref string) (moss.ContainerID, 
 }
 
 // reviveAll starts containers again in the background, each after those among
-// them that it depends on.
+// them that it depends on, and when those that its compose file wants to be more
+// than started are so.
 func (e *Engine) reviveAll(all []*container) {
 	done := make(map[moss.ContainerID]*sync.WaitGroup, len(all))
 	recs := make([]*moss.Container, len(all))
@@ -114,6 +101,11 @@ func (e *Engine) reviveAll(all []*container) {
 			defer done[c.id].Done()
 			for _, id := range before[c.id] {
 				done[id].Wait()
+			}
+			for _, d := range dependsOn(c.record()) {
+				e.awaitService(ctx, c, d, func(id moss.ContainerID) bool { // a circle is open here
+					return done[id] != nil && !slices.Contains(before[c.id], id)
+				})
 			}
 			e.revive(ctx, c)
 		})

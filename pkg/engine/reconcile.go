@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moss-containers/moss/pkg/lifecycle"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -227,7 +228,24 @@ func (e *Engine) restoreOne(ctx context.Context, c *container, st moss.UnitStatu
 	if rec.Host.AutoRemove && ran { // the daemon died between the end and the removal
 		return false, e.remove(ctx, c)
 	}
-	return fresh && ran && shouldRevive(rec.Host.RestartPolicy, rec), nil
+	if !fresh || !ran || !shouldRevive(rec.Host.RestartPolicy, rec) {
+		return false, nil
+	}
+	return true, e.due(c)
+}
+
+// due makes a container wait for its start. Another daemon of this boot would
+// find it so; after the next boot its policy speaks anew.
+func (e *Engine) due(c *container) error {
+	rec, err := moved(c.record(), lifecycle.ExitRetry, nil)
+	if err != nil {
+		return err
+	}
+	if err := e.Records.Put(rec, false); err != nil {
+		return err
+	}
+	c.update(func() { c.rec = rec })
+	return nil
 }
 
 func (e *Engine) autoRemove(ctx context.Context, c *container, retry bool) error {
@@ -360,7 +378,7 @@ func (e *Engine) revive(ctx context.Context, c *container) {
 	}
 	defer c.release()
 	rec := c.record()
-	if c.isRemoved() || rec.State.Alive() {
+	if c.isRemoved() || !isDue(rec) { // somebody was faster, or has called it off
 		return
 	}
 	restarts := rec.Run.Restarts
