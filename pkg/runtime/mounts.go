@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -107,11 +106,9 @@ func fileMounts(b moss.Bundle) []specs.Mount {
 	return out
 }
 
-// userMounts are the mounts asked for, outer ones first, and the propagation
-// that the root must have for them. They may take the place of system mounts.
+// userMounts are the mounts asked for, and the propagation that the root must
+// have for them. They may take the place of system mounts.
 func userMounts(points []moss.MountPoint) ([]specs.Mount, string, error) {
-	points = slices.Clone(points)
-	slices.SortStableFunc(points, func(a, b moss.MountPoint) int { return cmp.Compare(depth(a.Target), depth(b.Target)) })
 	var out []specs.Mount
 	root := ""
 	seen := map[string]bool{}

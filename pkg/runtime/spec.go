@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -125,12 +126,15 @@ func mounts(b moss.Bundle, env Environment) ([]specs.Mount, string, error) {
 		return slices.ContainsFunc(user, func(u specs.Mount) bool { return u.Destination == m.Destination })
 	}
 	all := slices.DeleteFunc(systemMounts(b, env), taken)
-	all = append(all, fileMounts(b)...)
 	all = append(all, deviceMounts(b.Container.Host)...)
+	ours := fileMounts(b)
 	if hasInit(b.Container.Host) {
-		all = append(all, specs.Mount{Destination: initPath, Type: "bind", Source: env.Init, Options: []string{"bind", "ro", "nosuid", "nodev", "rprivate"}})
+		ours = append(ours, specs.Mount{Destination: initPath, Type: "bind", Source: env.Init, Options: []string{"bind", "ro", "nosuid", "nodev", "rprivate"}})
 	}
-	return append(all, user...), propagation, nil
+	// A mount over all of /etc does not hide them, as with docker.
+	above := slices.Concat(ours, user)
+	slices.SortStableFunc(above, func(a, b specs.Mount) int { return cmp.Compare(depth(a.Destination), depth(b.Destination)) })
+	return append(all, above...), propagation, nil
 }
 
 // hiddenPaths are the masked and the read-only paths; nil in the configuration

@@ -112,6 +112,7 @@ func TestSpecGolden(t *testing.T) {
 				{Type: moss.MountBind, Source: "/home/c", Target: "/etc/hosts", NonRecursive: true, ReadOnly: true},
 				{Type: moss.MountBind, Source: "/home/d", Target: "/top", ReadOnly: true, ReadOnlyTop: true},
 				{Type: moss.MountBind, Source: "/home/d", Target: "/proc/x", Propagation: "slave"},
+				{Type: moss.MountBind, Source: "/home/e", Target: "/etc"},
 			}
 		},
 		"capabilities": func(b *moss.Bundle) {
