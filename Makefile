@@ -21,8 +21,9 @@ PREFIX  ?= $(HOME)/.local
 PKG     ?= ./...
 CMDS    := moss mossd moss-runtime moss-rootless
 LINT    := 2.15.0
+COMPOSE := 5.6.0
 
-.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks fuzz env clean
+.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks compose fuzz env clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +84,16 @@ walk: deps build ## random operations beside kills of the daemon, for TIME (defa
 
 networks: ## 1,000 networks come and go, with an end point in each; minutes
 	@MOSS_LONG=1 PKG=./tests/e2e RUN=TestManyNetworks tests/dev/test.sh
+
+# Its go.mod replaces and excludes, so it is built as the main module.
+bin/tools/compose-$(COMPOSE)/docker-compose:
+	@mkdir -p $(@D)
+	@dir=$$(mktemp -d) && trap 'rm -rf '$$dir EXIT && module=github.com/docker/compose/v5 && \
+	  cp -r --no-preserve=mode "$$(cd $$dir && GOFLAGS=-mod=mod go mod download -json $$module@v$(COMPOSE) | jq -r .Dir)" $$dir/src && cd $$dir/src && \
+	  GOFLAGS= CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X $$module/internal.Version=v$(COMPOSE)" -o '$(CURDIR)/$@' ./cmd
+
+compose: deps build bin/tools/compose-$(COMPOSE)/docker-compose ## docker's compose against the engine; builds it, two minutes the first time
+	@MOSS_COMPOSE=tools/compose-$(COMPOSE) PKG=./tests/e2e RUN='$(or $(RUN),TestCompose)' tests/dev/test.sh
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r f; do \

@@ -32,7 +32,19 @@ func (s serial) Run(name string, f func(testscript.T)) {
 	s.T.Run(name, func(t *testing.T) { f(serial{t}) })
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "../script", "") }
+
+// TestCompose drives the engine with docker's compose, which takes minutes to build (make compose).
+func TestCompose(t *testing.T) {
+	dir := os.Getenv("MOSS_COMPOSE")
+	if dir == "" {
+		t.Skip("docker's compose is built by make compose")
+	}
+	runScripts(t, "../compose", filepath.Join(suite.bin, dir))
+}
+
+// runScripts runs the scripts of a directory, with another one in front of their PATH.
+func runScripts(t *testing.T, dir, path string) {
 	cmds := map[string]func(*testscript.TestScript, bool, []string){
 		"status":      cmdStatus,
 		"wait-for":    cmdWaitFor,
@@ -44,10 +56,13 @@ func TestScripts(t *testing.T) {
 	maps.Copy(cmds, registry.Commands())
 	maps.Copy(cmds, plugin.Commands(prefix))
 	testscript.RunT(serial{t}, testscript.Params{
-		Dir: "../script",
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, suite.env()...)
 			env.Vars = append(env.Vars, "HOME="+env.WorkDir)
+			if path != "" {
+				env.Setenv("PATH", path+":"+env.Getenv("PATH"))
+			}
 			before, err := suite.census()
 			if err != nil {
 				return err
