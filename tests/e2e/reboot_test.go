@@ -27,6 +27,7 @@ func TestReboot(t *testing.T) {
 		" && docker run -d --name linked --restart always --link unless:u moss/hello && moss run -d --name last --restart always --link linked --volumes-from always moss/hello" +
 		" && docker run -d --name first --restart always --label com.docker.compose.project=p --label com.docker.compose.service=first --label com.docker.compose.depends_on=second:service_started:false moss/hello" +
 		" && moss run -d --name second --restart always --label com.docker.compose.project=p --label com.docker.compose.service=second moss/hello" +
+		" && docker run -d --name crun --restart always --runtime crun moss/hello && moss run -d --name runc --restart always --runtime runc moss/hello" +
 		" && docker stop stopped")
 	if err := m.Reboot(ctx); err != nil {
 		t.Fatal(err)
@@ -34,13 +35,13 @@ func TestReboot(t *testing.T) {
 	// Nobody has asked the engine for anything: it starts with the user's manager.
 	do("curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:18081/")
 	// Those that are linked could not start before what they are linked to.
-	do("for n in last second first; do timeout 20 sh -c \"until docker ps --format '{{.Names}}' | grep -qx $n; do sleep 0.05; done\" || exit 1; done")
-	want := "always running\nfirst running\nlast running\nlinked running\nnever created\nonce exited\nsecond running\nstopped exited\nunless running"
+	do("for n in last second first crun runc; do timeout 20 sh -c \"until docker ps --format '{{.Names}}' | grep -qx $n; do sleep 0.05; done\" || exit 1; done")
+	want := "always running\ncrun running\nfirst running\nlast running\nlinked running\nnever created\nonce exited\nrunc running\nsecond running\nstopped exited\nunless running"
 	if got := do("docker ps --all --format '{{.Names}} {{.State}}' | sort"); got != want {
 		t.Errorf("after the reboot:\n%s\nwant:\n%s", got, want)
 	}
-	if got := do("ls $XDG_RUNTIME_DIR/moss/netns | wc -l"); got != "6" {
-		t.Errorf("%s network namespaces for 6 running containers", got)
+	if got := do("ls $XDG_RUNTIME_DIR/moss/netns | wc -l"); got != "8" {
+		t.Errorf("%s network namespaces for 8 running containers", got)
 	}
 	started := strings.Fields(do("docker inspect --format '{{.State.StartedAt}}' unless linked last second first"))
 	for _, pair := range [][2]int{{0, 1}, {1, 2}, {3, 4}} {
@@ -50,5 +51,5 @@ func TestReboot(t *testing.T) {
 			t.Errorf("of unless, linked, last, second and first, started at %s, number %d came not before %d", started, pair[0], pair[1])
 		}
 	}
-	do("docker rm -f first second last linked always unless once stopped never && moss setup --uninstall --purge")
+	do("docker rm -f crun runc first second last linked always unless once stopped never && moss setup --uninstall --purge")
 }
