@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -76,6 +77,9 @@ func (r *Runtime) exec(ctx context.Context, c *moss.Container, name string, proc
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), args[0], args[1:]...)
 	setStdio(cmd, io)
 	if err := finish(cmd, r.file(id, log)); err != nil {
+		if moss.ClassOf(err) == moss.Internal && r.over(id) {
+			return 0, moss.Errorf(moss.Conflict, "the container is not running any more: %w", err)
+		}
 		return 0, err
 	}
 	text, err := os.ReadFile(pidFile)
@@ -87,6 +91,12 @@ func (r *Runtime) exec(ctx context.Context, c *moss.Container, name string, proc
 		return 0, fmt.Errorf("the runtime wrote no pid: %w", err)
 	}
 	return pid, nil
+}
+
+// over says whether a container has no process any more, or not even a bundle.
+func (r *Runtime) over(id moss.ContainerID) bool {
+	pid, err := r.pid(id)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
 // setStdio hands the files that are there to the command; the others are
