@@ -538,3 +538,32 @@ func TestPackEnds(t *testing.T) {
 		t.Errorf("writing after the end of the context gives %v", err)
 	}
 }
+
+// A start may replace /etc/hosts while somebody copies.
+func TestViewOfFilesThatAreReplaced(t *testing.T) {
+	b := newBox(t, driverOverlay)
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	must(t, os.WriteFile(hosts, nil, 0o644))
+	b.w.Mounts = []moss.MountPoint{{Type: moss.MountBind, Source: hosts, Target: "/etc/hosts"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		var err error
+		for ctx.Err() == nil && err == nil {
+			if err = os.WriteFile(hosts+".new", nil, 0o644); err == nil {
+				err = os.Rename(hosts+".new", hosts)
+			}
+		}
+		done <- err
+	}()
+	for range 50 {
+		v, err := openView(t.Context(), b.w)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		v.Close()
+	}
+	cancel()
+	must(t, <-done)
+}

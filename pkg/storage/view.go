@@ -8,6 +8,7 @@ import (
 	"path"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -35,8 +36,17 @@ func openView(ctx context.Context, w moss.View) (*view, error) {
 			return v, err
 		}
 	}
-	return onThread(func() (*view, error) { return makeView(w) })
+	for {
+		v, err := onThread(func() (*view, error) { return makeView(w) })
+		if !errors.Is(err, errReplaced) || ctx.Err() != nil {
+			return v, err
+		}
+	}
 }
+
+// errReplaced says that another file has taken the place of one that was to be
+// mounted, as each start does with /etc/hosts: the kernel does not mount what has no name.
+var errReplaced = errors.New("it was replaced meanwhile")
 
 func (v *view) Close() {
 	_ = v.root.Close() // nothing was written by it
@@ -284,7 +294,7 @@ func (v *view) plant(grafts []graft) error {
 	for _, g := range grafts {
 		err := v.graft(g)
 		for range plantTries {
-			if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) {
+			if errors.Is(err, errReplaced) || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) {
 				break
 			}
 			err = v.graft(g) // the place went, or came, in between: others work in the same tree
@@ -306,10 +316,15 @@ func (v *view) graft(g graft) error {
 	}
 	err = unix.MoveMount(int(g.tree.Fd()), "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	_ = at.Close() // only looked at
-	if err != nil {
-		return &os.PathError{Op: "move_mount", Path: g.target, Err: err}
+	if err == nil {
+		return nil
 	}
-	return nil
+	if st, statErr := g.tree.Stat(); errors.Is(err, unix.ENOENT) && statErr == nil {
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Nlink == 0 {
+			return fmt.Errorf("cannot mount %s: %w", g.target, errReplaced)
+		}
+	}
+	return &os.PathError{Op: "move_mount", Path: g.target, Err: err}
 }
 
 func (v *view) mountPoint(g graft) (*os.File, error) {
