@@ -22,9 +22,16 @@ import (
 type journal struct {
 	path string
 
-	mu          sync.Mutex
-	f           *os.File // nil: it cannot be written, and is written anew at the next start
-	base, grown int64    // bytes written at once, and since
+	mu          sync.Mutex // held to write a line, never over a sync
+	f           *os.File   // nil: it cannot be written, and is written anew at the next start
+	base, grown int64      // bytes written at once, and since
+
+	rewriting sync.WaitGroup
+	anew      bool     // it is being written anew, by one goroutine
+	ending    bool     // and no more behind anyone's back
+	late      []byte   // lines for the new one, while it gets what the database has
+	recording bool     // they are kept
+	next      *os.File // the new one after that: it gets lines as f does, until it takes its place
 }
 
 // entry is a line. A record without a value is deleted.
@@ -109,14 +116,12 @@ func lastClosed(path string) int {
 
 // open goes on with the journal where it is db's, and writes it anew where it is not.
 func (j *journal) open(db *bbolt.DB) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	last, err := lastTransaction(db)
 	if err != nil {
 		return err
 	}
 	if lastClosed(j.path) != last {
-		return j.rewriteLocked(db)
+		return j.writeAnew(db)
 	}
 	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -126,6 +131,8 @@ func (j *journal) open(db *bbolt.DB) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.f, j.base = f, st.Size()
 	return nil
 }
@@ -135,17 +142,72 @@ func lastTransaction(db *bbolt.DB) (n int, err error) {
 	return n, err
 }
 
-// rewriteLocked writes what the database has; j.mu is held.
-func (j *journal) rewriteLocked(db *bbolt.DB) (err error) {
+// writeAnew makes a journal of what the database has and puts it in the place of
+// the one there is. What changes meanwhile is in both: its lines come after those
+// of the database, which may know of it already. One caller at a time.
+func (j *journal) writeAnew(db *bbolt.DB) error {
 	f, err := os.OpenFile(j.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
+	j.record()
+	size, err := copyRecords(f, db)
+	if err == nil {
+		err = j.follow(f)
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), j.path)
+	}
+	if err != nil {
+		j.giveUp()
+		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return j.replace(f, size)
+}
+
+// record keeps the lines to come for the new journal.
+func (j *journal) record() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.late, j.recording = nil, true
+}
+
+// follow gives the new journal what has come since record, and then each line as it comes.
+func (j *journal) follow(f *os.File) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	late := j.late
+	j.late, j.recording = nil, false
+	if _, err := f.Write(late); err != nil {
+		return err
+	}
+	j.next = f
+	return nil
+}
+
+func (j *journal) giveUp() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.late, j.recording, j.next = nil, false, nil
+}
+
+// replace goes on with the new journal alone.
+func (j *journal) replace(f *os.File, size int64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.f != nil {
+		_ = j.f.Close() // its file is gone
+	}
+	if j.next == nil { // it lacks a line
+		j.f = nil
+		return f.Close()
+	}
+	j.f, j.next, j.base, j.grown = f, nil, size, 0
+	return nil
+}
+
+// copyRecords writes what the database has, to the disk.
+func copyRecords(f *os.File, db *bbolt.DB) (size int64, err error) {
 	w := &counted{w: bufio.NewWriterSize(f, 64<<10)}
 	out := json.NewEncoder(w)
 	err = db.View(func(tx *bbolt.Tx) error {
@@ -162,17 +224,7 @@ func (j *journal) rewriteLocked(db *bbolt.DB) (err error) {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err == nil {
-		err = os.Rename(f.Name(), j.path)
-	}
-	if err != nil {
-		return err
-	}
-	if j.f != nil {
-		_ = j.f.Close() // its file is gone
-	}
-	j.f, j.base, j.grown = f, w.n, 0
-	return nil
+	return w.n, err
 }
 
 type counted struct {
@@ -190,33 +242,55 @@ func (c *counted) Write(p []byte) (int, error) {
 const mostGrown = 1 << 20
 
 // note takes down a change that the database has; a nil value is a deletion.
+// Nobody waits for a journal that is written anew.
 func (j *journal) note(db *bbolt.DB, bucket []byte, key string, value []byte) {
 	e := entry{Bucket: string(bucket), Key: key}
 	if value != nil {
 		text := string(value)
 		e.Value = &text
 	}
+	line := e.line()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.f == nil {
+	j.writeLocked(line)
+	if j.f == nil || j.anew || j.ending || j.grown <= max(mostGrown, j.base) {
 		return
 	}
-	if j.writeLocked(e); j.f != nil && j.grown > max(mostGrown, j.base) {
-		if err := j.rewriteLocked(db); err != nil {
+	j.anew = true
+	j.rewriting.Go(func() {
+		err := j.writeAnew(db)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if j.anew = false; err != nil {
 			j.grown = 0 // it is whole as it is: try again later
 		}
+	})
+}
+
+func (e entry) line() []byte {
+	line, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // of strings and a number
 	}
+	return append(line, '\n')
 }
 
 // writeLocked appends a line; after a failure the journal is left alone, and not
 // taken for whole. j.mu is held.
-func (j *journal) writeLocked(e entry) {
-	line, err := json.Marshal(e)
-	if err == nil {
-		var n int
-		n, err = j.f.Write(append(line, '\n'))
-		j.grown += int64(n)
+func (j *journal) writeLocked(line []byte) {
+	if j.recording {
+		j.late = append(j.late, line...)
 	}
+	if j.next != nil {
+		if _, err := j.next.Write(line); err != nil {
+			j.next = nil // writeAnew closes it
+		}
+	}
+	if j.f == nil {
+		return
+	}
+	n, err := j.f.Write(line)
+	j.grown += int64(n)
 	if err != nil {
 		_ = j.f.Close()
 		j.f = nil
@@ -226,7 +300,9 @@ func (j *journal) writeLocked(e entry) {
 // close says in the journal that it has all that the database has.
 func (j *journal) close(db *bbolt.DB) error {
 	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.ending = true
+	j.mu.Unlock()
+	j.rewriting.Wait()
 	if j.f == nil {
 		return nil
 	}
@@ -235,12 +311,16 @@ func (j *journal) close(db *bbolt.DB) error {
 		return err
 	}
 	if j.grown > j.base {
-		if err := j.rewriteLocked(db); err != nil {
+		if err := j.writeAnew(db); err != nil {
 			return errors.Join(err, j.f.Close())
 		}
 	}
-	if j.writeLocked(entry{Closed: last}); j.f == nil {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.writeLocked(entry{Closed: last}.line()); j.f == nil {
 		return nil
 	}
-	return j.f.Close()
+	err = j.f.Close()
+	j.f = nil
+	return err
 }

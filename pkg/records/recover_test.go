@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -262,6 +264,11 @@ func TestJournalFollows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s.journal.rewriting.Wait() // it is done behind, and what came meanwhile is for the next time
+	if err := s.Put(&moss.Container{ID: "often", Name: "last"}, true); err != nil {
+		t.Fatal(err)
+	}
+	s.journal.rewriting.Wait()
 	if st, err := os.Stat(db + ".journal"); err != nil || st.Size() > 3<<20 {
 		t.Errorf("%d bytes, %v", st.Size(), err)
 	}
@@ -271,6 +278,73 @@ func TestJournalFollows(t *testing.T) {
 	all, closed, err := readJournal(db + ".journal")
 	if err != nil || closed == 0 || lastClosed(db+".journal") != closed || len(all[string(bucketContainers)]) != len(want)+1 {
 		t.Errorf("closed %d, containers %d, %v", closed, len(all[string(bucketContainers)]), err)
+	}
+}
+
+// While the journal is written anew changes go on, and none is missing after a
+// kill at any instant.
+func TestJournalAnewBesideChanges(t *testing.T) {
+	dir := t.TempDir()
+	db, _ := paths(dir)
+	s := openAt(t, dir)
+	want, engine := fill(t, s, 10)
+	put := func(id, name string) {
+		c := &moss.Container{ID: moss.ContainerID(id), Name: name, Config: moss.ContainerConfig{Labels: map[string]string{"long": strings.Repeat("x", 2000)}}}
+		if err := s.Put(c, true); err != nil {
+			t.Error(err)
+		}
+	}
+	check := func(id, name string) {
+		all, _, err := readJournal(db + ".journal")
+		if v := all[string(bucketContainers)][id]; err != nil || !strings.Contains(v, fmt.Sprintf("%q", name)) {
+			t.Errorf("the journal lacks %s of %s (%v)", name, id, err)
+		}
+	}
+	var anew atomic.Int64
+	end := make(chan struct{})
+	var rewriter sync.WaitGroup
+	rewriter.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			if err := s.journal.writeAnew(s.durable); err != nil {
+				t.Error(err)
+			}
+			anew.Add(1)
+		}
+	})
+	s.journal.mu.Lock()
+	s.journal.anew = true // by us
+	s.journal.mu.Unlock()
+	var mu sync.Mutex // of want
+	var writers sync.WaitGroup
+	for w := range 3 {
+		id := fmt.Sprintf("writer%d", w)
+		writers.Go(func() {
+			for i := 0; i < 10 || anew.Load() < 5; i++ {
+				name := fmt.Sprintf("%s-%d", id, i)
+				put(id, name)
+				check(id, name)
+				mu.Lock()
+				want[id] = name
+				mu.Unlock()
+			}
+		})
+	}
+	writers.Wait()
+	close(end)
+	rewriter.Wait()
+	if err := joined(s.durable.Close(), s.volatile.Close(), os.Remove(db)); err != nil { // killed, and the database is lost
+		t.Fatal(err)
+	}
+	s = openAt(t, dir)
+	defer s.Close()
+	has(t, s, want, engine)
+	if s.Recovered() == "" {
+		t.Error("it was not made of the journal")
 	}
 }
 
