@@ -23,10 +23,10 @@ CMDS    := moss mossd moss-runtime moss-rootless
 LINT    := 2.15.0
 COMPOSE := 5.6.0
 
-.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks compose fuzz env clean
+.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks compose debian13 fuzz env clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: PREFIX=$(PREFIX)  PKG=./pkg/logs/... RUN=TestName RIG=1 (make test, make bench)"
 
@@ -94,6 +94,9 @@ bin/tools/compose-$(COMPOSE)/docker-compose:
 
 compose: deps build bin/tools/compose-$(COMPOSE)/docker-compose ## docker's compose against the engine; builds it, two minutes the first time
 	@MOSS_COMPOSE=tools/compose-$(COMPOSE) PKG=./tests/e2e RUN='$(or $(RUN),TestCompose)' tests/dev/test.sh
+
+debian13: deps build ## secrets sealed by Debian 13's systemd, in a rig with its files (root); RUN=… is other end-to-end tests there
+	@RUN='$(RUN)' tests/dev/debian13.sh
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r f; do \

@@ -152,7 +152,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	d.closer = append(d.closer, vols.Close)
 	secrets, err := secret.Open(secret.Options{
-		Dir: filepath.Join(cfg.Data, "secrets"), RunDir: filepath.Join(cfg.Run, "secrets"), Sealer: secret.Credentials{Socket: secret.CredentialsSocket}, Log: part(log, "secret"),
+		Dir: filepath.Join(cfg.Data, "secrets"), RunDir: filepath.Join(cfg.Run, "secrets"), Sealer: secret.NewCredentials(secret.CredentialsSocket), Log: part(log, "secret"),
 	})
 	if err != nil {
 		return d, err

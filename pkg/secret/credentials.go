@@ -23,6 +23,16 @@ const CredentialsSocket = "/run/systemd/io.systemd.Credentials"
 // sealTime bounds one call; a TPM takes its time.
 const sealTime = 30 * time.Second
 
+// callWidth is how many calls are under way at a time: the service drops what
+// one user has beyond 16, and the user may have others that call it.
+const callWidth = 4
+
+// A dropped connection is tried again, later each time.
+const (
+	callTries = 6
+	firstWait = 20 * time.Millisecond
+)
+
 // maxReply bounds an answer, in bytes: a content in base64, and then some.
 const maxReply = 4 << 20
 
@@ -30,7 +40,13 @@ const maxReply = 4 << 20
 // machine and to the calling user: varlink (https://varlink.org) over a unix
 // socket, one call a connection.
 type Credentials struct {
-	Socket string
+	socket string
+	slots  chan struct{}
+}
+
+// NewCredentials calls the service at a socket; it need not be there.
+func NewCredentials(socket string) *Credentials {
+	return &Credentials{socket: socket, slots: make(chan struct{}, callWidth)}
 }
 
 // scope makes the service take the user whom the socket says is calling.
@@ -45,7 +61,7 @@ type sealCall struct {
 
 // Seal encrypts data for this user on this machine. It fails with ErrNoSealer
 // where there is no such service.
-func (c Credentials) Seal(ctx context.Context, name string, data []byte) (string, error) {
+func (c *Credentials) Seal(ctx context.Context, name string, data []byte) (string, error) {
 	var out struct {
 		Blob string `json:"blob"`
 	}
@@ -57,33 +73,40 @@ func (c Credentials) Seal(ctx context.Context, name string, data []byte) (string
 }
 
 // Unseal decrypts what Seal gave.
-func (c Credentials) Unseal(ctx context.Context, name, blob string) ([]byte, error) {
+func (c *Credentials) Unseal(ctx context.Context, name, blob string) ([]byte, error) {
 	var out struct {
 		Data []byte `json:"data"`
 	}
 	err := c.call(ctx, "io.systemd.Credentials.Decrypt", sealCall{Name: name, Blob: blob, Scope: scope}, &out)
 	if errors.Is(err, ErrNoSealer) {
-		return nil, moss.Errorf(moss.Unavailable, "%w at %s: it was sealed by systemd 256 or later", err, c.Socket)
+		return nil, moss.Errorf(moss.Unavailable, "%w at %s: it was sealed by systemd 256 or later", err, c.socket)
 	}
 	return out.Data, err
 }
 
-func (c Credentials) call(ctx context.Context, method string, in, out any) error {
+func (c *Credentials) call(ctx context.Context, method string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, sealTime)
 	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", c.Socket)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return ErrNoSealer
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return fmt.Errorf("cannot talk to systemd's service for credentials, which others wait for: %w", ctx.Err())
 	}
-	if err != nil {
-		return fmt.Errorf("cannot reach systemd's service for credentials: %w", err)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // never fails on an open one
-	defer func() { stop(); _ = conn.Close() }()                                      // it was told all
-	reply, err := exchange(conn, method, in)
-	if err != nil {
-		return fmt.Errorf("cannot talk to systemd's service for credentials: %w", errors.Join(err, ctx.Err()))
+	var reply varlinkReply
+	for n, wait := 1, firstWait; ; n, wait = n+1, 2*wait {
+		var err error
+		if reply, err = c.once(ctx, method, in); err == nil {
+			break
+		}
+		if errors.Is(err, ErrNoSealer) || n == callTries || !dropped(err) {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
 	}
 	switch reply.Error {
 	case "":
@@ -92,6 +115,30 @@ func (c Credentials) call(ctx context.Context, method string, in, out any) error
 		return ErrNoSealer
 	}
 	return fmt.Errorf("systemd's service for credentials refuses: %s %s", reply.Error, bytes.TrimSpace(reply.Parameters))
+}
+
+// dropped says whether the service closed the connection in the place of an answer.
+func dropped(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// once is one try of a call.
+func (c *Credentials) once(ctx context.Context, method string, in any) (varlinkReply, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", c.socket)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return varlinkReply{}, ErrNoSealer
+	}
+	if err != nil {
+		return varlinkReply{}, fmt.Errorf("cannot reach systemd's service for credentials: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // never fails on an open one
+	defer func() { stop(); _ = conn.Close() }()                                      // it was told all
+	reply, err := exchange(conn, method, in)
+	if err != nil {
+		return reply, fmt.Errorf("cannot talk to systemd's service for credentials: %w", errors.Join(err, ctx.Err()))
+	}
+	return reply, nil
 }
 
 type varlinkReply struct {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -15,7 +17,7 @@ import (
 )
 
 // service stands in for systemd-creds' varlink service: it answers each call by fn.
-func service(t *testing.T, fn func(method string, p map[string]string) string) secret.Credentials {
+func service(t *testing.T, fn func(method string, p map[string]string) string) *secret.Credentials {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
@@ -48,7 +50,7 @@ func service(t *testing.T, fn func(method string, p map[string]string) string) s
 			}()
 		}
 	}()
-	return secret.Credentials{Socket: socket}
+	return secret.NewCredentials(socket)
 }
 
 func TestCredentials(t *testing.T) {
@@ -82,7 +84,7 @@ func TestCredentialsMissing(t *testing.T) {
 	old := service(t, func(string, map[string]string) string {
 		return `{"error":"org.varlink.service.MethodNotFound","parameters":{}}`
 	})
-	for _, c := range []secret.Credentials{none, old} {
+	for _, c := range []*secret.Credentials{none, old} {
 		if _, err := c.Seal(t.Context(), "id1", []byte("x")); !errors.Is(err, secret.ErrNoSealer) {
 			t.Error("seal:", err)
 		}
@@ -101,5 +103,38 @@ func TestCredentialsMissing(t *testing.T) {
 	cancel()
 	if _, err := slow.Seal(ctx, "id1", []byte("x")); !errors.Is(err, context.Canceled) {
 		t.Error("cancelled:", err)
+	}
+}
+
+// systemd drops what one user has beyond 16 connections: so few are made, and
+// what is dropped all the same is tried again.
+func TestCredentialsDropped(t *testing.T) {
+	var mu sync.Mutex
+	tries := map[string]int{}
+	now, most := 0, 0
+	c := service(t, func(_ string, p map[string]string) string {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		tries[p["name"]]++
+		drop := tries[p["name"]] <= 2
+		mu.Unlock()
+		defer func() { mu.Lock(); now--; mu.Unlock() }()
+		if drop {
+			return ""
+		}
+		return `{"parameters":{"blob":"x"}}`
+	})
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			if _, err := c.Seal(t.Context(), strconv.Itoa(i), []byte("x")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most > 16 {
+		t.Errorf("%d calls at a time", most)
 	}
 }

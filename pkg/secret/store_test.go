@@ -35,7 +35,7 @@ func open(t *testing.T, dir string, seal secret.Sealer) *secret.Store {
 }
 
 // none is a machine without the service.
-var none = secret.Credentials{Socket: "/nonexistent/socket"}
+var none = secret.NewCredentials("/nonexistent/socket")
 
 // coding seals by an encoding, which is enough to see who does it.
 type coding struct{ broken error }

@@ -43,6 +43,14 @@ func TestCompose(t *testing.T) {
 	runScripts(t, "../compose", filepath.Join(suite.bin, dir))
 }
 
+// TestSealed takes a systemd of 256 or later, which seals for users (make debian13).
+func TestSealed(t *testing.T) {
+	if os.Getenv("MOSS_SEALED") == "" {
+		t.Skip("a suite of its own: make debian13")
+	}
+	runScripts(t, "../sealed", "")
+}
+
 // runScripts runs the scripts of a directory, with another one in front of their PATH.
 func runScripts(t *testing.T, dir, path string) {
 	cmds := map[string]func(*testscript.TestScript, bool, []string){

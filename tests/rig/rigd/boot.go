@@ -18,6 +18,7 @@ const (
 	srcDir  = "/src" // the checkout, read-only
 	rigDir  = "/rig" // what supervisor and rig share: sockets, uploaded binaries
 	srcEnv  = "MOSS_RIG_SRC"
+	rootEnv = "MOSS_RIG_ROOT" // a directory whose files rigs have in place of the machine's
 	bootArg = "__boot"
 	path    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
@@ -108,6 +109,10 @@ func overlays(top, root string) error {
 		return err
 	}
 	lowers := []string{"/"}
+	other := os.Getenv(rootEnv)
+	if other != "" {
+		mounts = nil
+	}
 	for line := range strings.Lines(string(mounts)) {
 		f := strings.Fields(line)
 		at := f[1]
@@ -127,6 +132,9 @@ func overlays(top, root string) error {
 			if err := os.MkdirAll(d, 0o755); err != nil {
 				return err
 			}
+		}
+		if lower == "/" && other != "" {
+			lower = other
 		}
 		opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, layer, layer)
 		if err := unix.Mount("overlay", at, "overlay", 0, opts); err != nil && i == 0 {

@@ -139,7 +139,7 @@ func (m *machine) boot() error {
 		return err
 	}
 	cmd := exec.Command("/proc/self/exe", bootArg, m.dir, src)
-	cmd.Dir, cmd.Env = "/", []string{"PATH=" + path}
+	cmd.Dir, cmd.Env = "/", []string{"PATH=" + path, rootEnv + "=" + os.Getenv(rootEnv)}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &unix.SysProcAttr{
 		Setsid:      true,
