@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -58,10 +57,8 @@ func (d *daemon) listen(ctx context.Context, h config.Host) (net.Listener, error
 	if h.Net == "unix" {
 		return listenUnix(ctx, h.Addr)
 	}
-	var secure *tls.Config
 	if d.cfg.Encrypted() {
-		var err error
-		if secure, err = tlsConfig(d.cfg.Config); err != nil {
+		if err := d.certs.read(d.cfg.Config); err != nil {
 			return nil, err
 		}
 	}
@@ -69,48 +66,20 @@ func (d *daemon) listen(ctx context.Context, h config.Host) (net.Listener, error
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen at tcp://%s: %w", h.Addr, err)
 	}
-	if secure == nil {
+	if !d.cfg.Encrypted() {
 		d.warn("WARNING: API is accessible on http://" + l.Addr().String() + " without encryption: every user of this machine can do all that you can. Set tlsverify, or leave tcp:// out of hosts")
 		return l, nil
 	}
 	if !d.cfg.TLSVerify {
 		d.warn("WARNING: API is accessible on https://" + l.Addr().String() + " without TLS client verification: every user of this machine can do all that you can. Set tlsverify")
 	}
-	return tls.NewListener(l, secure), nil
+	return tls.NewListener(l, d.certs.config()), nil
 }
 
 // warn tells in the log and in info.
 func (d *daemon) warn(text string) {
 	d.log.Warn("a setting is dangerous", "warning", text)
 	d.host.warn(text)
-}
-
-// tlsConfig reads the certificates. HTTP/2 is left out: attached streams take
-// the connection over, which it has not.
-func tlsConfig(cfg config.Config) (*tls.Config, error) {
-	ca, cert, key := cfg.Certificates()
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the engine's certificate %s with its key %s: %w", cert, key, err)
-	}
-	now := time.Now()
-	if leaf := pair.Leaf; leaf != nil && now.After(leaf.NotAfter) {
-		return nil, fmt.Errorf("cannot use the engine's certificate %s: it expired on %s", cert, leaf.NotAfter.Format(time.DateOnly))
-	}
-	out := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	if !cfg.TLSVerify {
-		return out, nil
-	}
-	text, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the authority of the clients' certificates: %w", err)
-	}
-	out.ClientCAs = x509.NewCertPool()
-	if !out.ClientCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("cannot read the authority of the clients' certificates: %s has no certificate", ca)
-	}
-	out.ClientAuth = tls.RequireAndVerifyClientCert
-	return out, nil
 }
 
 // listenUnix makes a socket that only its owner can open.

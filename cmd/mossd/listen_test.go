@@ -78,49 +78,113 @@ func (a *authority) client(name string, life time.Duration) tls.Certificate {
 	return pair
 }
 
+// secured is an engine at a TCP port of 127.0.0.1 that serves "hello" to its clients.
+type secured struct {
+	*daemon
+	t    *testing.T
+	addr string
+}
+
+func newSecured(t *testing.T, dir string) *secured {
+	in := func(name string) string { return filepath.Join(dir, name) }
+	cfg := config.Config{Listen: config.Listen{TLSVerify: true, TLSCACert: in("ca.pem"), TLSCert: in("server.pem"), TLSKey: in("server-key.pem")}}
+	s := &secured{t: t, daemon: &daemon{cfg: settings{Config: cfg}, log: slog.New(slog.DiscardHandler), host: new(machine)}}
+	l, err := s.listen(t.Context(), config.Host{Net: "tcp", Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }), ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	go func() { _ = hs.Serve(l) }()
+	t.Cleanup(func() { _ = hs.Close() })
+	return s
+}
+
+// get asks for the engine by a name, with a certificate or without one.
+func (s *secured) get(name string, trusts *authority, cert *tls.Certificate) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(trusts.cert)
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+		RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12, ClientSessionCache: sessions,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if cert == nil {
+				return new(tls.Certificate), nil
+			}
+			return cert, nil // also one that the server has said it will not take
+		},
+	}}}
+	resp, err := c.Get("https://" + s.addr + "/")
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	return err
+}
+
+// sessions are kept by clients that would like to come back without a certificate.
+var sessions = tls.NewLRUClientSessionCache(0)
+
 func TestTLSVerify(t *testing.T) {
 	dir := t.TempDir()
 	ours := newAuthority(t, dir, "ca")
 	stranger := newAuthority(t, t.TempDir(), "other")
 	ours.sign("server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, time.Hour)
-	in := func(name string) string { return filepath.Join(dir, name) }
-	cfg := config.Config{Listen: config.Listen{TLSVerify: true, TLSCACert: in("ca.pem"), TLSCert: in("server.pem"), TLSKey: in("server-key.pem")}}
-	d := &daemon{cfg: settings{Config: cfg}, log: slog.New(slog.DiscardHandler), host: new(machine)}
-	l, err := d.listen(t.Context(), config.Host{Net: "tcp", Addr: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }), ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
-	go func() { _ = hs.Serve(l) }()
-	defer hs.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(ours.cert)
+	s := newSecured(t, dir)
 	for name, tc := range map[string]struct {
-		certs []tls.Certificate
-		ok    bool
+		cert func() tls.Certificate
+		host string
+		ok   bool
 	}{
-		"no certificate": {nil, false},
-		"ours":           {[]tls.Certificate{ours.client("client", time.Hour)}, true},
-		"expired":        {[]tls.Certificate{ours.client("old", -time.Hour)}, false},
-		"a stranger's":   {[]tls.Certificate{stranger.client("client", time.Hour)}, false},
+		"no certificate": {nil, "127.0.0.1", false},
+		"ours":           {func() tls.Certificate { return ours.client("client", time.Hour) }, "127.0.0.1", true},
+		"expired":        {func() tls.Certificate { return ours.client("old", -time.Hour) }, "127.0.0.1", false},
+		"a stranger's":   {func() tls.Certificate { return stranger.client("client", time.Hour) }, "127.0.0.1", false},
+		"the wrong host": {func() tls.Certificate { return ours.client("client", time.Hour) }, "moss.example.com", false},
 	} {
-		certs := tc.certs
-		c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			if len(certs) == 0 {
-				return new(tls.Certificate), nil
-			}
-			return &certs[0], nil // also one that the server has said it will not take
-		}}}}
-		resp, err := c.Get("https://" + l.Addr().String() + "/")
-		if err == nil {
-			resp.Body.Close()
+		var cert *tls.Certificate
+		if tc.cert != nil {
+			made := tc.cert()
+			cert = &made
 		}
-		if (err == nil) != tc.ok {
+		if err := s.get(tc.host, ours, cert); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if len(d.host.warnings) != 0 {
-		t.Errorf("warned of what is safe: %v", d.host.warnings)
+	if len(s.host.warnings) != 0 {
+		t.Errorf("warned of what is safe: %v", s.host.warnings)
+	}
+}
+
+// A reload takes the files' certificates over, so that an authority can be revoked.
+func TestTLSRevoked(t *testing.T) {
+	dir := t.TempDir()
+	server := &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	old := newAuthority(t, dir, "ca")
+	old.sign("server", server, time.Hour)
+	s := newSecured(t, dir)
+	before := old.client("before", time.Hour)
+	if err := s.get("127.0.0.1", old, &before); err != nil {
+		t.Fatal(err)
+	}
+	now := newAuthority(t, dir, "ca") // of the same name, with another key
+	now.sign("server", &x509.Certificate{IPAddresses: server.IPAddresses}, time.Hour)
+	after := now.client("after", time.Hour)
+	if err := s.certs.read(s.cfg.Config); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.get("127.0.0.1", now, &after); err != nil {
+		t.Errorf("who has a certificate of the new authority: %v", err)
+	}
+	if err := s.get("127.0.0.1", now, &before); err == nil {
+		t.Error("who has a certificate of the revoked authority is served")
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.certs.read(s.cfg.Config); err == nil {
+		t.Error("files that are not there were read")
+	}
+	if err := s.get("127.0.0.1", now, &after); err != nil {
+		t.Errorf("after files that could not be read: %v", err)
 	}
 }
 

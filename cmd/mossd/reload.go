@@ -73,6 +73,11 @@ func (d *daemon) reload() error {
 			return err
 		}
 	}
+	if merged.Encrypted() {
+		if err := d.certs.read(merged.Config); err != nil {
+			return err
+		}
+	}
 	if err := d.regs.Configure(merged.RegistryMirrors, merged.InsecureRegistries); err != nil {
 		return err
 	}

@@ -59,6 +59,7 @@ type daemon struct {
 	engine  *engine.Engine
 	api     *api.Server
 	metrics *metrics // nil unless asked for
+	certs   certificates
 	closer  []func() error
 
 	recorder *sd.Recorder // nil unless the daemon ends when it is idle

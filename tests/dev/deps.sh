@@ -12,7 +12,7 @@ packages=(
   gcc libc6-dev libseccomp-dev pkg-config make git ca-certificates
   # what tests use or compare with
   crun runc iproute2 procps util-linux bsdutils netcat-openbsd curl jq nftables socat skopeo
-  podman conmon bzip2 xz-utils zstd docker-compose
+  openssl podman conmon bzip2 xz-utils zstd docker-compose
 )
 tools=bin/tools
 
