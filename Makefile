@@ -82,7 +82,7 @@ bench: deps build ## the figures, against bare crun and podman; RUN=Where narrow
 walk: deps build ## random operations beside kills of the daemon, for TIME (default 5m); SEED=n repeats a walk
 	@MOSS_LONG='$(or $(TIME),5m)' MOSS_SEED='$(SEED)' PKG=./tests/e2e RUN=TestWalk tests/dev/test.sh
 
-networks: ## 1,000 networks come and go, with an end point in each; minutes
+networks: ## 2,500 networks of both families come and go, with an end point in each; minutes
 	@MOSS_LONG=1 PKG=./tests/e2e RUN=TestManyNetworks tests/dev/test.sh
 
 # Its go.mod replaces and excludes, so it is built as the main module.

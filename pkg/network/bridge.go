@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -40,6 +44,24 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a.Unmap(), bits), ok
 }
 
+// driversRoutes are the destinations in the holder's namespace that are not
+// networks' own: those of its network driver, which stay as they are.
+func (n *Networks) driversRoutes() ([]netip.Prefix, error) {
+	links, err := n.handle.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the links: %w", err)
+	}
+	bridges := map[int]bool{}
+	for _, l := range links {
+		bridges[l.Attrs().Index] = l.Type() == "bridge"
+	}
+	routes, err := n.handle.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("cannot read the holder's routes: %w", err)
+	}
+	return destinations(slices.DeleteFunc(routes, func(r netlink.Route) bool { return bridges[r.LinkIndex] })), nil
+}
+
 // ensureBridge makes the bridge, or takes the one there is, and returns its
 // subnet. One that has the wrong subnet is made anew if nobody is attached.
 func (n *Networks) ensureBridge(taken []netip.Prefix) (netip.Prefix, error) {
@@ -71,11 +93,7 @@ func (n *Networks) ensureBridge(taken []netip.Prefix) (netip.Prefix, error) {
 	subnet := n.cfg.Subnet.Masked()
 	if !n.cfg.Subnet.IsValid() {
 		// What the holder's driver uses must stay reachable, too.
-		own, err := n.handle.RouteList(nil, netlink.FAMILY_V4)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return netip.Prefix{}, fmt.Errorf("cannot read the holder's routes: %w", err)
-		}
-		if subnet, err = chooseSubnet(append(destinations(own), taken...)); err != nil {
+		if subnet, err = chooseSubnet(slices.Concat(n.ways, taken)); err != nil {
 			return netip.Prefix{}, err
 		}
 	}
@@ -177,7 +195,17 @@ func (n *Networks) makeUserBridge(p *place) (err error) {
 	if err := n.handle.AddrAdd(link, addr); err != nil {
 		return fmt.Errorf("cannot give it the address %s: %w", p.Gateway6, err)
 	}
-	return setSysctl("net/ipv6/conf/all/forwarding", "1")
+	return forward6()
+}
+
+// forward6 lets IPv6 packets through. Setting it goes over all links, so it is
+// set once.
+func forward6() error {
+	const name = "net/ipv6/conf/all/forwarding"
+	if is, err := os.ReadFile(filepath.Join("/proc/sys", name)); err == nil && strings.TrimSpace(string(is)) == "1" {
+		return nil
+	}
+	return setSysctl(name, "1")
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -83,15 +83,15 @@ func (n *Networks) Create(ctx context.Context, net moss.Network) (moss.Network, 
 	}
 	p := newPlace(net)
 	n.mu.Lock()
-	n.places[net.ID] = p
+	n.noteLocked(p)
 	n.mu.Unlock()
 	err := n.setUp(p)
 	if err == nil {
-		err = n.filter()
+		err = n.filterOne(net, (*nftables.Conn).SetAddElements)
 	}
 	if err != nil {
 		n.mu.Lock()
-		delete(n.places, net.ID)
+		n.forgetLocked(p)
 		n.mu.Unlock()
 		return net, moss.Wrap(errors.Join(err, n.removeLink(net.Link)), "create network", net.Name)
 	}
@@ -114,11 +114,7 @@ func refuseDriver(driver string) error {
 func (n *Networks) complete(net *moss.Network) error {
 	taken := n.takenSubnets()
 	// What the holder's driver uses must stay reachable, too.
-	own, err := n.handle.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fmt.Errorf("cannot read the holder's routes: %w", err)
-	}
-	taken = append(taken, destinations(own)...)
+	taken = append(taken, n.ways...)
 	if net.Subnet.IsValid() {
 		if err := checkOwn(net.Subnet, taken); err != nil {
 			return err
@@ -142,6 +138,7 @@ func (n *Networks) complete(net *moss.Network) error {
 			return err
 		}
 	} else if net.IPv6 {
+		var err error
 		if net.Subnet6, err = fromPools(n.cfg.Pools, true, taken); err != nil {
 			net.Subnet6 = uniqueLocal()
 		}
@@ -248,9 +245,9 @@ func (n *Networks) Remove(_ context.Context, id moss.NetworkID) error {
 		return err
 	}
 	n.mu.Lock()
-	delete(n.places, id)
+	n.forgetLocked(p)
 	n.mu.Unlock()
-	return n.filter()
+	return n.filterOne(p.Network, (*nftables.Conn).SetDeleteElements)
 }
 
 // Adopt takes over the networks of the records: bridges that are not there are
@@ -268,7 +265,7 @@ func (n *Networks) Adopt(_ context.Context, nets []moss.Network) error {
 			continue
 		}
 		n.mu.Lock()
-		n.places[net.ID] = p
+		n.noteLocked(p)
 		n.mu.Unlock()
 	}
 	links, err := n.handle.LinkList()
@@ -284,35 +281,22 @@ func (n *Networks) Adopt(_ context.Context, nets []moss.Network) error {
 	return errors.Join(append(errs, n.filter())...)
 }
 
-// filter gives the kernel the rules for the networks there are.
-func (n *Networks) filter() error {
-	n.mu.Lock()
-	var nets []moss.Network
-	for _, id := range slices.Sorted(maps.Keys(n.places)) {
-		nets = append(nets, n.places[id].Network)
-	}
-	n.mu.Unlock()
-	slices.SortStableFunc(nets, func(a, b moss.Network) int {
-		if a.Builtin() != b.Builtin() {
-			return map[bool]int{true: -1, false: 1}[a.Builtin()]
-		}
-		return strings.Compare(a.Link, b.Link)
-	})
-	rules := n.rules(nets)
-	return inNetNS(n.cfg.NetNS, func() error { return apply(rules) })
-}
-
 // lookup finds a bridge network by name or id; the caller holds mu.
 func (n *Networks) lookupLocked(ref string) *place {
 	if p, ok := n.places[moss.NetworkID(ref)]; ok && !p.going {
 		return p
 	}
-	for _, p := range n.places {
-		if p.Name == ref && !p.going {
-			return p
-		}
+	if p := n.named[ref]; p != nil && !p.going {
+		return p
 	}
 	return nil
+}
+
+func (n *Networks) noteLocked(p *place) { n.places[p.ID], n.named[p.Name] = p, p }
+
+func (n *Networks) forgetLocked(p *place) {
+	delete(n.places, p.ID)
+	delete(n.named, p.Name)
 }
 
 // enter takes an end point in a network: from now on it cannot be removed.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -60,13 +61,16 @@ type Networks struct {
 	bridge  int             // link index of the default bridge
 	started time.Time
 
-	making sync.Mutex // one network is made or removed at a time
+	making     sync.Mutex     // one network is made or removed at a time
+	filterName string         // of the packet filter's table in force
+	ways       []netip.Prefix // where the holder's driver leads to
 
 	mu     sync.Mutex
 	names  map[moss.ContainerID]string // for messages
 	ports  map[moss.ContainerID]bool   // who may have open ports
 	gates  map[moss.ContainerID][]gate
 	places map[moss.NetworkID]*place
+	named  map[string]*place // the same, by name
 
 	zone      zone
 	upstreams upstreams
@@ -80,7 +84,7 @@ func New(cfg Config) (*Networks, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the network namespaces: %w", err)
 	}
-	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, gates: map[moss.ContainerID][]gate{}, places: map[moss.NetworkID]*place{}, resolvers: map[moss.ContainerID]*resolver{}}
+	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, gates: map[moss.ContainerID][]gate{}, places: map[moss.NetworkID]*place{}, named: map[string]*place{}, resolvers: map[moss.ContainerID]*resolver{}}
 	n.upstreams.path = "/etc/resolv.conf"
 	for _, s := range cfg.Upstreams {
 		n.upstreams.fixed = append(n.upstreams.fixed, netip.AddrPortFrom(s, dnsPort))
@@ -121,6 +125,9 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("cannot open netlink: %w", err)
 	}
+	if n.ways, err = n.driversRoutes(); err != nil {
+		return err
+	}
 	bridge, err := n.defaultBridge(taken)
 	if err != nil {
 		return err
@@ -133,14 +140,17 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 	}
 	// The filter of an earlier engine stays until the records tell of all networks, see Adopt: with
 	// this one's alone, containers of the others would be cut off for a while.
-	there, err := hasTable(table)
-	if err == nil && !there {
-		err = apply(n.rules(bridge))
+	err = transactions(func(conn *nftables.Conn) (err error) {
+		n.filterName, err = liveFilter(conn)
+		return err
+	})
+	if err == nil && n.filterName == "" {
+		n.filterName, err = setFilter(n.rules(bridge...))
 	}
 	if err != nil {
 		return err
 	}
-	if there, err = hasTable(gateTable); err != nil || there {
+	if there, err := hasTable(gateTable); err != nil || there {
 		return err // that of running containers, until Restore tells of them
 	}
 	return setGates(nil)
@@ -168,16 +178,8 @@ func (n *Networks) defaultBridge(taken []netip.Prefix) ([]moss.Network, error) {
 		Isolated: n.cfg.Isolated, NoMasquerade: n.cfg.Plain,
 	})
 	p.index = n.bridge
-	n.places[p.ID] = p
+	n.noteLocked(p) // nobody else is here yet
 	return []moss.Network{p.Network}, nil
-}
-
-// rules are those for the networks, or none.
-func (n *Networks) rules(nets []moss.Network) Ruleset {
-	if n.cfg.NoFilter {
-		return Ruleset{}
-	}
-	return Rules(nets...)
 }
 
 // networkID is a built-in network's id, the same on every engine.

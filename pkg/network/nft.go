@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -12,64 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apply replaces our table by s, at once or not at all, in the calling thread's
-// network namespace.
-func apply(s Ruleset) error {
-	conn, err := nftables.New(nftables.AsLasting())
-	if err != nil {
-		return fmt.Errorf("cannot open nftables: %w", err)
-	}
-	if err = queue(conn, s); err == nil {
-		err = conn.Flush()
-	}
-	if closed := conn.CloseLasting(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return fmt.Errorf("cannot set the packet filter: %w", err)
-	}
-	return nil
-}
-
-// queue puts s into conn's next transaction.
-func queue(conn *nftables.Conn, s Ruleset) error {
-	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: table}
-	// Added first so that there is one to delete.
-	conn.AddTable(t)
-	conn.DelTable(t)
-	conn.AddTable(t)
-	sets := map[string]*nftables.Set{}
-	for _, set := range s.Sets {
-		made, elements := set.kernel(t)
-		if err := conn.AddSet(made, nil); err != nil {
-			return err
-		}
-		sets[set.Name] = made
-		for some := range slices.Chunk(elements, mostElements) {
-			if err := conn.SetAddElements(made, some); err != nil {
-				return err
-			}
-		}
-	}
-	for _, c := range s.Chains {
-		chain := conn.AddChain(&nftables.Chain{
-			Name: c.Name, Table: t, Type: nftables.ChainType(c.Type),
-			Hooknum: hooks[c.Hook], Priority: new(nftables.ChainPriority(c.Priority)),
-			Policy: new(nftables.ChainPolicyAccept),
-		})
-		for _, r := range c.Rules {
-			conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.exprs(sets)})
-		}
-	}
-	return nil
-}
-
 // mostElements is how many elements fit into one message, whose attributes are of 64 kB.
 const mostElements = 500
 
-// kernel is the set for the kernel, with its elements.
-func (s Set) kernel(t *nftables.Table) (*nftables.Set, []nftables.SetElement) {
-	set := &nftables.Set{Table: t, Name: s.Name}
+// elements are what is in the set, for the kernel.
+func (s Set) elements() []nftables.SetElement {
 	var elements []nftables.SetElement
 	for _, l := range s.Links {
 		key := linkKey(l)
@@ -83,6 +29,12 @@ func (s Set) kernel(t *nftables.Table) (*nftables.Set, []nftables.SetElement) {
 			nftables.SetElement{Key: p.Masked().Addr().AsSlice()},
 			nftables.SetElement{Key: past(p), IntervalEnd: true})
 	}
+	return elements
+}
+
+// kernel is the set itself, for the kernel, in a table.
+func (s Set) kernel(t *nftables.Table) *nftables.Set {
+	set := &nftables.Set{Table: t, Name: s.Name}
 	switch s.Type {
 	case setLinks:
 		set.KeyType = nftables.TypeIFName
@@ -93,7 +45,7 @@ func (s Set) kernel(t *nftables.Table) (*nftables.Set, []nftables.SetElement) {
 	case setPrefixes6:
 		set.KeyType, set.Interval = nftables.TypeIP6Addr, true
 	}
-	return set, elements
+	return set
 }
 
 func linkKey(name string) []byte {
@@ -136,19 +88,19 @@ const (
 	destinationOffset6 = 24
 )
 
-func (r Rule) exprs(sets map[string]*nftables.Set) []expr.Any {
+func (r Rule) exprs() []expr.Any {
 	in, out := &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}
 	var all []expr.Any
 	lookup := func(set string, load ...expr.Any) {
 		if set != "" {
-			all = append(append(all, load...), &expr.Lookup{SourceRegister: 1, SetName: set, SetID: sets[set].ID})
+			all = append(append(all, load...), &expr.Lookup{SourceRegister: 1, SetName: set})
 		}
 	}
 	lookup(r.In, in)
 	lookup(r.Out, out)
 	lookup(r.Pair, in, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 2})
 	if r.Source != "" {
-		if sets[r.Source].KeyType == nftables.TypeIP6Addr {
+		if r.Source == outward6 {
 			lookup(r.Source, loadAddress(unix.NFPROTO_IPV6, sourceOffset6, net.IPv6len)...)
 		} else {
 			lookup(r.Source, loadAddress(unix.NFPROTO_IPV4, sourceOffset, net.IPv4len)...)

@@ -18,9 +18,9 @@ type Ruleset struct {
 	Chains []Chain
 }
 
-// Set has what rules look up. The rules themselves do not grow with the number
-// of networks: the kernel takes no more than some hundreds in one transaction
-// from a user, whose sockets are small.
+// Set has what rules look up. The rules themselves are the same however many
+// networks there are: the kernel takes no more than some hundreds in one
+// transaction from a user, and a network that comes or goes is a few elements.
 type Set struct {
 	Name     string
 	Type     SetType

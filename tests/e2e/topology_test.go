@@ -140,12 +140,12 @@ func TestTopology(t *testing.T) {
 	t.Logf("%s lines went from one to the other", strings.TrimSpace(sent))
 }
 
-// Many networks with an end point each come and go, and leave nothing. MOSS_LONG: 1,000 (make networks).
+// Many networks with an end point each come and go, and leave nothing. MOSS_LONG: 2,500 (make networks).
 func TestManyNetworks(t *testing.T) {
 	leakFree(t)
 	n := 12
 	if os.Getenv("MOSS_LONG") != "" {
-		n = 1000
+		n = 2500
 	}
 	r := newRemote()
 	if _, err := r.create("everywhere", spec{Image: "busybox", Cmd: []string{"sleep", "inf"}, StopTimeout: new(0), HostConfig: hostSpec{NetworkMode: "bridge"}}); err != nil {
@@ -177,8 +177,8 @@ func TestManyNetworks(t *testing.T) {
 		}
 	})
 	each("create", func(i int) error {
-		subnet := fmt.Sprintf("10.%d.%d.0/24", 200+i/256, i%256)
-		return r.call("POST", "/networks/create", map[string]any{"Name": network(i), "IPAM": map[string]any{"Config": []any{map[string]string{"Subnet": subnet}}}}, nil)
+		subnets := []any{map[string]string{"Subnet": fmt.Sprintf("10.%d.%d.0/24", 200+i/256, i%256)}, map[string]string{"Subnet": fmt.Sprintf("fd00:77:0:%x::/64", i)}}
+		return r.call("POST", "/networks/create", map[string]any{"Name": network(i), "EnableIPv6": true, "IPAM": map[string]any{"Config": subnets}}, nil)
 	})
 	each("join", func(i int) error {
 		if err := r.join(network(i), "everywhere"); err != nil {
