@@ -143,7 +143,7 @@ func Run(ctx context.Context, cfg Config) error {
 		StateDir:                 cfg.StateDir,
 		StateDirEnvKey:           stateEnv,
 		NetworkDriver:            rec,
-		PortDriver:               tellingTaker{ports, "/proc"},
+		PortDriver:               tellingTaker{newHostPorts(ports, cfg.Log.With("driver", "ports")), "/proc"},
 		DetachNetNS:              true,
 		Propagation:              propagation,
 		SubidSource:              subidSource(),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -17,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/msg"
 	"golang.org/x/sys/unix"
 
@@ -193,21 +193,22 @@ func testPorts(t *testing.T, r *running, talk func(string) string) {
 		t.Errorf("list %+v, %v", list, err)
 	}
 
-	// A client elsewhere keeps its address: what the parent asks of the child.
-	client := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 77), Port: 40123}
-	for range 2 { // the second one finds the routes made
-		client.Port++
-		fd, err := msg.ConnectToChildWithSocketPath(filepath.Join(r.state, ".bp.sock"),
-			port.Spec{Proto: "tcp4", ChildIP: child.String(), ChildPort: int(inner)}, client)
+	// A client elsewhere keeps its address. The owner of the namespaces connects, as the holder does.
+	pool := newSocketPool(filepath.Join(r.state, ".bp.sock"), slog.New(slog.DiscardHandler))
+	for n := range 2 * socketBatch {
+		client := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.77"), uint16(40123+n))
+		c, err := pool.dial(netip.AddrPortFrom(child, uint16(inner)), client)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := os.NewFile(uintptr(fd), "")
-		got, err := io.ReadAll(f)
-		f.Close()
+		got, err := io.ReadAll(c)
+		c.Close()
 		if want := client.String() + "\n"; err != nil || string(got) != want {
 			t.Errorf("the server saw %q, %v, want %q", got, err, want)
 		}
+	}
+	if _, err := pool.ask(msg.Request{Type: "nonsense"}); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("a request that there is not: %v", err)
 	}
 
 	t.Run("refused", func(t *testing.T) { testRefused(t, ports, spec) })

@@ -58,22 +58,34 @@ func (t *nsThread) do(fn func() error) error {
 	return <-done
 }
 
-// dial connects a socket of the namespace. With a valid from it is bound to that
-// address, which need not be the namespace's own.
-func (t *nsThread) dial(kind int, to, from netip.AddrPort, timeout time.Duration) (*os.File, error) {
-	fd := -1
-	err := t.do(func() error {
-		family := unix.AF_INET
-		if to.Addr().Is6() {
-			family = unix.AF_INET6
+// makeSockets makes up to count sockets of the namespace, at least one.
+func (t *nsThread) makeSockets(family, kind, count int) (fds []int, err error) {
+	err = t.do(func() error {
+		for range count {
+			fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+			if err != nil && len(fds) == 0 {
+				return fmt.Errorf("cannot make a socket: %w", err)
+			}
+			if err != nil { // short of files: some are better than none
+				return nil
+			}
+			fds = append(fds, fd)
 		}
-		var err error
-		fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		return err
+		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("cannot make a socket: %w", err)
+	return fds, err
+}
+
+func family(a netip.Addr) int {
+	if a.Is6() {
+		return unix.AF_INET6
 	}
+	return unix.AF_INET
+}
+
+// connect connects a socket, which is its own from now on. With a valid from it
+// is bound to that address, which need not be its namespace's.
+func connect(fd int, to, from netip.AddrPort, timeout time.Duration) (f *os.File, err error) {
 	if from.IsValid() {
 		err = bindForeign(fd, from)
 	}
@@ -84,7 +96,7 @@ func (t *nsThread) dial(kind int, to, from netip.AddrPort, timeout time.Duration
 		unix.Close(fd)
 		return nil, fmt.Errorf("cannot connect to %s: %w", to, err)
 	}
-	f := os.NewFile(uintptr(fd), to.String()) // non-blocking: the runtime polls it
+	f = os.NewFile(uintptr(fd), to.String()) // non-blocking: the runtime polls it
 	if err == nil {
 		return f, nil
 	}

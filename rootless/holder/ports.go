@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -16,9 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// portDriver is the namespaces' side of rootlesskit's builtin port driver: the
-// parent accepts a connection on the host, asks here for a socket to the
-// container, gets it as a descriptor and copies.
+// portDriver is the namespaces' side of the port driver. The parent accepts a
+// connection on the host and copies; the sockets to containers come from here,
+// as descriptors: of TCP many at once and not connected yet (see socketPool), of
+// UDP one for each client, as with rootlesskit's builtin driver.
 //
 // rootlesskit's own needs iptables(8) to keep the client's address, enters the
 // network namespace with a new thread for every connection, and dials there.
@@ -93,6 +95,14 @@ func (d *portDriver) answer(c *net.UnixConn) error {
 		}
 		_, err := lowlevelmsgutil.MarshalToWriter(c, nil)
 		return err
+	case requestSockets:
+		return d.sendSockets(c, req.Proto)
+	case requestSource:
+		if !d.source() {
+			return errors.New("connections from foreign addresses would not find back")
+		}
+		_, err := c.Write([]byte(okAnswer))
+		return err
 	case msg.RequestTypeConnect:
 		f, err := d.connect(req)
 		if err != nil {
@@ -112,31 +122,18 @@ func (d *portDriver) answer(c *net.UnixConn) error {
 	return fmt.Errorf("unknown request %q", req.Type)
 }
 
-// connect makes a connected socket to the container, from the client's own
-// address where that can be.
+// connect makes a UDP socket that is connected to the container.
 func (d *portDriver) connect(req msg.Request) (*os.File, error) {
 	ip, err := netip.ParseAddr(req.IP)
 	if err != nil {
 		return nil, fmt.Errorf("address of the container: %w", err)
 	}
-	to := netip.AddrPortFrom(ip.Unmap(), uint16(req.Port))
-	switch req.Proto {
-	case "udp", "udp4", "udp6":
-		return d.ns.dial(unix.SOCK_DGRAM, to, netip.AddrPort{}, plainTimeout)
-	case "tcp", "tcp4", "tcp6":
-	default:
-		return nil, fmt.Errorf("unknown protocol %q", req.Proto)
+	if !strings.HasPrefix(req.Proto, "udp") {
+		return nil, fmt.Errorf("cannot connect with the protocol %q", req.Proto)
 	}
-	src, err := netip.ParseAddr(req.SourceIP)
-	src = src.Unmap()
-	if err == nil && req.SourcePort > 0 && !src.IsLoopback() && src.Is4() == to.Addr().Is4() && src.Zone() == "" && d.source() {
-		f, err := d.ns.dial(unix.SOCK_STREAM, to, netip.AddrPortFrom(src, uint16(req.SourcePort)), sourceTimeout)
-		// Nobody listening is an answer; no answer may be a container without a
-		// route back.
-		if err == nil || errors.Is(err, unix.ECONNREFUSED) {
-			return f, err
-		}
-		d.log.Debug("cannot keep the client's address", "client", src, "container", to, "error", err)
+	fds, err := d.ns.makeSockets(family(ip.Unmap()), unix.SOCK_DGRAM, 1)
+	if err != nil {
+		return nil, err
 	}
-	return d.ns.dial(unix.SOCK_STREAM, to, netip.AddrPort{}, plainTimeout)
+	return connect(fds[0], netip.AddrPortFrom(ip.Unmap(), uint16(req.Port)), netip.AddrPort{}, plainTimeout)
 }
