@@ -36,6 +36,9 @@ type engine struct {
 var suite engine
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == playing {
+		os.Exit(play(os.Args[2:]))
+	}
 	flag.Parse()
 	if flag.Lookup("test.bench").Value.String() == "" {
 		os.Exit(m.Run())
