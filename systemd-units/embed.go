@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"text/template"
 )
 
@@ -42,9 +43,10 @@ func Holder(prefix string) string { return prefix + "-rootless.service" }
 // the slice that the part before the dash names, another engine's.
 func Slice(prefix string) string { return strings.ReplaceAll(prefix, "-", "_") + ".slice" }
 
+// Compiled when they are asked for: the client is linked with them, and starts often.
 var (
-	prefixes = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
-	envNames = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	prefixes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`) })
+	envNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
 )
 
 // Render returns the unit files by name.
@@ -52,7 +54,7 @@ func Render(p Params) (map[string]string, error) {
 	if p.Prefix == "" {
 		p.Prefix = "moss"
 	}
-	if !prefixes.MatchString(p.Prefix) {
+	if !prefixes().MatchString(p.Prefix) {
 		return nil, fmt.Errorf("invalid prefix of units %q: want lower-case letters, digits and single dashes", p.Prefix)
 	}
 	if !filepath.IsAbs(p.BinDir) || strings.ContainsAny(p.BinDir, "\"\\\n\r\x00") {
@@ -64,7 +66,7 @@ func Render(p Params) (map[string]string, error) {
 		Environment []string
 	}{Params: p, BinDir: specifiers(strings.TrimSuffix(p.BinDir, "/"))}
 	for _, k := range slices.Sorted(maps.Keys(p.Env)) {
-		if !envNames.MatchString(k) || strings.ContainsAny(p.Env[k], "\n\r\x00") {
+		if !envNames().MatchString(k) || strings.ContainsAny(p.Env[k], "\n\r\x00") {
 			return nil, fmt.Errorf("invalid environment variable %q", k+"="+p.Env[k])
 		}
 		data.Environment = append(data.Environment, k+"="+p.Env[k])

@@ -1,6 +1,13 @@
 // Command moss is the command line of the engine: docker's subcommands, flags
 // and output, over the Docker Engine API, and those that set moss up. It
 // starts in a few milliseconds: whatever is heavy lives in mossd.
+//
+// The debug settings keep the Go runtime from reading the mount table and the
+// cgroup's files at every start for a processor limit that matters to nothing
+// here.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

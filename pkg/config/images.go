@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Images is how images are kept and moved: docker's keys.
@@ -76,7 +77,10 @@ func mirror(m string) error {
 	return nil
 }
 
-var hostPort = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9._]*[a-zA-Z0-9])?(:[0-9]+)?$`)
+// Compiled when it is asked for, as runtimeName.
+var hostPort = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9._]*[a-zA-Z0-9])?(:[0-9]+)?$`)
+})
 
 func insecure(r string) error {
 	if strings.Contains(r, "://") {
@@ -89,7 +93,7 @@ func insecure(r string) error {
 	if err != nil {
 		host, port = r, ""
 	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil && !hostPort.MatchString(r) {
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil && !hostPort().MatchString(r) {
 		return fmt.Errorf("insecure registry %s is not valid: invalid host %q", r, host)
 	}
 	if port != "" {

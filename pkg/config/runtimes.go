@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"sync"
 )
 
 // Runtime is an OCI runtime that containers can choose, as docker's setting has it.
@@ -17,14 +18,15 @@ type Runtime struct {
 	Options map[string]any `json:"options"`
 }
 
-var runtimeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+// Compiled when it is asked for: the client is linked with it, and starts often.
+var runtimeName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`) })
 
 func (c *Config) validateRuntimes() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Runtimes)) {
 		r := c.Runtimes[name]
 		var why error
 		switch {
-		case !runtimeName.MatchString(name):
+		case !runtimeName().MatchString(name):
 			why = fmt.Errorf("%q is no name of a runtime", name)
 		case name == "moss-runtime":
 			why = errors.New("runtime name 'moss-runtime' is reserved")
