@@ -44,14 +44,14 @@ func newHostPorts(d port.ParentDriver, log *slog.Logger) *hostPorts {
 }
 
 // AddPort listens at once; connections are taken as soon as it returns.
-func (d *hostPorts) AddPort(_ context.Context, spec port.Spec) (*port.Status, error) {
+func (d *hostPorts) AddPort(ctx context.Context, spec port.Spec) (*port.Status, error) {
 	d.mu.Lock()
 	err := portutil.ValidatePortSpec(spec, d.ports)
 	d.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	stop, err := d.open(spec)
+	stop, err := d.open(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (d *hostPorts) AddPort(_ context.Context, spec port.Spec) (*port.Status, er
 	return s, nil
 }
 
-func (d *hostPorts) open(spec port.Spec) (stop func(context.Context) error, err error) {
+func (d *hostPorts) open(ctx context.Context, spec port.Spec) (stop func(context.Context) error, err error) {
 	if strings.HasPrefix(spec.Proto, "udp") {
 		end, ended := make(chan struct{}), make(chan error, 1)
 		stop := func(ctx context.Context) error {
@@ -81,7 +81,7 @@ func (d *hostPorts) open(spec port.Spec) (stop func(context.Context) error, err 
 	if err != nil {
 		return nil, fmt.Errorf("address of the container: %w", err)
 	}
-	l, err := net.Listen(spec.Proto, net.JoinHostPort(spec.ParentIP, strconv.Itoa(spec.ParentPort)))
+	l, err := new(net.ListenConfig).Listen(ctx, spec.Proto, net.JoinHostPort(spec.ParentIP, strconv.Itoa(spec.ParentPort)))
 	if err != nil {
 		return nil, err
 	}

@@ -146,7 +146,7 @@ func BenchmarkBetween(b *testing.B) {
 
 // BenchmarkOut sends from a container to the host.
 func BenchmarkOut(b *testing.B) {
-	l, err := net.Listen("tcp4", ":0")
+	l, err := new(net.ListenConfig).Listen(b.Context(), "tcp4", ":0")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func fastest(b *testing.B, results []result, short string, limit float64, others
 func hostAddress(b *testing.B) string {
 	b.Helper()
 	// Nothing is sent: the kernel tells which address it would be sent from.
-	c, err := net.Dial("udp4", "192.0.2.254:9")
+	c, err := new(net.Dialer).DialContext(b.Context(), "udp4", "192.0.2.254:9")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func playHere(b *testing.B, args ...string) []string {
 
 // playSink takes bytes at ADDRESS; to each who has sent all of his it says how many came.
 func playSink(args []string) error {
-	l, err := net.Listen("tcp", args[0])
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", args[0])
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func playSend(args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := net.Dial("tcp", args[0])
+	c, err := new(net.Dialer).DialContext(context.Background(), "tcp", args[0])
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,9 @@ func playSend(args []string) error {
 // playWeb answers requests at ADDRESS with few bytes.
 func playWeb(args []string) error {
 	text := []byte("hello from the other side of a published port\n")
-	return http.ListenAndServe(args[0], http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) }))
+	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) } // whoever is gone needs none
+	s := http.Server{Addr: args[0], Handler: http.HandlerFunc(answer), ReadHeaderTimeout: time.Minute}
+	return s.ListenAndServe()
 }
 
 // playAsk makes COUNT requests of ADDRESS, a connection each, so many AT ONCE, and
@@ -161,7 +164,11 @@ func playAsk(args []string) error {
 }
 
 func ask(client *http.Client, url string) error {
-	r, err := client.Get(url)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	r, err := client.Do(req)
 	if err != nil {
 		return err
 	}
