@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -16,14 +17,28 @@ const dnsPort = 53
 // redirect leads what goes to addr's port 53, in the calling thread's network
 // namespace, to other ports of the same address.
 func redirect(addr netip.Addr, udp, tcp uint16) error {
+	err := redirectNew(addr, udp, tcp, false)
+	if errors.Is(err, unix.EEXIST) { // of sockets that are gone
+		err = redirectNew(addr, udp, tcp, true)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot lead name queries to the resolver: %w", err)
+	}
+	return nil
+}
+
+// redirectNew replaces what there is only where it is told to: the kernel waits
+// milliseconds for those who may use what goes.
+func redirectNew(addr netip.Addr, udp, tcp uint16, replace bool) error {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
-		return fmt.Errorf("cannot open nftables: %w", err)
+		return err
 	}
 	t := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: table}
-	conn.AddTable(t)
-	conn.DelTable(t)
-	conn.AddTable(t)
+	if replace {
+		conn.DelTable(t)
+	}
+	conn.CreateTable(t)
 	chain := conn.AddChain(&nftables.Chain{
 		Table: t, Name: "resolver", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
 	})
@@ -47,8 +62,5 @@ func redirect(addr netip.Addr, udp, tcp uint16) error {
 	if closed := conn.CloseLasting(); err == nil {
 		err = closed
 	}
-	if err != nil {
-		return fmt.Errorf("cannot lead name queries to the resolver: %w", err)
-	}
-	return nil
+	return err
 }

@@ -4,12 +4,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 
@@ -383,6 +385,43 @@ func TestServers(t *testing.T) {
 		}
 		if text := "[" + strings.Join(got, " ") + "]"; text != test.want {
 			t.Errorf("%q: %s, want %s", test.text, text, test.want)
+		}
+	}
+}
+
+// What an earlier resolver's sockets were led to gives way.
+func TestRedirectAgain(t *testing.T) {
+	if !inNamespaces(t, "run") {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "ns")
+	s, err := makeNetNS(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	t.Cleanup(func() {
+		if err := removeNetNS(path); err != nil {
+			t.Error(err)
+		}
+	})
+	for port := uint16(4000); port < 4003; port++ {
+		if err := inNetNS(path, func() error { return redirect(moss.ResolverAddr, port, port) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := inNetNS(path, func() error {
+			c, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			of := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: table}
+			rules, err := c.GetRules(of, &nftables.Chain{Name: "resolver", Table: of})
+			if len(rules) != 2 {
+				t.Errorf("%d rules", len(rules))
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

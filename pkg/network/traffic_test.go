@@ -256,6 +256,9 @@ func TestChooseSubnet(t *testing.T) {
 
 func BenchmarkBridge(b *testing.B) { benchmark(b, moss.NetworkBridge) }
 
+// BenchmarkOwn is on a network of a user's, with a resolver.
+func BenchmarkOwn(b *testing.B) { benchmark(b, "own") }
+
 func BenchmarkNone(b *testing.B) { benchmark(b, moss.NetworkNone) }
 
 func benchmark(b *testing.B, mode moss.NetworkMode) {
@@ -263,6 +266,17 @@ func benchmark(b *testing.B, mode moss.NetworkMode) {
 		return
 	}
 	r := newRig(b, "10.99.0.0/16")
+	if mode == "own" {
+		net, err := r.n.Create(b.Context(), moss.Network{ID: moss.NetworkID(moss.NewHexID()), Name: string(mode)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer func() {
+			if err := r.n.Remove(context.Background(), net.ID); err != nil {
+				b.Error(err)
+			}
+		}()
+	}
 	c := &moss.Container{ID: moss.ContainerID(moss.NewHexID()), Host: moss.HostConfig{NetworkMode: mode}}
 	var in, out time.Duration
 	for b.Loop() {

@@ -17,7 +17,7 @@ import (
 func BenchmarkNetworkSetup(b *testing.B) {
 	suite.must(b, "moss", "network", "create", "bench-own")
 	b.Cleanup(func() { suite.must(b, "moss", "network", "rm", "bench-own") })
-	all := []contestant{starting("none", "--network", "none"), starting("bridge"), starting("own network", "--network", "bench-own"), starting("published port", "-p", "127.0.0.1:18300:80")}
+	all := []contestant{starting("none", "--network", "none"), starting("bridge"), starting("own-network", "--network", "bench-own"), starting("published-port", "-p", "127.0.0.1:18300:80")}
 	results := inTurns(b, all)
 	told("start of a created container", results)
 	for _, r := range results[1:] {
@@ -133,8 +133,8 @@ func BenchmarkAmongMany(b *testing.B) {
 	b.Cleanup(func() { suite.must(b, "moss", "network", "rm", "bench-one") })
 	all := func() []contestant {
 		return []contestant{
-			says("network create and rm", "sh", "-c", "moss network create --subnet 10.139.0.0/24 bench-more >/dev/null && moss network rm bench-more >/dev/null"),
-			starting("start on a network", "--network", "bench-one"),
+			says("network-create-rm", "sh", "-c", "moss network create --subnet 10.139.0.0/24 bench-more >/dev/null && moss network rm bench-more >/dev/null"),
+			starting("start-on-a-network", "--network", "bench-one"),
 		}
 	}
 	// Not in turns: making a thousand takes longer than all else.
