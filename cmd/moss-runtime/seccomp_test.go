@@ -121,6 +121,41 @@ func TestSeccompProgramIsKept(t *testing.T) {
 	}
 }
 
+// An exec has the container's own program or does not start.
+func TestSeccompExecFailsClosed(t *testing.T) {
+	c, dir := seccompContainer(t, "sleep 100")
+	c.up()
+	state, own := filepath.Join(c.root, c.id), filepath.Join(c.root, c.id, "seccomp")
+	if kept, err := os.ReadFile(filepath.Join(state, "state.json")); err != nil || strings.Contains(string(kept), `"accept4"`) {
+		t.Errorf("the state has the whole profile (%v)", err)
+	}
+	// What others keep is of no matter to it.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := []string{"exec", c.id, "busybox", "unshare", "-U", "true"}
+	c.do(try...).fails(1, "Operation not permitted")
+	for what, data := range map[string][]byte{"damaged": good[:len(good)-8], "empty": nil} {
+		if err := os.WriteFile(own, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Log(what)
+		c.do(try...).fails(255, "seccomp program")
+	}
+	if err := os.Remove(own); err != nil {
+		t.Fatal(err)
+	}
+	c.do(try...).fails(255, "seccomp program is not there")
+	if err := os.WriteFile(own, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.do(try...).fails(1, "Operation not permitted")
+}
+
 // The program goes beside everything else a process is given.
 func TestSeccompBesideOtherDescriptors(t *testing.T) {
 	c, _ := seccompContainer(t, "ls /proc/1/fd; cat <&4; sleep 100")

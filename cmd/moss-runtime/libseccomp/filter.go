@@ -32,6 +32,7 @@ type ScmpFilter struct {
 	rules  []rule // not yet in real
 	broken error  // a rule libseccomp has refused: real lacks it
 	log    history
+	stands *Key // the filter this one stands in for, see standInPrefix
 }
 
 type rule struct {
@@ -46,7 +47,7 @@ func NewFilter(defaultAction ScmpAction) (*ScmpFilter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &ScmpFilter{real: inner, rules: make([]rule, 0, 512), log: history{make([]byte, 0, 16<<10)}} // docker's profile
+	f := &ScmpFilter{real: inner}
 	f.log.note(opDefault, uint64(defaultAction))
 	return f, nil
 }
@@ -113,6 +114,9 @@ func (f *ScmpFilter) AddRuleConditional(call ScmpSyscall, action ScmpAction, con
 	if f.real == nil {
 		return errors.New("filter is invalid or uninitialized")
 	}
+	if key, ok := standInOf(call); ok {
+		return f.standFor(key)
+	}
 	conditions = append([]ScmpCondition(nil), conditions...)
 	f.rules = append(f.rules, rule{call, action, conditions})
 	f.log.noteRule(call, action, conditions)
@@ -155,6 +159,9 @@ func (f *ScmpFilter) flush() error {
 // Compile has libseccomp make the program: struct sock_filter after struct
 // sock_filter, see seccomp_export_bpf(3).
 func (f *ScmpFilter) Compile() ([]byte, error) {
+	if f.stands != nil {
+		return nil, fmt.Errorf("the seccomp program %x is not there, and only its name is known", f.stands[:])
+	}
 	if err := f.flush(); err != nil {
 		return nil, err
 	}

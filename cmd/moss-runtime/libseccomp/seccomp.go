@@ -78,9 +78,6 @@ func GetNativeArch() (ScmpArch, error) { return upstream.GetNativeArch() }
 // GetArchFromString returns the architecture of that name.
 func GetArchFromString(arch string) (ScmpArch, error) { return upstream.GetArchFromString(arch) }
 
-// GetSyscallFromName returns a system call's number on the native architecture.
-func GetSyscallFromName(name string) (ScmpSyscall, error) { return upstream.GetSyscallFromName(name) }
-
 // GetSyscallFromNameByArch returns a system call's number on arch.
 func GetSyscallFromNameByArch(name string, arch ScmpArch) (ScmpSyscall, error) {
 	return upstream.GetSyscallFromNameByArch(name, arch)

@@ -88,7 +88,8 @@ func (cr *creation) create(fg *foreground) (*libcontainer.Process, error) {
 	if err := needHome(); err != nil {
 		return nil, err
 	}
-	if _, err := record.Dir(cr.root, cr.id); err != nil {
+	dir, err := record.Dir(cr.root, cr.id)
+	if err != nil {
 		return nil, err
 	}
 	if !cr.opts.NoNewKeyring && process.KeyringsUsedUp() {
@@ -134,7 +135,7 @@ func (cr *creation) create(fg *foreground) (*libcontainer.Process, error) {
 		// Create, which takes it for the sign that there has to be a user namespace to make.
 		cfg.RootlessEUID = true
 	}
-	if err := filter.ForRoot(cr.root).Start(container, lp, container.Start); err != nil {
+	if err := filter.ForRoot(cr.root).Start(container, lp, dir, container.Start); err != nil {
 		return nil, errors.Join(err, container.Destroy())
 	}
 	if err := cr.publish(cfg, lp, own); err != nil {

@@ -106,7 +106,7 @@ func execProcess(c *cli.Context) (code int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := filter.ForRoot(dir).Start(container, lp, container.Run); err != nil {
+	if err := filter.ForRoot(dir).Start(container, lp, r.Path(), container.Run); err != nil {
 		return -1, err
 	}
 	pid, err := lp.Pid()

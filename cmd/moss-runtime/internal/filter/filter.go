@@ -4,10 +4,13 @@
 // keeps the program (Cache). It hands the program over to the init in a sealed
 // memory file (Give, Take).
 //
+// Once a container has its program, a short profile stands in for the real one
+// in its configuration (standIn), so that nobody reads that again.
+//
 // What is handed over carries the key of the filter it was compiled from, and
 // init, which builds the filter from its own configuration, uses it for that
-// filter alone. Anything else is compiled as ever: the cache can be slow, not
-// wrong. Init itself sees nothing of the cache: for an exec it runs beside the
+// filter alone. Anything else is compiled as ever, or, with a stand-in, refused:
+// the cache can be slow, not wrong. Init itself sees nothing of the cache: for an exec it runs beside the
 // container's processes, and a directory of the host's, or a file it could
 // write, is not for them to be reached through it.
 package filter

@@ -7,6 +7,7 @@
 //
 //	moss.json   this record; written last by create, replaced atomically
 //	state.json  libcontainer's state
+//	seccomp     the filter's program, where state.json has a stand-in for the profile
 //	exec.fifo   exists while the container is created and not started
 package record
 
