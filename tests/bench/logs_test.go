@@ -65,6 +65,11 @@ func podmanLogger(driver, in, command string) contestant {
 	return logger("podman "+driver, podmanRun("-d", "--network", "none", "--log-driver", driver), pod("wait"), pod("rm"), in, command)
 }
 
+func dockerLogger(docker func(argv ...string) []string, in, command string) contestant {
+	return logger("docker json-file", docker("run", "-d", "--network", "none", "--log-driver", "json-file"),
+		docker("wait"), docker("rm"), in, command)
+}
+
 // BenchmarkLogs prints much with each driver. A pipe that is written to a file
 // is what there can be at most.
 func BenchmarkLogs(b *testing.B) {
@@ -80,12 +85,26 @@ func BenchmarkLogs(b *testing.B) {
 			if podmanUp(b) {
 				all = append(all, podmanLogger("k8s-file", in, p.command))
 			}
-			rates, _ := throughput(b, p, all)
-			if len(rates) > 3 {
-				check(b, figure{"k8s-file/json-file", rates[3] / rates[0], 1})
+			if docker := dockerUp(b); docker != nil {
+				all = append(all, dockerLogger(docker, in, p.command))
 			}
+			_, results := throughput(b, p, all)
+			slower(b, results, "podman k8s-file", 1)
+			slower(b, results, "docker json-file", 0.25)
 		})
 	}
+}
+
+// slower compares the rate of the one of that name with the first's, if it took part.
+func slower(b *testing.B, results []result, name string, limit float64) {
+	b.Helper()
+	for i := range results {
+		if results[i].name == name {
+			check(b, figure{strings.ReplaceAll(name, " ", "-") + "/json-file", median(results[0].wall) / median(results[i].wall), limit})
+			return
+		}
+	}
+	b.Logf("%s is not installed: not compared with it", name)
 }
 
 // BenchmarkJournald does the same with the journal, which is far slower.
