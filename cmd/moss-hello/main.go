@@ -9,12 +9,16 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
 )
 
 const page = `<!DOCTYPE html>
@@ -37,13 +41,36 @@ func main() {
 	// Process 1 of a pid namespace gets no signal that it has no handler for.
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
 	go func() { <-end; os.Exit(0) }()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", *addr)
+	listeners, err := passed()
+	if err == nil && len(listeners) == 0 {
+		var l net.Listener
+		l, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", *addr)
+		listeners = []net.Listener{l}
+	}
 	if err == nil {
-		fmt.Printf("moss-hello listens on %s\n", l.Addr())
-		err = serve(l)
+		ended := make(chan error)
+		for _, l := range listeners {
+			fmt.Printf("moss-hello listens on %s\n", l.Addr())
+			go func() { ended <- serve(l) }()
+		}
+		err = <-ended
 	}
 	fmt.Fprintf(os.Stderr, "moss-hello: cannot serve on %q: %v\n", *addr, err)
 	os.Exit(1)
+}
+
+// passed are the sockets that it was activated with, see sd_listen_fds(3): in
+// moss, those of a container made with --activate-listen-fds.
+func passed() (out []net.Listener, err error) {
+	byName, err := activation.ListenersWithNames()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		fmt.Printf("moss-hello was passed %d sockets named %s\n", len(byName[name]), name)
+		out = append(out, byName[name]...)
+	}
+	return out, nil
 }
 
 func serve(l net.Listener) error {

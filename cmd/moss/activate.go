@@ -11,6 +11,7 @@ import (
 const (
 	annotationActivate = "moss.activate"
 	annotationIdle     = "moss.activate.idle"
+	annotationListen   = "moss.activate.listen-fds"
 )
 
 // addActivation asks the engine to hold the container's ports.
@@ -20,12 +21,18 @@ func addActivation(c *cli.Context, h *container.HostConfig) error {
 		if idle != "" {
 			return errors.New("cannot use --activate-idle without --activate")
 		}
+		if c.Bool("activate-listen-fds") {
+			return errors.New("cannot use --activate-listen-fds without --activate")
+		}
 		return nil
 	}
 	if h.Annotations == nil {
 		h.Annotations = map[string]string{}
 	}
 	h.Annotations[annotationActivate] = "true"
+	if c.Bool("activate-listen-fds") {
+		h.Annotations[annotationListen] = "true"
+	}
 	if idle != "" {
 		h.Annotations[annotationIdle] = idle
 	}

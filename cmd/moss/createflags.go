@@ -21,6 +21,7 @@ func createFlags() []cli.Flag {
 	str, list, yes := newStringFlag, newListFlag, newBoolFlag
 	return append(networkFlags(), []cli.Flag{
 		yes("do not start it: the first connection to a published port does", "activate"),
+		yes("with --activate: pass the listening sockets to its program (sd_listen_fds(3)), which takes connections itself", "activate-listen-fds"),
 		str("with --activate: stop it after `DURATION` without connections, such as 10m", "activate-idle"),
 		list("attach to `STREAM`: stdin, stdout or stderr", "attach", "a"),
 		list("`HOST:IP` line for /etc/hosts (IP may be host-gateway)", "add-host"),

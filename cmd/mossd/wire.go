@@ -105,7 +105,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	outer := int(uid)
 
-	if d.units, err = units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &outer, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg.Config), Log: part(log, "units")}); err != nil {
+	if d.units, err = units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &outer, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg.Config), EntrySockets: cfg.Entries(), Log: part(log, "units")}); err != nil {
 		return d, err
 	}
 	d.closer = append(d.closer, d.units.Close)
@@ -159,7 +159,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		return d, err
 	}
 	oci, err := ociruntime.New(ociruntime.Config{
-		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(),
+		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(), EntrySockets: cfg.Entries(),
 		Others: otherRuntimes(cfg.Config),
 	})
 	if err != nil {

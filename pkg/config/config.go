@@ -245,6 +245,9 @@ func (c *Config) Socket() string { return filepath.Join(c.Run, "moss.sock") }
 // Rootless is the state directory of the holder of the namespaces.
 func (c *Config) Rootless() string { return filepath.Join(c.Run, "rootless") }
 
+// Entries has a socket for each container that gets its listening sockets passed.
+func (c *Config) Entries() string { return filepath.Join(c.Run, "entries") }
+
 // Containers holds a directory for each container.
 func (c *Config) Containers() string { return filepath.Join(c.Data, "containers") }
 

@@ -44,7 +44,7 @@ func (e *Engine) hold(ctx context.Context, rec *moss.Container) error {
 	if err != nil || a == nil {
 		return err
 	}
-	held := moss.HeldPorts{ID: rec.ID, Name: rec.Name, Ports: rec.Host.PortBindings, Idle: a.Idle}
+	held := moss.HeldPorts{ID: rec.ID, Name: rec.Name, Ports: rec.Host.PortBindings, Idle: a.Idle, Listen: a.Listen}
 	return moss.Wrap(e.Activator.Hold(ctx, held), "hold the ports of", rec.Name)
 }
 

@@ -38,6 +38,9 @@ func (r *Runtime) prepare(b moss.Bundle) (moss.Launch, error) {
 		if err := checkGroups(h, r.others[h.Runtime].Path); err != nil {
 			return moss.Launch{}, err
 		}
+		if a, err := h.Activation(); err == nil && a != nil && a.Listen {
+			return moss.Launch{}, moss.Errorf(moss.NotImplemented, "the runtime %s is passed no sockets (%s): use moss-runtime", h.Runtime, moss.AnnotationListen)
+		}
 	}
 	accounts, err := readAccounts(b.Rootfs.Path)
 	if err != nil {
@@ -90,6 +93,9 @@ func (r *Runtime) launch(b moss.Bundle) moss.Launch {
 	l.Args = r.args(&b.Container, createLog, "create", "--bundle", r.bundle(id), "--pid-file", l.PIDFile)
 	if b.ConsoleSocket != "" {
 		l.Args = append(l.Args, "--console-socket", b.ConsoleSocket)
+	}
+	if a, err := b.Container.Host.Activation(); err == nil && a != nil && a.Listen {
+		l.Args = append(l.Args, "--listen-fds", moss.EntrySocket(r.cfg.EntrySockets, id))
 	}
 	l.Args = append(l.Args, string(id))
 	if !r.ours(b.Container.Host.Runtime) {

@@ -34,6 +34,8 @@ type Config struct {
 	Join string
 	// Others are runtimes that can be chosen, by name, besides moss-runtime and what is installed.
 	Others map[string]moss.RuntimePath
+	// EntrySockets is where containers whose program takes connections itself get their sockets, see [moss.EntrySocket].
+	EntrySockets string
 }
 
 // Runtime drives the OCI runtime. Its methods may be called from several

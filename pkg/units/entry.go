@@ -154,10 +154,17 @@ func entryAddresses(ports []moss.PortBinding, ipv6 bool) []entryAddress {
 func entryProperties(h moss.HeldPorts, addrs []entryAddress, o Options) (socket, service []sd.Property) {
 	type listen struct{ Kind, Address string }
 	var listens []listen
-	args := append(append([]string{}, o.Entry.Args...), string(h.ID), h.Idle.String())
+	mode := h.Idle.String()
+	if h.Listen {
+		mode = "listen-fds"
+	}
+	args := append(append([]string{}, o.Entry.Args...), string(h.ID), mode)
 	for _, a := range addrs {
 		listens = append(listens, listen{"Stream", a.at.String()})
 		args = append(args, strconv.Itoa(int(a.port)))
+	}
+	if h.Listen { // the last: who connects there gets the others
+		listens = append(listens, listen{"Stream", moss.EntrySocket(o.EntrySockets, h.ID)})
 	}
 	slice := strings.ReplaceAll(o.Prefix, "-", "_") + ".slice"
 	holder := o.Prefix + "-rootless.service"
@@ -167,6 +174,9 @@ func entryProperties(h moss.HeldPorts, addrs []entryAddress, o Options) (socket,
 		prop("BindIPv6Only", "ipv6-only"),
 		prop("Slice", slice),
 		prop("CollectMode", "inactive-or-failed"),
+		prop("SocketMode", uint32(0o600)),
+		prop("DirectoryMode", uint32(0o700)),
+		prop("RemoveOnStop", true),
 	}
 	service = []sd.Property{
 		prop("Description", "Connections to container "+h.Name),

@@ -29,8 +29,10 @@ type Options struct {
 	// BusOnly leaves out the manager's own socket.
 	BusOnly bool
 	// Entry is the program that a socket unit starts to pass connections on. It gets the container's
-	// id, the idle time and the container's port of each socket as further arguments.
+	// id, the idle time, or "listen-fds", and the container's port of each socket as further arguments.
 	Entry moss.Launch
+	// EntrySockets is the directory of the sockets where a container's sockets are to be had, see [moss.EntrySocket].
+	EntrySockets string
 	// Log gets what happens to the connection. Default: slog.Default.
 	Log *slog.Logger
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/bundle"
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/cgroup"
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/filter"
+	"github.com/moss-containers/moss/cmd/moss-runtime/internal/forward"
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/process"
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/record"
 )
@@ -27,6 +28,7 @@ type creation struct {
 	root, id, bundle       string
 	pidFile, consoleSocket string
 	preserveFDs            int
+	listen                 string
 	opts                   bundle.Options
 }
 
@@ -36,6 +38,7 @@ func creationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "console-socket", Usage: "unix socket that is sent the terminal's master"},
 		&cli.StringFlag{Name: "pid-file", Usage: "file the process id is written to"},
 		&cli.IntFlag{Name: "preserve-fds", Usage: "hand this many descriptors from 3 upwards on"},
+		&cli.StringFlag{Name: "listen-fds", Usage: "unix socket where listening sockets for the process are to be had, see sd_listen_fds(3)"},
 		&cli.BoolFlag{Name: "no-pivot", Usage: "chroot instead of pivot_root (for a rootfs on a ramdisk)"},
 		&cli.BoolFlag{Name: "no-new-keyring", Usage: "keep the caller's session keyring"},
 	}
@@ -71,10 +74,14 @@ func newCreation(c *cli.Context) (*creation, error) {
 		preserveFDs: c.Int("preserve-fds"),
 		opts:        bundle.Options{ID: id, NoPivot: c.Bool("no-pivot"), NoNewKeyring: c.Bool("no-new-keyring")},
 	}
-	var errs [3]error
+	var errs [4]error
 	cr.root, errs[0] = root(c)
 	cr.pidFile, errs[1] = absFlag(c, "pid-file")
 	cr.consoleSocket, errs[2] = absFlag(c, "console-socket")
+	cr.listen, errs[3] = absFlag(c, "listen-fds")
+	if cr.listen != "" && cr.preserveFDs > 0 {
+		return nil, errors.New("--listen-fds and --preserve-fds want the same descriptors")
+	}
 	return cr, errors.Join(errs[:]...)
 }
 
@@ -110,6 +117,14 @@ func (cr *creation) create(fg *foreground) (*libcontainer.Process, error) {
 		return nil, err
 	}
 	defer closer.Close()
+	var entry *forward.Entry
+	if cr.listen != "" {
+		if entry, err = forward.Take(cr.listen); err != nil {
+			return nil, err
+		}
+		defer entry.Close()
+		lp.ExtraFiles, lp.Env = entry.Files, entry.Environment(lp.Env)
+	}
 	if err := process.StartSmall(); err != nil {
 		return nil, err
 	}
@@ -138,7 +153,13 @@ func (cr *creation) create(fg *foreground) (*libcontainer.Process, error) {
 	if err := filter.ForRoot(cr.root).Start(container, lp, dir, container.Start); err != nil {
 		return nil, errors.Join(err, container.Destroy())
 	}
-	if err := cr.publish(cfg, lp, own); err != nil {
+	if entry != nil {
+		err = entry.Tell(lp)
+	}
+	if err == nil {
+		err = cr.publish(cfg, lp, own)
+	}
+	if err != nil {
 		// Already failing: the process is ours, it dies and is reaped.
 		_ = lp.Signal(unix.SIGKILL)
 		_, _ = lp.Wait()

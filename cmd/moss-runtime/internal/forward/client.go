@@ -62,6 +62,11 @@ func (c client) stop(ctx context.Context) error {
 	return err
 }
 
+func (c client) wait(ctx context.Context) error {
+	_, _, err := c.call(ctx, "POST", "/containers/"+c.id+"/wait?condition=not-running")
+	return err
+}
+
 func (c client) address(ctx context.Context) (netip.Addr, error) {
 	_, body, err := c.call(ctx, "GET", "/containers/"+c.id+"/json")
 	if err != nil {

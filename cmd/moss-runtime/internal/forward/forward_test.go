@@ -78,6 +78,11 @@ func (e *testEngine) stop(context.Context) error {
 	return err
 }
 
+func (e *testEngine) wait(context.Context) error {
+	e.awaitStop()
+	return nil
+}
+
 func (e *testEngine) awaitStop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

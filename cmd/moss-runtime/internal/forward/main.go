@@ -36,6 +36,9 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	if o.give {
+		return give(o)
+	}
 	if os.Getenv(insideEnv) == "" {
 		return enter(o.netns)
 	}
@@ -54,14 +57,18 @@ func run(args []string) error {
 type options struct {
 	api, netns, id string
 	idle           time.Duration
+	give           bool // the container takes the sockets themselves
 	ports          []uint16
 }
 
 func parse(args []string) (o options, err error) {
 	if len(args) < 5 {
-		return o, errors.New("usage: moss-runtime forward SOCKET NETNS CONTAINER IDLE PORT…")
+		return o, errors.New("usage: moss-runtime forward SOCKET NETNS CONTAINER IDLE|listen-fds PORT…")
 	}
 	o.api, o.netns, o.id = args[0], args[1], args[2]
+	if o.give = args[3] == "listen-fds"; o.give {
+		args[3] = "0"
+	}
 	if o.idle, err = time.ParseDuration(args[3]); err != nil {
 		return o, fmt.Errorf("cannot read the idle time: %w", err)
 	}
@@ -89,14 +96,22 @@ func enter(netns string) error {
 	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), insideEnv+"=1"))
 }
 
-// passed are the sockets that the manager has passed.
-func passed(want int) ([]*net.TCPListener, error) {
+// passes checks that the manager has passed as many sockets.
+func passes(want int) error {
 	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	if err != nil || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || n != want {
-		return nil, fmt.Errorf("%d sockets are wanted, LISTEN_FDS=%s of process %s are passed", want, os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_PID"))
+		return fmt.Errorf("%d sockets are wanted, LISTEN_FDS=%s of process %s are passed", want, os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_PID"))
+	}
+	return nil
+}
+
+// passed are the sockets that the manager has passed.
+func passed(want int) ([]*net.TCPListener, error) {
+	if err := passes(want); err != nil {
+		return nil, err
 	}
 	var out []*net.TCPListener
-	for i := range n {
+	for i := range want {
 		f := os.NewFile(uintptr(firstSocket+i), "socket")
 		l, err := net.FileListener(f)
 		if err = errors.Join(err, f.Close()); err != nil {

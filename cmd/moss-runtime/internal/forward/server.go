@@ -29,6 +29,8 @@ type engine interface {
 	address(ctx context.Context) (netip.Addr, error)
 	start(ctx context.Context) error
 	stop(ctx context.Context) error
+	// wait is for the end of a container that runs.
+	wait(ctx context.Context) error
 }
 
 type server struct {

@@ -38,6 +38,12 @@ static pid_t start(char **argv, const sigset_t *was)
 		tcsetpgrp(0, getpgrp());
 	sigaction(SIGTTOU, &dfl, NULL);
 	sigprocmask(SIG_SETMASK, was, NULL);
+	const char *listener = getenv("LISTEN_PID");
+	if (listener && !strcmp(listener, "1")) { // the sockets are the command's, see sd_listen_fds(3)
+		char own[16];
+		snprintf(own, sizeof own, "%d", (int)getpid());
+		setenv("LISTEN_PID", own, 1);
+	}
 	execvp(argv[0], argv);
 	int err = errno;
 	// In the words that docker's clients know from a container without init.
