@@ -29,7 +29,8 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 	if cfg.BIP.IsValid() {
 		n.Subnet = cfg.BIP.Masked()
 	}
-	n.Range = cfg.FixedCIDR
+	n.Range, n.IPv6 = cfg.FixedCIDR, cfg.IPv6
+	n.Subnet6, n.Range6 = cfg.Bridge.Subnet6()
 	for _, p := range cfg.Pools {
 		n.Pools = append(n.Pools, network.Pool(p))
 	}

@@ -59,6 +59,8 @@ type Options struct {
 
 	// NoBridge says that there is no default network: who names none has none.
 	NoBridge bool
+	// NetworkOptions are, by driver, options of networks that are made without them.
+	NetworkOptions map[string]map[string]string
 	// Debug answers below /debug/, for the owner at the unix socket; nil answers nothing.
 	Debug http.Handler
 

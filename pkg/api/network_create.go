@@ -36,7 +36,7 @@ func (s *Server) createNetwork(w *response, r *request) error {
 	if err := decodeStrict(w, r.Request, &in); err != nil {
 		return err
 	}
-	n, err := networkOf(&in.CreateRequest)
+	n, err := networkOf(&in.CreateRequest, s.o.NetworkOptions)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (s *Server) createNetwork(w *response, r *request) error {
 	return writeJSON(w, http.StatusCreated, network.CreateResponse{ID: string(id)})
 }
 
-func networkOf(in *network.CreateRequest) (moss.Network, error) {
+func networkOf(in *network.CreateRequest, defaults map[string]map[string]string) (moss.Network, error) {
 	n := moss.Network{
 		Name: in.Name, Driver: in.Driver, Internal: in.Internal, Attachable: in.Attachable,
 		Labels: in.Labels, Options: in.Options,
@@ -55,6 +55,10 @@ func networkOf(in *network.CreateRequest) (moss.Network, error) {
 	}
 	if n.Driver == "" || n.Driver == "default" {
 		n.Driver = "bridge"
+	}
+	if more := defaults[n.Driver]; len(more) > 0 {
+		n.Options = maps.Clone(more)
+		maps.Copy(n.Options, in.Options)
 	}
 	if n.NoIPv4 && !n.IPv6 {
 		return n, invalid("IPv4 or IPv6 must be enabled")

@@ -98,6 +98,12 @@ var usages = map[string]string{
 	"icc":                      "containers on the default bridge reach each other",
 	"ip-masq":                  "what leaves the default bridge is masqueraded",
 	"iptables":                 "set the packet filter of the networks",
+	"ipv6":                     "the default bridge has an IPv6 network",
+	"bip6":                     "first `ADDRESS/LENGTH` of the bridge's IPv6 network",
+	"fixed-cidr-v6":            "`ADDRESS/LENGTH` of the part of it that addresses are from",
+	"ip6tables":                "the same as iptables: there is one packet filter",
+	"ip-forward":               "networks have a way out; it is always so",
+	"userland-proxy":           "a proxy for each published port; there is none",
 	"ip":                       "`ADDRESS` where ports are published that name none",
 	"mtu":                      "`BYTES` of the largest packet on the bridge",
 	"dns":                      "name server `ADDRESS` of containers on the bridge",
@@ -231,7 +237,9 @@ func split(text []byte) (map[string]json.RawMessage, error) {
 
 // answered are docker's keys for which moss has something else.
 var answered = map[string]string{
-	"userns-remap": "every container is in the user namespace of the user's subordinate ids already (/etc/subuid), where its root is you and nobody else; for ids of its own give the container --userns auto",
+	"default-gateway":    "the bridge is the only way out that a container has; give a container another with --network, or a route of its own with --cap-add NET_ADMIN",
+	"default-gateway-v6": "the bridge is the only way out that a container has; give a container another with --network, or a route of its own with --cap-add NET_ADMIN",
+	"userns-remap":       "every container is in the user namespace of the user's subordinate ids already (/etc/subuid), where its root is you and nobody else; for ids of its own give the container --userns auto",
 }
 
 // Setting is the value that a key has, as JSON.

@@ -137,6 +137,56 @@ func (n *Networks) bridgeUsed(index int) (bool, error) {
 	return false, nil
 }
 
+// ensureBridge6 gives the bridge the IPv6 network of the settings, or none, and
+// returns it. While containers are attached, it keeps what it has.
+func (n *Networks) ensureBridge6() (netip.Prefix, error) {
+	var want netip.Prefix
+	if n.cfg.IPv6 {
+		if want = n.cfg.Subnet6.Masked(); !want.IsValid() {
+			want = ownUniqueLocal(n.cfg.NetNS)
+		}
+	}
+	link, err := n.handle.LinkByIndex(n.bridge)
+	if err != nil {
+		return want, fmt.Errorf("cannot find the bridge: %w", err)
+	}
+	addrs, err := n.handle.AddrList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return want, fmt.Errorf("cannot read the bridge's IPv6 address: %w", err)
+	}
+	used, err := n.bridgeUsed(n.bridge)
+	if err != nil {
+		return want, err
+	}
+	for _, a := range addrs {
+		has, ok := prefixOf(a.IPNet)
+		switch {
+		case !ok || has.Addr().IsLinkLocalUnicast():
+		case used || has.Masked() == want:
+			return has.Masked(), nil
+		default:
+			if err := n.handle.AddrDel(link, &a); err != nil {
+				return want, fmt.Errorf("cannot take the address %s from the bridge: %w", has, err)
+			}
+		}
+	}
+	if used || !want.IsValid() {
+		return netip.Prefix{}, setSysctl("net/ipv6/conf/"+Bridge+"/disable_ipv6", "1")
+	}
+	return want, giveIPv6(n.handle, link, netip.PrefixFrom(want.Addr().Next(), want.Bits()))
+}
+
+// giveIPv6 gives a bridge its address, and has the namespace forward; the thread is in it.
+func giveIPv6(h *netlink.Handle, link netlink.Link, at netip.Prefix) error {
+	if err := setSysctl("net/ipv6/conf/"+link.Attrs().Name+"/disable_ipv6", "0"); err != nil {
+		return err
+	}
+	if err := h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(at), Flags: unix.IFA_F_NODAD}); err != nil {
+		return fmt.Errorf("cannot give it the address %s: %w", at.Addr(), err)
+	}
+	return forward6()
+}
+
 func (n *Networks) makeBridge(subnet netip.Prefix) error {
 	gateway := subnet.Addr().Next()
 	attrs := netlink.NewLinkAttrs()
@@ -188,14 +238,7 @@ func (n *Networks) makeUserBridge(p *place) (err error) {
 	if !p.Subnet6.IsValid() {
 		return setSysctl("net/ipv6/conf/"+p.Link+"/disable_ipv6", "1")
 	}
-	if err := setSysctl("net/ipv6/conf/"+p.Link+"/disable_ipv6", "0"); err != nil {
-		return err
-	}
-	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(p.Gateway6, p.Subnet6.Bits())), Flags: unix.IFA_F_NODAD}
-	if err := n.handle.AddrAdd(link, addr); err != nil {
-		return fmt.Errorf("cannot give it the address %s: %w", p.Gateway6, err)
-	}
-	return forward6()
+	return giveIPv6(n.handle, link, netip.PrefixFrom(p.Gateway6, p.Subnet6.Bits()))
 }
 
 // forward6 lets IPv6 packets through. Setting it goes over all links, so it is

@@ -31,7 +31,10 @@ type Config struct {
 	// Subnet of the bridge. The zero Prefix chooses one that no route of the
 	// host overlaps. While containers are attached, the bridge keeps the one it has.
 	Subnet netip.Prefix
-	Range  netip.Prefix // fixed-cidr: the part of Subnet that addresses are given from; the zero Prefix is the whole
+	// IPv6 gives the bridge an IPv6 network: Subnet6, or where that is the zero Prefix one that is the engine's own.
+	IPv6            bool
+	Subnet6, Range6 netip.Prefix
+	Range           netip.Prefix // fixed-cidr: the part of Subnet that addresses are given from; the zero Prefix is the whole
 	// NoBridge leaves the default bridge out: there is no network called bridge.
 	NoBridge  bool
 	Isolated  bool              // containers on the default bridge do not reach each other
@@ -172,11 +175,19 @@ func (n *Networks) defaultBridge(taken []netip.Prefix) ([]moss.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPlace(moss.Network{
+	subnet6, err := n.ensureBridge6()
+	if err != nil {
+		return nil, err
+	}
+	net := moss.Network{
 		ID: networkID(moss.NetworkBridge), Name: string(moss.NetworkBridge), Driver: "bridge", Created: n.started,
 		Subnet: subnet, Gateway: subnet.Addr().Next(), Range: n.cfg.Range, Link: Bridge, MTU: n.cfg.MTU,
 		Isolated: n.cfg.Isolated, NoMasquerade: n.cfg.Plain,
-	})
+	}
+	if subnet6.IsValid() {
+		net.IPv6, net.Subnet6, net.Gateway6, net.Range6 = true, subnet6, subnet6.Addr().Next(), n.cfg.Range6
+	}
+	p := newPlace(net)
 	p.index = n.bridge
 	n.noteLocked(p) // nobody else is here yet
 	return []moss.Network{p.Network}, nil

@@ -2,7 +2,9 @@ package network
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"net/netip"
+	"os"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -72,6 +74,16 @@ func last(p netip.Prefix) netip.Addr {
 	}
 	a, _ := netip.AddrFromSlice(b)
 	return a
+}
+
+// ownUniqueLocal is a /64 of a unique local prefix that is always the same for an
+// engine, which its network namespace's path tells from others of the machine.
+func ownUniqueLocal(netns string) netip.Prefix {
+	machine, _ := os.ReadFile("/etc/machine-id") // without one, machines have the same; they do not meet
+	sum := sha256.Sum256([]byte(string(machine) + netns))
+	b := [16]byte{0: 0xfd}
+	copy(b[1:6], sum[:])
+	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
 }
 
 // uniqueLocal is a /64 of a random unique local prefix (RFC 4193).

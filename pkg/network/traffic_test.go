@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,13 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+func tcpFor(at string) string {
+	if strings.HasPrefix(at, "[") {
+		return "tcp6"
+	}
+	return "tcp4"
+}
+
 // listen serves the peer's address to whoever connects inside a namespace.
 func listen(t *testing.T, netns, at string) {
 	t.Helper()
@@ -49,7 +57,7 @@ func listen(t *testing.T, netns, at string) {
 	err := inNetNS(netns, func() error {
 		var lc net.ListenConfig
 		var err error
-		l, err = lc.Listen(t.Context(), "tcp4", at)
+		l, err = lc.Listen(t.Context(), tcpFor(at), at)
 		return err
 	})
 	if err != nil {
@@ -77,7 +85,7 @@ func dial(t *testing.T, netns, to string, patience time.Duration) (netip.Addr, e
 		defer cancel()
 		// One address and no resolver: the socket is made on this thread.
 		var d net.Dialer
-		c, err := d.DialContext(ctx, "tcp4", to)
+		c, err := d.DialContext(ctx, tcpFor(to), to)
 		if err != nil {
 			return err
 		}
