@@ -17,8 +17,9 @@ func networkFlags() []cli.Flag {
 	return []cli.Flag{
 		newStringFlag("IPv4 `ADDRESS`", "ip"),
 		newStringFlag("IPv6 `ADDRESS`", "ip6"),
+		newListFlag("further `ADDRESS` of the link, 169.254.… or fe80:…", "link-local-ip"),
 		newStringFlag("hardware `ADDRESS`", "mac-address"),
-		newListFlag("`NETWORK`: bridge, none, host or one of yours; also as name=NETWORK[,alias=…][,ip=…][,ip6=…][,mac-address=…][,gw-priority=…]", "network", "net"),
+		newListFlag("`NETWORK`: bridge, none, host or one of yours; also as name=NETWORK[,alias=…][,ip=…][,ip6=…][,mac-address=…][,gw-priority=…][,link-local-ip=…][,driver-opt=KEY=VALUE]", "network", "net"),
 		newListFlag("further `NAME` of the container in the network", "network-alias", "net-alias"),
 	}
 }
@@ -52,12 +53,30 @@ func networkConfig(c *cli.Context) (container.NetworkMode, *network.NetworkingCo
 	if err := addAddresses(first, c.String("ip"), c.String("ip6")); err != nil {
 		return "", nil, err
 	}
+	for _, s := range c.StringSlice("link-local-ip") {
+		if err := addLinkLocal(first, s); err != nil {
+			return "", nil, err
+		}
+	}
 	if s := c.String("mac-address"); s != "" {
 		if err := addMAC(first, s); err != nil {
 			return "", nil, err
 		}
 	}
 	return mode, &network.NetworkingConfig{EndpointsConfig: ends}, nil
+}
+
+// addLinkLocal asks for a further address; the engine looks whether it is such a one.
+func addLinkLocal(end *network.EndpointSettings, s string) error {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return fmt.Errorf("invalid link-local IP address %q: %w", s, err)
+	}
+	if end.IPAMConfig == nil {
+		end.IPAMConfig = &network.EndpointIPAMConfig{}
+	}
+	end.IPAMConfig.LinkLocalIPs = append(end.IPAMConfig.LinkLocalIPs, a)
+	return nil
 }
 
 // networkArg reads NAME, or name=NAME and what else is wished for.
@@ -84,6 +103,8 @@ func networkArg(arg string) (string, *network.EndpointSettings, error) {
 			ip6 = v
 		case "mac-address":
 			err = addMAC(end, v)
+		case "link-local-ip":
+			err = addLinkLocal(end, v)
 		case "gw-priority":
 			end.GwPriority, err = strconv.Atoi(v)
 		case "driver-opt":

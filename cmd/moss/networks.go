@@ -39,6 +39,7 @@ func (a *app) networkCommands() []*cli.Command {
 		command("prune", "", "remove the networks that no container is attached to", 0, 0, pruneFilterFlags(), a.networkPrune),
 		command("connect", "NETWORK CONTAINER", "attach a container to a further network", 2, 2, []cli.Flag{
 			&cli.StringSliceFlag{Name: "alias", Usage: "further `NAME` of the container in the network"},
+			&cli.StringSliceFlag{Name: "link-local-ip", Usage: "further `ADDRESS` of the link, 169.254.… or fe80:…"},
 			&cli.StringSliceFlag{Name: "driver-opt", Usage: "option of the end point, `KEY=VALUE`"},
 			&cli.IntFlag{Name: "gw-priority", Usage: "`NUMBER`; the network with the highest has the default route"},
 			&cli.StringFlag{Name: "ip", Usage: "IPv4 `ADDRESS`"},
@@ -224,6 +225,11 @@ func (a *app) networkConnect(c *cli.Context) error {
 	end := network.EndpointSettings{Aliases: c.StringSlice("alias"), GwPriority: c.Int("gw-priority"), DriverOpts: toMap(c.StringSlice("driver-opt")), Links: c.StringSlice("link")}
 	if err := addAddresses(&end, c.String("ip"), c.String("ip6")); err != nil {
 		return err
+	}
+	for _, s := range c.StringSlice("link-local-ip") {
+		if err := addLinkLocal(&end, s); err != nil {
+			return err
+		}
 	}
 	api, err := a.api()
 	if err != nil {

@@ -170,10 +170,16 @@ func endpointOf(e *network.EndpointSettings) (moss.Endpoint, error) {
 		out.MAC = e.MacAddress.String()
 	}
 	for key, value := range e.DriverOpts {
-		if key != moss.EndpointSysctls {
-			return out, notYet("the driver option "+key+" of an end point", "leave it out")
+		var err error
+		switch key {
+		case moss.EndpointSysctls:
+			_, err = moss.ParseSysctls(value, "eth0")
+		case moss.EndpointIfname:
+			err = moss.CheckIfname(value)
+		default:
+			err = notYet("the driver option "+key+" of an end point", "leave it out")
 		}
-		if _, err := moss.ParseSysctls(value, "eth0"); err != nil {
+		if err != nil {
 			return out, err
 		}
 	}
@@ -190,8 +196,11 @@ func endpointOf(e *network.EndpointSettings) (moss.Endpoint, error) {
 	if ipam == nil {
 		return out, nil
 	}
-	if len(ipam.LinkLocalIPs) > 0 {
-		return out, notYet("--link-local-ip", "use --ip")
+	for _, a := range ipam.LinkLocalIPs {
+		if !a.IsLinkLocalUnicast() {
+			return out, invalid("invalid endpoint settings:\ninvalid link-local IP address: %s", a)
+		}
+		out.LinkLocal = append(out.LinkLocal, a.Unmap())
 	}
 	if ipam.IPv4Address.IsValid() && !ipam.IPv4Address.Is4() {
 		return out, invalid("invalid endpoint settings:\ninvalid IPv4 address: %s", ipam.IPv4Address)

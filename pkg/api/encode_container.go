@@ -219,8 +219,8 @@ func encodeEndpoints(c *moss.Container) map[string]*network.EndpointSettings {
 // encodeWanted is an end point as it was asked for.
 func encodeWanted(c *moss.Container, name string, want moss.Endpoint) *network.EndpointSettings {
 	e := &network.EndpointSettings{Aliases: want.Aliases, Links: want.Links, DriverOpts: want.DriverOpts, GwPriority: want.GwPriority}
-	if want.Address.IsValid() || want.Address6.IsValid() {
-		e.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: want.Address, IPv6Address: want.Address6}
+	if want.Address.IsValid() || want.Address6.IsValid() || len(want.LinkLocal) > 0 {
+		e.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: want.Address, IPv6Address: want.Address6, LinkLocalIPs: want.LinkLocal}
 	}
 	if mac, err := net.ParseMAC(want.MAC); err == nil {
 		e.MacAddress = network.HardwareAddr(mac)

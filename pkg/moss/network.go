@@ -46,6 +46,7 @@ type Endpoint struct {
 	Aliases    []string          `json:",omitempty"`
 	Address    netip.Addr        `json:",omitzero"` // the zero Addr asks for a free one
 	Address6   netip.Addr        `json:",omitzero"`
+	LinkLocal  []netip.Addr      `json:",omitempty"` // further addresses of its link (docker's link-local-ip)
 	MAC        string            `json:",omitempty"` // "" asks for one that follows from the address
 	DriverOpts map[string]string `json:",omitempty"`
 	Links      []string          `json:",omitempty"` // as the user wrote them, see ParseLink

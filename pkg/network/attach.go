@@ -117,7 +117,13 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 	for name := range wanted {
 		names = append(names, name)
 	}
-	slices.Sort(names)
+	// Those whose links have names of their own first: nobody else is to have these.
+	slices.SortFunc(names, func(a, b string) int {
+		own := func(name string) int {
+			return map[bool]int{true: 1}[wanted[name].DriverOpts[moss.EndpointIfname] == ""]
+		}
+		return cmp.Or(cmp.Compare(own(a), own(b)), strings.Compare(a, b))
+	})
 	// Before anything is made: a network that is not there.
 	n.mu.Lock()
 	for _, name := range names {
@@ -186,7 +192,7 @@ func byGateway(a, b moss.Interface) int {
 
 // join gives a container an end point in a network, and its namespace the link.
 func (n *Networks) join(id moss.ContainerID, s *space, ref string, want moss.Endpoint, have []moss.Interface) (i moss.Interface, err error) {
-	number, err := freeLink(have)
+	number, link, err := freeLink(id, want.DriverOpts[moss.EndpointIfname], have)
 	if err != nil {
 		return i, err
 	}
@@ -195,7 +201,7 @@ func (n *Networks) join(id moss.ContainerID, s *space, ref string, want moss.End
 		return i, err
 	}
 	i = moss.Interface{
-		Network: p.ID, Name: p.Name, Link: fmt.Sprintf("eth%d", number), Endpoint: end, HostLink: numberedLink(id, number),
+		Network: p.ID, Name: p.Name, Link: link, Endpoint: end, HostLink: numberedLink(id, number),
 		Internal: p.Internal, GwPriority: want.GwPriority, MAC: want.MAC,
 	}
 	defer func() {
@@ -216,6 +222,9 @@ func (n *Networks) join(id moss.ContainerID, s *space, ref string, want moss.End
 		i.MAC = macFor(i).String()
 	}
 	if err := n.connect(p, s, i); err != nil {
+		return i, err
+	}
+	if err := s.addLinkLocal(i.Link, want.LinkLocal); err != nil {
 		return i, err
 	}
 	return i, s.setSysctls(want.DriverOpts[moss.EndpointSysctls], i.Link)
@@ -258,13 +267,26 @@ func addressOf(pool *ipam, id moss.ContainerID, want netip.Addr) (netip.Prefix, 
 	return pool.take(id)
 }
 
-func freeLink(have []moss.Interface) (int, error) {
-	for number := range len(linkDigits) {
-		if !slices.ContainsFunc(have, func(i moss.Interface) bool { return i.Link == fmt.Sprintf("eth%d", number) }) {
-			return number, nil
+// freeLink is the number of a container's next link, at the bridge's side, and
+// its name in the container: what is asked for, or the first ethN.
+func freeLink(id moss.ContainerID, asked string, have []moss.Interface) (number int, name string, err error) {
+	has := func(name string) bool {
+		return slices.ContainsFunc(have, func(i moss.Interface) bool { return i.Link == name || i.HostLink == name })
+	}
+	if asked != "" && has(asked) {
+		return 0, "", moss.Errorf(moss.Conflict, "cannot name the link %q (%s): the container has one of that name", asked, moss.EndpointIfname)
+	}
+	for name = asked; name == ""; number++ {
+		if eth := fmt.Sprintf("eth%d", number); !has(eth) {
+			name = eth
 		}
 	}
-	return 0, moss.Errorf(moss.Forbidden, "a container has at most %d networks", len(linkDigits))
+	for number := range len(linkDigits) {
+		if !has(numberedLink(id, number)) {
+			return number, name, nil
+		}
+	}
+	return 0, "", moss.Errorf(moss.Forbidden, "a container has at most %d networks", len(linkDigits))
 }
 
 // connect joins the container's namespace to a bridge.
@@ -321,6 +343,30 @@ func (n *Networks) connect(p *place, s *space, i moss.Interface) error {
 	}
 	if err := s.handle.LinkSetUp(guest); err != nil {
 		return fmt.Errorf("cannot bring %s up: %w", i.Link, err)
+	}
+	return nil
+}
+
+// addLinkLocal gives a link further addresses, with docker's lengths.
+func (s *space) addLinkLocal(link string, addrs []netip.Addr) error {
+	if len(addrs) == 0 {
+		return nil
+	}
+	guest, err := s.handle.LinkByName(link)
+	if err != nil {
+		return fmt.Errorf("cannot find %s in the container's namespace: %w", link, err)
+	}
+	for _, a := range addrs {
+		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 16)), Scope: unix.RT_SCOPE_LINK}
+		if a.Is6() {
+			addr = &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 64)), Flags: unix.IFA_F_NODAD}
+			if err := inNetNS(s.path, func() error { return setSysctl("net/ipv6/conf/"+link+"/disable_ipv6", "0") }); err != nil {
+				return err
+			}
+		}
+		if err := s.handle.AddrReplace(guest, addr); err != nil {
+			return fmt.Errorf("cannot give %s the address %s: %w", link, a, err)
+		}
 	}
 	return nil
 }
