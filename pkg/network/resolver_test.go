@@ -1,6 +1,8 @@
 package network
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -422,6 +424,36 @@ func TestRedirectAgain(t *testing.T) {
 			return err
 		}); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// As systemd-resolved and NetworkManager have it: a link that is turned to
+// another file, which has the size and the time of the first; and no file for a while.
+func TestServersBehindALink(t *testing.T) {
+	dir := t.TempDir()
+	u := &upstreams{path: dir + "/resolv.conf"}
+	for name, text := range map[string]string{"stub": "nameserver 127.0.0.53\n", "real": "nameserver 192.0.2.53\n"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(dir+"/"+name, time.Time{}, time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct{ to, want string }{
+		{"stub", "127.0.0.53:53"}, {"real", "192.0.2.53:53"}, {"nowhere", "192.0.2.53:53"}, {"stub", "127.0.0.53:53"}, {"", "127.0.0.53:53"}, {"real", "192.0.2.53:53"},
+	} {
+		if err := os.Remove(u.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if step.to != "" {
+			if err := os.Symlink(step.to, u.path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := u.servers(); len(got) != 1 || got[0].String() != step.want {
+			t.Errorf("by way of %q: %v, want %s", step.to, got, step.want)
 		}
 	}
 }

@@ -5,7 +5,8 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // upstreams are the name servers of the host, as its resolv.conf(5) has them now.
@@ -13,12 +14,19 @@ type upstreams struct {
 	path  string
 	fixed []netip.AddrPort // those of daemon.json go before
 
-	mu      sync.Mutex
-	changed time.Time
-	size    int64
-	last    []netip.AddrPort
+	mu   sync.Mutex
+	read version
+	last []netip.AddrPort
 
 	slow slowness
+}
+
+// version tells a file from what it was, and from another in its place: two may
+// have the same size and time, where a link is turned from one to the other.
+type version struct {
+	dev, ino uint64
+	size     int64
+	changed  unix.Timespec // nobody can set it
 }
 
 // servers reads the file again when it is another one.
@@ -28,15 +36,17 @@ func (u *upstreams) servers() []netip.AddrPort {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	info, err := os.Stat(u.path)
-	if err != nil || info.ModTime().Equal(u.changed) && info.Size() == u.size {
+	var st unix.Stat_t
+	err := unix.Stat(u.path, &st)
+	is := version{st.Dev, st.Ino, st.Size, st.Ctim}
+	if err != nil || is == u.read {
 		return u.last // a file that is being replaced does not take the names away
 	}
 	data, err := os.ReadFile(u.path)
 	if err != nil {
 		return u.last
 	}
-	u.changed, u.size, u.last = info.ModTime(), info.Size(), parseServers(string(data))
+	u.read, u.last = is, parseServers(string(data))
 	return u.last
 }
 

@@ -29,10 +29,12 @@ func TestMachine(t *testing.T) {
 		}
 	})
 	t.Run("dns", func(t *testing.T) {
-		// A name server that gives every name the same address.
+		// Name servers that give every name the same address: a foreign one, one where systemd-resolved's stub is, and one of somebody else's.
 		const server = `printf '%s\n' 'd=$(mktemp -d); dd bs=512 count=1 of=$d/q 2>/dev/null' \
-			'{ head -c 2 $d/q; printf "\201\200\0\1\0\1\0\0\0\0"; tail -c +13 $d/q; printf "\300\014\0\1\0\1\0\0\0\074\0\004\012\011\010\007"; } >$d/a; cat $d/a' >/tmp/answer
-			systemd-run --quiet --unit=names socat UDP-RECVFROM:53,bind=192.0.2.1,fork EXEC:'sh /tmp/answer'`
+			'{ head -c 2 $d/q; printf "\201\200\0\1\0\1\0\0\0\0"; tail -c +13 $d/q; printf "\300\014\0\1\0\1\0\0\0\0\0\004\012\011\010\00$1"; } >$d/a; cat $d/a' >/tmp/answer
+			for s in 192.0.2.1.7 127.0.0.53.6 127.0.0.77.5; do
+				systemd-run --quiet --unit=names-$s socat UDP-RECVFROM:53,bind=${s%.*},fork EXEC:"sh /tmp/answer ${s##*.}"
+			done`
 		if out, err := m.Root(ctx, server); err != nil {
 			t.Fatal(err, out)
 		}
@@ -44,7 +46,29 @@ func TestMachine(t *testing.T) {
 		if err != nil || !strings.Contains(out, "10.9.8.7") {
 			t.Errorf("a name is not found: %v: %s", err, out)
 		}
-		out, err = m.User(ctx, `moss setup --uninstall --purge`)
+		// It is followed while a container runs: another content, a link as systemd-resolved wants it, and no file for a while.
+		out, err = m.User(ctx, `docker network create names && docker run -d --name asks --network names box /bin/busybox sleep inf`)
+		if err != nil {
+			t.Fatal(err, out)
+		}
+		for _, step := range []struct{ change, want string }{
+			{"true", "10.9.8.7"},
+			{"mkdir -p /run/systemd/resolve && printf 'nameserver 127.0.0.53\\noptions edns0 trust-ad\\nsearch .\\n' >/run/systemd/resolve/stub-resolv.conf && ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf", "10.9.8.6"},
+			{"rm /etc/resolv.conf && echo nameserver 127.0.0.77 >/etc/resolv.conf", "10.9.8.5"},
+			{"rm /etc/resolv.conf", "10.9.8.5"},
+			{"printf 'nameserver 192.0.2.1\\nsearch .\\n' >/run/systemd/resolve/resolv.conf && ln -s /run/systemd/resolve/resolv.conf /etc/resolv.conf", "10.9.8.7"},
+			{"ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf", "10.9.8.6"},
+			{"echo nameserver 127.0.0.77 >/run/systemd/resolve/stub-resolv.conf", "10.9.8.5"},
+		} {
+			if out, err := m.Root(ctx, step.change); err != nil {
+				t.Fatal(err, out)
+			}
+			out, err := m.User(ctx, `docker exec asks /bin/busybox nslookup -type=a some.test`)
+			if err != nil || !strings.Contains(out, step.want) {
+				t.Errorf("after %s a name has not the address %s: %v: %s", step.change, step.want, err, out)
+			}
+		}
+		out, err = m.User(ctx, `docker rm -f asks && moss setup --uninstall --purge`)
 		if err != nil {
 			t.Error(err, out)
 		}
