@@ -229,6 +229,9 @@ func network(f Facts) Check {
 		if f.DriverBetter != "" {
 			c.Detail += "; " + f.DriverBetter
 		}
+		if f.Driver == "pasta" && f.DriverBetter != "" { // an old one: it is wrong about half-closed connections
+			c.Verdict, c.Mend = Warn, `set "moss-network-driver": "auto" in daemon.json, and: systemctl --user restart moss-rootless`
+		}
 		if f.Driver == "gvisor-tap-vsock" {
 			c.Verdict, c.Mend = Warn, "sudo apt install slirp4netns"
 		}
@@ -236,11 +239,11 @@ func network(f Facts) Check {
 	}
 	switch {
 	case f.Pasta != "" && f.Slirp != "":
-		return Check{Name: name, Detail: "pasta where it is of late 2024 or newer, else slirp4netns"}
+		return Check{Name: name, Detail: "pasta where it is of late 2024 or newer (older ones may send data twice at the end of a connection), else slirp4netns"}
 	case f.Slirp != "":
 		return Check{Name: name, Detail: "slirp4netns; a pasta of late 2024 or newer is faster"}
 	case f.Pasta != "":
-		return Check{name, Warn, "pasta where it is of late 2024 or newer, else the built-in gvisor-tap-vsock, which takes more memory and cpu", "sudo apt install slirp4netns"}
+		return Check{name, Warn, "pasta where it is of late 2024 or newer (older ones may send data twice at the end of a connection), else the built-in gvisor-tap-vsock, which takes more memory and cpu", "sudo apt install slirp4netns"}
 	}
 	return Check{name, Warn, "the built-in gvisor-tap-vsock; slirp4netns takes less memory and cpu", "sudo apt install slirp4netns"}
 }

@@ -62,6 +62,7 @@ func TestIll(t *testing.T) {
 		{"pasta only", func(f *Facts) { f.Slirp, f.Pasta = "", "/usr/bin/pasta" }, "network driver", Warn, "slirp4netns"},
 		{"no tun", func(f *Facts) { f.TunError = broken }, "network driver", Fail, "/dev/net/tun"},
 		{"built-in driver runs", func(f *Facts) { f.Driver = "gvisor-tap-vsock" }, "network driver", Warn, "slirp4netns"},
+		{"an old pasta runs", func(f *Facts) { f.Driver, f.DriverBetter = "pasta", "slirp4netns is better" }, "network driver", Warn, "auto"},
 		{"no ping", func(f *Facts) { f.PingRange = "1\t0" }, "ping", Warn, "ping_group_range=0 2147483647"},
 		{"strange ping range", func(f *Facts) { f.PingRange = "x" }, "ping", Warn, "sysctl"},
 		{"nfs", func(f *Facts) { f.DataFS = "nfs" }, "storage", Fail, "data-root"},

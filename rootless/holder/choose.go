@@ -150,7 +150,7 @@ func better(driver string, m machine) string {
 		return out + ", if it is of " + pastaSince.Format(time.DateOnly) + " or newer (package passt)"
 	case rootless.DriverPasta:
 		if !recent {
-			return "slirp4netns is faster outwards than a pasta older than " + pastaSince.Format(time.DateOnly) + `: "moss-network-driver": "slirp4netns"`
+			return "a pasta older than " + pastaSince.Format(time.DateOnly) + ` may send what it sent last once more when a connection is closed in one direction, and slirp4netns is faster outwards: "moss-network-driver": "slirp4netns"`
 		}
 	case rootless.DriverNone:
 		return `any other driver has a way out: "moss-network-driver": "auto"`
