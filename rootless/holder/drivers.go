@@ -51,10 +51,13 @@ func parentDriver(c Config, ch choice) (network.ParentDriver, error) {
 func childDriver(name string, ipv6 bool) (network.ChildDriver, error) {
 	switch name {
 	case rootless.DriverPasta:
+		if ipv6 {
+			return ipv6Child{ChildDriver: pasta.NewChildDriver()}, nil
+		}
 		return pasta.NewChildDriver(), nil
 	case rootless.DriverSlirp:
 		if ipv6 {
-			return slirpChild{slirp4netns.NewChildDriver()}, nil
+			return ipv6Child{slirp4netns.NewChildDriver(), slirpRouter}, nil
 		}
 		return slirp4netns.NewChildDriver(), nil
 	case rootless.DriverGvisor:

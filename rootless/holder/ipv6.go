@@ -2,6 +2,7 @@ package holder
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,10 +21,10 @@ import (
 const ipv6Env = "_MOSS_HOLDER_IPV6"
 
 // slirp4netns has one IPv6 network: its router is at ::2 and tells of itself by
-// advertisements, which a namespace that forwards ignores.
+// advertisements, which a namespace that forwards ignores. pasta takes any address.
 var (
-	slirpAddress = net.IPNet{IP: net.ParseIP("fd00::100"), Mask: net.CIDRMask(64, 128)}
-	slirpRouter  = net.ParseIP("fd00::2")
+	tapAddress  = net.IPNet{IP: net.ParseIP("fd00::100"), Mask: net.CIDRMask(64, 128)}
+	slirpRouter = net.ParseIP("fd00::2")
 )
 
 // wantsIPv6 says whether IPv6 is to go out with a driver: where it is asked for,
@@ -45,10 +46,15 @@ func hasDefaultRoute6(r io.Reader) bool {
 	return false
 }
 
-// slirpChild is slirp4netns's side in the namespaces, with IPv6.
-type slirpChild struct{ network.ChildDriver }
+// ipv6Child is a driver's side in the namespaces, with IPv6: the tap gets an
+// address of its own. slirp4netns gives it none, and pasta the host's, at which the
+// host could not be reached then.
+type ipv6Child struct {
+	network.ChildDriver
+	router net.IP // nil for the one that the driver has set
+}
 
-func (d slirpChild) ConfigureNetworkChild(msg *messages.ParentInitNetworkDriverCompleted, netns string) (string, error) {
+func (d ipv6Child) ConfigureNetworkChild(msg *messages.ParentInitNetworkDriverCompleted, netns string) (string, error) {
 	tap, err := d.ChildDriver.ConfigureNetworkChild(msg, netns)
 	if err != nil {
 		return tap, err
@@ -58,11 +64,11 @@ func (d slirpChild) ConfigureNetworkChild(msg *messages.ParentInitNetworkDriverC
 		return tap, err
 	}
 	defer close(t.work)
-	return tap, t.do(func() error { return routeIPv6(tap) })
+	return tap, t.do(func() error { return d.configure(tap) })
 }
 
-// routeIPv6 gives the tap its address and the way out; it runs in the namespace.
-func routeIPv6(tap string) error {
+// configure gives the tap its address and the way out; it runs in the namespace.
+func (d ipv6Child) configure(tap string) error {
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+tap+"/accept_ra", []byte("0"), 0); err != nil {
 		return fmt.Errorf("cannot set up IPv6: %w", err)
 	}
@@ -72,14 +78,50 @@ func routeIPv6(tap string) error {
 	}
 	defer h.Close()
 	link, err := h.LinkByName(tap)
-	if err == nil {
-		err = h.AddrReplace(link, &netlink.Addr{IPNet: &slirpAddress, Flags: unix.IFA_F_NODAD})
+	router := d.router
+	if err == nil && router == nil {
+		router, err = takeOver(h, link)
 	}
 	if err == nil {
-		err = h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, Gw: slirpRouter})
+		err = h.AddrReplace(link, &netlink.Addr{IPNet: &tapAddress, Flags: unix.IFA_F_NODAD})
+	}
+	if err == nil {
+		err = h.RouteReplace(&netlink.Route{
+			LinkIndex: link.Attrs().Index, Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, Gw: router, Flags: int(netlink.FLAG_ONLINK),
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("cannot set up IPv6 on %s: %w", tap, err)
 	}
 	return nil
+}
+
+// takeOver takes the addresses away that a link has, and returns the router of its default route.
+func takeOver(h *netlink.Handle, link netlink.Link) (router net.IP, err error) {
+	routes, err := h.RouteList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range routes {
+		if ones, _ := mask(r.Dst).Size(); ones == 0 && r.Gw != nil {
+			router = r.Gw
+		}
+	}
+	if router == nil {
+		return nil, errors.New("it has no default route")
+	}
+	addrs, err := h.AddrList(link, netlink.FAMILY_V6)
+	for _, a := range addrs {
+		if !a.IP.IsLinkLocalUnicast() {
+			err = errors.Join(err, h.AddrDel(link, &a))
+		}
+	}
+	return router, err
+}
+
+func mask(n *net.IPNet) net.IPMask {
+	if n == nil {
+		return net.CIDRMask(0, 128)
+	}
+	return n.Mask
 }
