@@ -82,8 +82,8 @@ bench: deps build ## the figures, against bare crun and podman; RUN=Where narrow
 walk: deps build ## random operations beside kills of the daemon, for TIME (default 5m); SEED=n repeats a walk
 	@MOSS_LONG='$(or $(TIME),5m)' MOSS_SEED='$(SEED)' PKG=./tests/e2e RUN=TestWalk tests/dev/test.sh
 
-networks: ## 2,500 networks of both families come and go, with an end point in each; minutes
-	@MOSS_LONG=1 PKG=./tests/e2e RUN=TestManyNetworks tests/dev/test.sh
+networks: ## 2,500 networks of both families come and go, with an end point in each, and containers move between five under traffic; minutes
+	@MOSS_LONG=1 PKG=./tests/e2e RUN='TestManyNetworks|TestTopology' tests/dev/test.sh
 
 # Its go.mod replaces and excludes, so it is built as the main module.
 bin/tools/compose-$(COMPOSE)/docker-compose:

@@ -35,10 +35,14 @@ func (r *remote) leave(network, container string) error {
 // Twenty containers on five networks, as compose makes them: while half of them
 // join further networks and leave them again, and the daemon is killed in the
 // middle, a stream between two of the others loses nothing and their names are
-// known all the time.
+// known all the time. MOSS_LONG: 60 rounds in the place of 3 (make networks).
 func TestTopology(t *testing.T) {
 	leakFree(t)
-	const networks, containers, rounds = 5, 20, 3
+	const networks, containers = 5, 20
+	rounds := 3
+	if os.Getenv("MOSS_LONG") != "" {
+		rounds = 60
+	}
 	r := newRemote()
 	network := func(i int) string { return fmt.Sprintf("topo%d", i%networks) }
 	name := func(i int) string { return fmt.Sprintf("member%d", i) }
