@@ -54,8 +54,8 @@ func TestDropProgram(t *testing.T) {
 	if err := dropProgram(); err != nil {
 		t.Fatal(err)
 	}
-	if _, after, _ := program(t); after > size/2 {
-		t.Errorf("of %d KiB, %d are resident", size, after)
+	if _, after, _ := program(t); after > before*3/4 { // what goes on needs some of it at once, with what lies around it
+		t.Errorf("of %d KiB, %d were resident, and then %d", size, before, after)
 	}
 }
 
