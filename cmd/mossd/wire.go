@@ -29,6 +29,7 @@ import (
 	ociruntime "github.com/moss-containers/moss/pkg/runtime"
 	"github.com/moss-containers/moss/pkg/sd"
 	"github.com/moss-containers/moss/pkg/secret"
+	"github.com/moss-containers/moss/pkg/selinux"
 	"github.com/moss-containers/moss/pkg/stdio"
 	"github.com/moss-containers/moss/pkg/storage"
 	"github.com/moss-containers/moss/pkg/units"
@@ -205,6 +206,11 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		Stdio: streams, Attacher: streams, Logs: keeper, Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}
+	if selinux.Enabled() {
+		deps.Labels = selinux.Labels{}
+	} else if cfg.SELinux {
+		d.warn("WARNING: The kernel has no SELinux. The setting selinux-enabled is of no effect.")
+	}
 	if cfg.MetricsAddress != "" {
 		d.metrics = newMetrics()
 		d.metrics.ports(&deps, store, nets, oci, d.units)
@@ -212,7 +218,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.bus = deps.Events
 	d.engine = engine.New(deps, engine.Options{
 		ID: d.engineID, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
-		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime, Init: cfg.Init,
+		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime, Init: cfg.Init, SELinux: cfg.SELinux,
 		LogConfig: moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions}, IDs: ids,
 	})
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
@@ -225,7 +231,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		Containers: containers, Upkeep: d.engine.Containers(), Links: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
 		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(), Plugins: d.plugins,
-		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, Debug: d.debug(), Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
+		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, SELinux: deps.Labels != nil, Debug: d.debug(), Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	d.api.Authorize(cfg.AuthorizationPlugins)
 	if err := d.checkAuthorizers(cfg.AuthorizationPlugins); err != nil { //nolint:contextcheck // as in reload

@@ -61,6 +61,8 @@ type Options struct {
 	NoBridge bool
 	// NetworkOptions are, by driver, options of networks that are made without them.
 	NetworkOptions map[string]map[string]string
+	// SELinux says that the kernel has SELinux.
+	SELinux bool
 	// Debug answers below /debug/, for the owner at the unix socket; nil answers nothing.
 	Debug http.Handler
 
@@ -78,6 +80,7 @@ type Server struct {
 	base []route
 
 	appArmor func() bool // the kernel confines by AppArmor profiles
+	selinux  func() bool // and by SELinux labels
 	ncpu     int
 
 	closing context.Context // ends the streams
@@ -107,7 +110,7 @@ func New(o Options) *Server {
 	s := &Server{
 		o: o, log: o.Log, now: time.Now,
 		ncpu:     runtime.NumCPU(),
-		appArmor: kernelAppArmor,
+		appArmor: kernelAppArmor, selinux: func() bool { return o.SELinux },
 		hijacked: map[net.Conn]struct{}{}, base: routes(), rest: newRest(),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())

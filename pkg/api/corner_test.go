@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +34,10 @@ func TestCornersRefused(t *testing.T) {
 		`{"HostConfig":{"BlkioDeviceWriteBps":[{"Path":"/dev/../etc/passwd","Rate":5}]}}`: "bad format for device path",
 		`{"HostConfig":{"BlkioDeviceReadIOps":[{"Path":"/dev/sda","Rate":0}]}}`:           "must be greater than 0",
 		`{"HostConfig":{"GroupAdd":["keep-groups","x"]}}`:                                 "is not allowed with any other --group-add options",
+		`{"HostConfig":{"SecurityOpt":["label=type:a_t"]}}`:                               "kernel has no SELinux",
+		`{"HostConfig":{"SecurityOpt":["label=nested"]}}`:                                 "use label=disable",
+		`{"HostConfig":{"SecurityOpt":["label=type:"]}}`:                                  "bad label option",
+		`{"HostConfig":{"SecurityOpt":["label"]}}`:                                        "bad label option",
 		`{"HostConfig":{"SecurityOpt":["apparmor="]}}`:                                    "invalid --security-opt",
 		`{"HostConfig":{"SecurityOpt":["apparmor=mine"]}}`:                                "kernel has no AppArmor",
 	} {
@@ -44,6 +49,18 @@ func TestCornersRefused(t *testing.T) {
 	req, _, err := s.decodeCreate([]byte(`{"HostConfig":{"SecurityOpt":["apparmor=mine"],"GroupAdd":["keep-groups"]}}`), newest, "", "")
 	if err != nil || req.Host.AppArmor != "mine" || !req.Host.KeepsGroups() {
 		t.Errorf("%q, keeps groups %v: %v", req.Host.AppArmor, req.Host.KeepsGroups(), err)
+	}
+	s.selinux = func() bool { return true }
+	req, _, err = s.decodeCreate([]byte(`{"HostConfig":{"SecurityOpt":["label=type:a_t","label:nested"],"Binds":["/a:/b:ro,Z","v1:/c","/d:/d:z","/e:/e"]}}`), newest, "", "")
+	if err != nil || !slices.Equal(req.Host.LabelOpts, []string{"type:a_t", "nested"}) {
+		t.Errorf("label options %q: %v", req.Host.LabelOpts, err)
+	}
+	var relabel []string
+	for _, m := range req.Host.Mounts {
+		relabel = append(relabel, m.Relabel)
+	}
+	if !slices.Equal(relabel, []string{"Z", "z", "z", ""}) {
+		t.Errorf("mounts are to be relabelled %q", relabel)
 	}
 	limits := []moss.DeviceLimit{{Device: "/dev/sda", Kind: moss.DeviceReadBps, Value: 5}, {Device: "/dev/sdb", Kind: moss.DeviceReadBps, Value: 6}}
 	out := encodeHost(&moss.Container{Host: moss.HostConfig{DeviceLimits: limits}})

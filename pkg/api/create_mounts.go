@@ -90,7 +90,7 @@ func (s *Server) bindOptions(m *moss.MountPoint, opts, raw string) error {
 		case o == "consistent" || o == "cached" || o == "delegated":
 			kind = "consistency" // says something on a Mac only
 		case o == "z" || o == "Z":
-			kind = "label" // for containers that SELinux confines, as it does none of a user's: see label=disable
+			kind, m.Relabel = "label", o
 		case o == "idmap" || strings.HasPrefix(o, "idmap="):
 			return noIDMap("-v " + raw)
 		case o == "" && opts == "":

@@ -64,7 +64,7 @@ func (d *createDecoder) securityOpt(opt string) error {
 	case "apparmor":
 		return d.appArmor(opt, value)
 	case "label":
-		return refuseIf(value != "disable", "SELinux labels (--security-opt "+opt+")", "moss labels neither processes nor files, which keep the labels that the user's own have: use label=disable")
+		return d.label(opt, value)
 	case "systempaths":
 		if value != "unconfined" {
 			return invalid("invalid --security-opt: %q", opt)

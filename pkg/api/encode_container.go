@@ -260,7 +260,7 @@ func encodeInspect(c *moss.Container, v version, driver string) containerInspect
 		State: encodeState(c), Image: string(c.Image),
 		ResolvConfPath: filepath.Join(c.Dir, "resolv.conf"), HostnamePath: filepath.Join(c.Dir, "hostname"), HostsPath: filepath.Join(c.Dir, "hosts"),
 		LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.Run.Restarts,
-		Driver: driver, Platform: "linux",
+		Driver: driver, Platform: "linux", ProcessLabel: c.SELinux.Process, MountLabel: c.SELinux.Mount,
 		HostConfig: encodeHost(c), GraphDriver: &storage.DriverData{Name: driver, Data: map[string]string{}},
 		Mounts: encodeMounts(c.Mounts), Config: encodeConfig(c.Config), ExecIDs: encodeExecIDs(c.Execs),
 	}

@@ -500,7 +500,7 @@ func newFake() (*Server, *world) {
 		Files: fakeFiles{w}, Copies: fakeCopies{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",
 	})
-	s.ncpu, s.appArmor = 4, func() bool { return false }
+	s.ncpu, s.appArmor, s.selinux = 4, func() bool { return false }, func() bool { return false }
 	if allowAll {
 		s.o.Plugins = &judges{}
 		s.Authorize([]string{"one", "two"})

@@ -108,6 +108,9 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		CDISpecDirs:     []string{}, Warnings: nonNilList(in.Host.Warnings),
 		LiveRestoreEnabled: true, // containers are units: they outlive the engine
 	}
+	if o.SELinux {
+		out.SecurityOptions = append(out.SecurityOptions, "name=selinux")
+	}
 	for _, n := range in.Containers {
 		out.Containers += n
 	}

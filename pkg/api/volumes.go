@@ -179,7 +179,7 @@ func (s *Server) parseVolume(raw string) (moss.MountPoint, error) {
 		return m, invalid("invalid volume specification: '%s': volume name is too short, names should be at least two alphanumeric characters", raw)
 	}
 	if len(parts) < 3 {
-		m.Mode = "z" // what docker tells of volumes
+		m.Mode, m.Relabel = "z", "z" // as docker has it for volumes
 		return m, nil
 	}
 	m.Mode = parts[2]
@@ -198,7 +198,7 @@ func (s *Server) parseVolume(raw string) (moss.MountPoint, error) {
 }
 
 func mountVolume(in mount.Mount) (moss.MountPoint, error) {
-	m := moss.MountPoint{Type: moss.MountVolume, Name: in.Source, Target: path.Clean(in.Target), ReadOnly: in.ReadOnly, Mode: "z"}
+	m := moss.MountPoint{Type: moss.MountVolume, Name: in.Source, Target: path.Clean(in.Target), ReadOnly: in.ReadOnly, Mode: "z", Relabel: "z"}
 	o := in.VolumeOptions
 	if o == nil {
 		return m, nil

@@ -38,8 +38,9 @@ type Config struct {
 	LogOptions     map[string]string  `json:"log-opts"`       // of containers
 	StorageDriver  string             `json:"storage-driver"` // "", overlay, fuse-overlayfs or vfs
 	DefaultRuntime string             `json:"default-runtime"`
-	Runtimes       map[string]Runtime `json:"runtimes"` // besides moss-runtime, and crun and runc where they are installed
-	Init           bool               `json:"init"`     // of containers that do not say
+	Runtimes       map[string]Runtime `json:"runtimes"`        // besides moss-runtime, and crun and runc where they are installed
+	Init           bool               `json:"init"`            // of containers that do not say
+	SELinux        bool               `json:"selinux-enabled"` // every container gets SELinux labels
 	Labels         []string           `json:"labels"`
 	BIP            netip.Prefix       `json:"bip"`                   // first address of the bridge's network
 	FixedCIDR      netip.Prefix       `json:"fixed-cidr"`            // the part of bip that addresses are given from

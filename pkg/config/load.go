@@ -91,6 +91,7 @@ var usages = map[string]string{
 	"storage-opts":             "storage driver option `KEY=VALUE`",
 	"default-runtime":          "OCI runtime `NAME` of containers that choose none",
 	"init":                     "give containers that do not say otherwise an init",
+	"selinux-enabled":          "give containers SELinux labels, where the kernel has SELinux",
 	"fixed-cidr":               "`ADDRESS/LENGTH` of the part of the bridge's network that addresses are from",
 	"labels":                   "label `KEY=VALUE` of the engine",
 	"bip":                      "first `ADDRESS/LENGTH` of the bridge's network",

@@ -153,7 +153,7 @@ func (e *Engine) beginLook(ctx context.Context, c *container) (moss.View, error)
 		return moss.View{}, err
 	}
 	defer c.release()
-	m, err := e.Rootfs.Mount(ctx, c.id)
+	m, err := e.mountRootfs(ctx, c.record(), c.id)
 	if err != nil {
 		return moss.View{}, err
 	}

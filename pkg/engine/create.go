@@ -42,8 +42,16 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err != nil {
 		return "", nil, err
 	}
+	if err := s.chooseLabels(rec); err != nil {
+		return "", nil, err
+	}
 	letGo, err := s.takeSecrets(ctx, rec, r.Config.Labels)
 	defer letGo() // by then the container is known, and whoever removes secrets sees it
+	defer func() {
+		if err != nil {
+			s.freeLabels(rec)
+		}
+	}()
 	if err != nil {
 		return "", nil, err
 	}

@@ -35,6 +35,7 @@ type Deps struct {
 	VolumeUse      VolumeMounts
 	Secrets        Secrets
 	SecretFiles    SecretFiles
+	Labels         Labels // nil where the kernel has no SELinux
 	Runtime        Runtime
 	Units          Units
 	Freezer        Freezer
@@ -61,6 +62,7 @@ type Options struct {
 	LogConfig     moss.LogConfig
 	IDs           IDs
 	Labels        []string
+	SELinux       bool // every container gets labels, where the kernel has SELinux
 }
 
 // IDs are those of the engine's user namespace.

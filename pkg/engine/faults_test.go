@@ -94,6 +94,13 @@ type faultyRootfs struct {
 	lag *time.Duration
 }
 
+func (r faultyRootfs) MountLabelled(ctx context.Context, id moss.ContainerID, label string) (moss.Mount, error) {
+	if err := r.f.hit("Rootfs.Mount"); err != nil {
+		return moss.Mount{}, err
+	}
+	return r.Rootfs.(engine.LabelledRootfs).MountLabelled(ctx, id, label)
+}
+
 func (r faultyRootfs) Create(ctx context.Context, id moss.ContainerID, image moss.ImageID) error {
 	if err := r.f.hit("Rootfs.Create"); err != nil {
 		return err

@@ -43,6 +43,8 @@ type rig struct {
 	lag        time.Duration // of each read of a container's files
 	// how long it takes to make a layer, and to delete an image
 	layering, deleting time.Duration
+	labels             engine.Labels // nil: the kernel has no SELinux
+	selinux            bool          // the setting
 	faults             *faults
 	halt               func()
 }
@@ -109,14 +111,15 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 	r.faults = f
 	r.Engine = engine.New(engine.Deps{
 		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
-		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f}, Activator: r.ports, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: faultyVolumes{r.volumes, f}, VolumeData: faultyVolumes{r.volumes, f}, VolumeUse: faultyVolumes{r.volumes, f}, VolumeDrivers: r.volumes, Secrets: r.secrets, SecretFiles: faultySecrets{r.secrets, f},
+		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f}, Activator: r.ports, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: faultyVolumes{r.volumes, f}, VolumeData: faultyVolumes{r.volumes, f}, VolumeUse: faultyVolumes{r.volumes, f}, VolumeDrivers: r.volumes, Secrets: r.secrets, SecretFiles: faultySecrets{r.secrets, f}, Labels: r.labels,
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),
 	}, engine.Options{
 		ID: "engine", DataRoot: r.dir, ContainersDir: filepath.Join(r.dir, "containers"),
 		Runtimes: map[string]string{"moss-runtime": "moss-runtime"}, Runtime: "moss-runtime", LogConfig: moss.LogConfig{Driver: "json-file"},
-		IDs: engine.IDs{UIDs: 65537, GIDs: 60001, OwnerUID: 1000, OwnerGID: 100},
+		SELinux: r.selinux,
+		IDs:     engine.IDs{UIDs: 65537, GIDs: 60001, OwnerUID: 1000, OwnerGID: 100},
 	})
 	if err := r.Restore(r.t.Context(), fresh); err != nil {
 		r.t.Fatal("restore:", err)

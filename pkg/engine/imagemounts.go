@@ -62,13 +62,13 @@ func (s Containers) createLayer(ctx context.Context, rec *moss.Container, layer 
 }
 
 // mountImages mounts the images of a container's mounts, and tells where they are.
-func (e *Engine) mountImages(ctx context.Context, points []moss.MountPoint) error {
+func (e *Engine) mountImages(ctx context.Context, rec *moss.Container, points []moss.MountPoint) error {
 	for i := range points {
 		m := &points[i]
 		if m.Type != moss.MountImage {
 			continue
 		}
-		root, err := e.Rootfs.Mount(ctx, m.Layer)
+		root, err := e.mountRootfs(ctx, rec, m.Layer)
 		if err != nil {
 			return moss.Wrap(err, "mount the image", m.Name)
 		}

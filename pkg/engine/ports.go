@@ -109,6 +109,24 @@ type MappedRootfs interface {
 	CreateMapped(ctx context.Context, id moss.ContainerID, image moss.ImageID, maps moss.IDMaps, volatile bool) error
 }
 
+// LabelledRootfs is a Rootfs that gives files an SELinux label, which lasts as long as the mount.
+type LabelledRootfs interface {
+	MountLabelled(ctx context.Context, id moss.ContainerID, label string) (moss.Mount, error)
+}
+
+// Labels makes SELinux labels (pkg/selinux).
+type Labels interface {
+	// Make gives labels with categories that no other container has, changed by options. Errors: Invalid.
+	Make(options []string) (moss.SELinux, error)
+	// Like are the options that give the categories of a process's label.
+	Like(process string) ([]string, error)
+	// Keep takes the categories of a container that there is, Free gives them back.
+	Keep(l moss.SELinux)
+	Free(l moss.SELinux)
+	// Relabel labels a tree for one container, or for all.
+	Relabel(path string, l moss.SELinux, shared bool) error
+}
+
 // RootfsFiles reads the containers' files (pkg/storage). The readers fail when ctx ends.
 type RootfsFiles interface {
 	// Diff is the layer tar of what the container changed, with OCI whiteouts. It works

@@ -96,6 +96,7 @@ func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 		delete(units, moss.ContainerID(key).Short()) // its unit is nobody's orphan
 	}
 	e.adopt(records)
+	e.keepLabels(records)
 
 	verdicts := make(map[moss.ContainerID]verdict, len(records))
 	keepNet := make(map[moss.ContainerID]moss.Attachment)

@@ -131,6 +131,7 @@ func (e *Engine) remove(ctx context.Context, c *container) error {
 		}, nil)
 		return moss.Wrap(errors.Join(err, commitErr), "remove", rec.Name)
 	}
+	e.freeLabels(rec)
 	e.Attacher.Drop(rec.ID.Streams())
 	e.mu.Lock()
 	delete(e.containers, rec.ID)

@@ -177,6 +177,9 @@ func (e *Engine) placeSecrets(ctx context.Context, rec *moss.Container, points [
 		}
 	}
 	files, err := e.SecretFiles.Place(ctx, rec.ID, uses)
+	for i := range files {
+		files[i].Relabel = "Z"
+	}
 	return slices.Concat(points, files), err
 }
 

@@ -57,7 +57,7 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	}
 	rec := c.record()
 
-	rootfs, err := e.Rootfs.Mount(ctx, rec.ID)
+	rootfs, err := e.mountRootfs(ctx, rec, rec.ID)
 	if err != nil {
 		return moss.Wrap(err, "mount rootfs of", rec.Name)
 	}
@@ -103,6 +103,10 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 		return err
 	}
 
+	if err := e.relabel(rec, points); err != nil {
+		streams.Close()
+		return err
+	}
 	unit, err := e.Units.Start(ctx, unitSpec(rec, launch, streams))
 	streams.Close()
 	if err != nil {

@@ -305,7 +305,7 @@ func (s Containers) fill(ctx context.Context, rec *moss.Container, points []moss
 	if len(points) == 0 {
 		return nil
 	}
-	rootfs, err := s.Rootfs.Mount(ctx, rec.ID)
+	rootfs, err := s.mountRootfs(ctx, rec, rec.ID)
 	if err != nil {
 		return moss.Wrap(err, "mount rootfs of", rec.Name)
 	}
@@ -345,7 +345,7 @@ func (e *Engine) mountVolumes(ctx context.Context, c *container, rec *moss.Conta
 			return nil, done, notMissing(err)
 		}
 	}
-	if err := e.mountImages(ctx, points); err != nil {
+	if err := e.mountImages(ctx, rec, points); err != nil {
 		return nil, done, err
 	}
 	points, err = e.VolumeUse.Expose(ctx, rec.ID, points)

@@ -58,6 +58,7 @@ type Container struct {
 	Endpoints map[string]Endpoint
 	Mounts    []MountPoint
 	IDMaps    *IDMaps `json:",omitempty"` // of its own user namespace; nil in the engine's
+	SELinux   SELinux `json:",omitzero"`
 	LogPath   string  // of a log driver that keeps a file
 	Dir       string  // the container's own directory, D/containers/<id>
 
@@ -224,6 +225,7 @@ type MountPoint struct {
 	Propagation  string // mount_namespaces(7): rprivate (default), private, rshared, shared, rslave, slave
 	NonRecursive bool   // bind without what is mounted below
 	ReadOnlyTop  bool   `json:",omitempty"` // read-only without what is mounted below
+	Relabel      string `json:",omitempty"` // SELinux: z for all containers, Z for this one alone
 	CreateSource bool   // make the host directory where it is missing (-v does, --mount does not)
 	TmpfsOptions string // as mount(8) takes them: "size=64m,mode=1770"
 	Mode         string // as the user wrote it after the second colon of -v, for inspect
@@ -290,6 +292,7 @@ type HostConfig struct {
 	Resources       Resources
 	Secrets         []SecretUse   `json:",omitempty"` // and configs, that are mounted as files
 	DeviceLimits    []DeviceLimit `json:",omitempty"`
+	LabelOpts       []string      `json:",omitempty"` // of SELinux, see CheckLabelOption
 	AppArmor        string        `json:",omitempty"` // name of a profile that is loaded; "" leaves it to the kernel
 }
 

@@ -44,6 +44,7 @@ func process(c moss.Container, a Accounts, env Environment) (*specs.Process, err
 		Rlimits:         limits,
 		NoNewPrivileges: c.Host.NoNewPrivileges,
 		ApparmorProfile: c.Host.AppArmor,
+		SelinuxLabel:    c.SELinux.Process,
 	}
 	if score := c.Host.OomScoreAdj; score != 0 {
 		if score < env.OOMScoreAdj {

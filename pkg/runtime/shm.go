@@ -39,10 +39,18 @@ func (r *Runtime) makeShm(b moss.Bundle) error {
 	if size == 0 {
 		size = defaultShmSize
 	}
-	if err := unix.Mount("shm", b.Shm, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, fmt.Sprintf("mode=1777,size=%d", size)); err != nil {
+	if err := unix.Mount("shm", b.Shm, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, withContext(fmt.Sprintf("mode=1777,size=%d", size), b.Container.SELinux.Mount)); err != nil {
 		return fmt.Errorf("cannot mount the shared /dev/shm: %w", err)
 	}
 	return nil
+}
+
+// withContext adds the SELinux label of all files to a mount's options.
+func withContext(options, label string) string {
+	if label == "" {
+		return options
+	}
+	return options + fmt.Sprintf(",context=%q", label)
 }
 
 // clear removes a bundle, and what is mounted in it before.

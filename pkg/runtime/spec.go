@@ -25,6 +25,9 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
+// selinuxfs is where programs ask the kernel about SELinux; where it is missing they take it to be off.
+const selinuxfs = "/sys/fs/selinux"
+
 // Spec is the OCI configuration of a container. It is a pure function: what it
 // needs from files is in the accounts and the environment. Errors are Invalid or
 // NotImplemented, in docker's words where it has some.
@@ -45,7 +48,7 @@ func Spec(b moss.Bundle, a Accounts, env Environment) (*specs.Spec, error) {
 		Process:     proc,
 		Root:        &specs.Root{Path: b.Rootfs.Path, Readonly: c.Host.ReadonlyRootfs},
 		Annotations: annotations(c.Host),
-		Linux:       &specs.Linux{},
+		Linux:       &specs.Linux{MountLabel: c.SELinux.Mount},
 	}
 	if spec.Linux.Namespaces, err = namespaces(b); err != nil {
 		return nil, err
@@ -128,6 +131,9 @@ func mounts(b moss.Bundle, env Environment) ([]specs.Mount, string, error) {
 	all := slices.DeleteFunc(systemMounts(b, env), taken)
 	all = append(all, deviceMounts(b.Container.Host)...)
 	ours := fileMounts(b)
+	if slices.Contains(b.Container.Host.LabelOpts, moss.LabelNested) && b.Container.SELinux.Process != "" {
+		all = append(all, hostMount(selinuxfs, "bind", "nosuid", "noexec", "rprivate"))
+	}
 	if hasInit(b.Container.Host) {
 		ours = append(ours, specs.Mount{Destination: initPath, Type: "bind", Source: env.Init, Options: []string{"bind", "ro", "nosuid", "nodev", "rprivate"}})
 	}

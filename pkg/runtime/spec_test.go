@@ -80,6 +80,10 @@ func TestSpecGolden(t *testing.T) {
 			b.Attachment.Mode = "container:d0"
 			b.IPC, b.Processes, b.Shm = moss.Join{ID: "d0", PID: 77}, moss.Join{ID: "d0", PID: 77}, "/run/moss/bundles/d0/shm"
 		},
+		"selinux": func(b *moss.Bundle) {
+			b.Container.Host.LabelOpts = []string{"type:mine_t", moss.LabelNested}
+			b.Container.SELinux = moss.SELinux{Process: "system_u:system_r:mine_t:s0:c1,c2", Mount: "system_u:object_r:container_file_t:s0:c1,c2"}
+		},
 		"userns": func(b *moss.Bundle) {
 			m := []moss.IDMap{{Container: 0, Engine: 1, Size: 1000}, {Container: 1000, Engine: 0, Size: 1}}
 			b.Container.IDMaps = &moss.IDMaps{UIDs: m, GIDs: m}

@@ -54,6 +54,19 @@ func (s *Storage) create(ctx context.Context, id moss.ContainerID, image moss.Im
 // Mount mounts the root file system of a container. Mounting what is mounted
 // gives the same mount; a mount that went away with its namespace is made again.
 func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, error) {
+	return s.mount(ctx, id, "")
+}
+
+// MountLabelled is Mount that shows all files with an SELinux label, which stays
+// until the file system is unmounted.
+func (s *Storage) MountLabelled(ctx context.Context, id moss.ContainerID, label string) (moss.Mount, error) {
+	if s.choice.driver != driverOverlay {
+		return moss.Mount{}, moss.Errorf(moss.NotImplemented, "the storage driver %s cannot give files an SELinux label: use overlay, or --security-opt label=disable", s.choice.driver)
+	}
+	return s.mount(ctx, id, label)
+}
+
+func (s *Storage) mount(ctx context.Context, id moss.ContainerID, label string) (moss.Mount, error) {
 	const op = "mount rootfs of"
 	if err := ctx.Err(); err != nil {
 		return moss.Mount{}, moss.Wrap(err, op, id.Short())
@@ -62,11 +75,11 @@ func (s *Storage) Mount(ctx context.Context, id moss.ContainerID) (moss.Mount, e
 	defer s.turn.Unlock()
 	s.sizes.drop(id)
 	if b, ok := s.volatile.get(id); ok {
-		m, err := s.mountVolatile(id, b)
+		m, err := s.mountVolatile(id, b, label)
 		return m, classified(err, op, id)
 	}
 	s.mounts.add(id)
-	path, err := s.store.Mount(string(id), "")
+	path, err := s.store.Mount(string(id), label)
 	if err != nil {
 		return moss.Mount{}, classified(err, op, id)
 	}

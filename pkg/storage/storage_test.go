@@ -432,3 +432,14 @@ func benchmarkContainer(b *testing.B, create func(*Storage, context.Context, mos
 		}
 	}
 }
+
+// Only an overlay has its label by its mount.
+func TestNoLabelWithoutOverlay(t *testing.T) {
+	s := open(t, t.TempDir(), driverVFS)
+	id := moss.ContainerID(moss.NewHexID())
+	must(t, s.Create(t.Context(), id, image(t, s, hello)))
+	if _, err := s.MountLabelled(t.Context(), id, "u:object_r:t:s0"); moss.ClassOf(err) != moss.NotImplemented {
+		t.Errorf("%v, want NotImplemented", err)
+	}
+	must(t, s.Remove(t.Context(), id))
+}

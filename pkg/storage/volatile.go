@@ -262,7 +262,7 @@ func (s *Storage) overlayOptions(id moss.ContainerID, b base) (string, error) {
 }
 
 // mountVolatile mounts such a layer, unless it is.
-func (s *Storage) mountVolatile(id moss.ContainerID, b base) (moss.Mount, error) {
+func (s *Storage) mountVolatile(id moss.ContainerID, b base, label string) (moss.Mount, error) {
 	v := &s.volatile
 	m := moss.Mount{Path: v.merged(id)}
 	if is, err := v.mounted(id); is || err != nil {
@@ -275,6 +275,9 @@ func (s *Storage) mountVolatile(id moss.ContainerID, b base) (moss.Mount, error)
 	// The kernel refuses what it has mounted volatile before.
 	if err := os.RemoveAll(filepath.Join(v.dir(id, "work"), "work", "incompat", "volatile")); err != nil {
 		return m, err
+	}
+	if label != "" {
+		options += fmt.Sprintf(",context=%q", label)
 	}
 	if err := unix.Mount("overlay", m.Path, "overlay", 0, options); err != nil {
 		return m, &os.PathError{Op: "mount", Path: m.Path, Err: fmt.Errorf("overlay with %s: %w", options, err)}

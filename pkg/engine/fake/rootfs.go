@@ -22,6 +22,7 @@ type Rootfs struct {
 	images  map[moss.ImageID]map[string]string
 	layers  map[moss.ContainerID]string // the directory while it is not mounted
 	mounted map[moss.ContainerID]bool
+	labels  map[moss.ContainerID]string            // of the mounts
 	bases   map[moss.ContainerID]map[string]string // the images' files, by container
 	of      map[moss.ContainerID]moss.ImageID
 	fail    map[string]error
@@ -29,7 +30,7 @@ type Rootfs struct {
 
 // NewRootfs keeps its directories in dir, which is the caller's to remove.
 func NewRootfs(dir string) *Rootfs {
-	return &Rootfs{dir: dir, images: map[moss.ImageID]map[string]string{}, layers: map[moss.ContainerID]string{}, mounted: map[moss.ContainerID]bool{}, bases: map[moss.ContainerID]map[string]string{}, of: map[moss.ContainerID]moss.ImageID{}, fail: map[string]error{}}
+	return &Rootfs{dir: dir, images: map[moss.ImageID]map[string]string{}, layers: map[moss.ContainerID]string{}, mounted: map[moss.ContainerID]bool{}, labels: map[moss.ContainerID]string{}, bases: map[moss.ContainerID]map[string]string{}, of: map[moss.ContainerID]moss.ImageID{}, fail: map[string]error{}}
 }
 
 // AddImage makes an image known, with the text of its files by name.
@@ -103,6 +104,24 @@ func (r *Rootfs) Create(ctx context.Context, id moss.ContainerID, image moss.Ima
 	}
 	r.layers[id], r.bases[id], r.of[id] = layer, files, image
 	return nil
+}
+
+// MountLabelled implements engine.LabelledRootfs.
+func (r *Rootfs) MountLabelled(ctx context.Context, id moss.ContainerID, label string) (moss.Mount, error) {
+	m, err := r.Mount(ctx, id)
+	if err == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.labels[id] = label
+	}
+	return m, err
+}
+
+// Label is what the root file system was mounted with last.
+func (r *Rootfs) Label(id moss.ContainerID) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.labels[id]
 }
 
 // Mount puts the layer at its path.
