@@ -121,3 +121,51 @@ func mapped(t *testing.T, s *Storage) {
 		t.Error("it was shown although it need not be")
 	}
 }
+
+// The list of layers is made anew with the maps: of a container that is there, and of the next.
+func TestMappedDamaged(t *testing.T) {
+	if !nstest.Full() {
+		t.Skip("only one id is mapped here")
+	}
+	dir := t.TempDir()
+	s := open(t, dir, driverOverlay)
+	im := named(t, s, "first", []porttest.File{{Name: "low", Text: "low"}}, []porttest.File{{Name: "theirs", UID: 33, GID: 1000}})
+	maps := moss.IDMaps{UIDs: keepID, GIDs: keepID}
+	id := moss.ContainerID(moss.NewHexID())
+	must(t, s.CreateMapped(t.Context(), id, im, maps, false))
+	must(t, s.Close())
+	l := lists{root: filepath.Join(dir, "graph"), run: filepath.Join(dir, "run"), driver: driverOverlay}
+	names := l.layers()
+	for _, file := range []string{names[0], names[0] + goodSuffix} { // nothing is to be had of the copy
+		must(t, os.WriteFile(file, []byte("garbage"), 0o600))
+	}
+	s = open(t, dir, "")
+	layers := func() int {
+		list, err := s.store.Layers()
+		must(t, err)
+		return len(list)
+	}
+	before := layers()
+	next := moss.ContainerID(moss.NewHexID())
+	must(t, s.CreateMapped(t.Context(), next, im, maps, false))
+	if n := layers() - before; n != 1 {
+		t.Errorf("%d layers more, want that of the container alone", n)
+	}
+	for _, id := range []moss.ContainerID{id, next} {
+		m, err := s.Mount(t.Context(), id)
+		must(t, err)
+		var st unix.Stat_t
+		must(t, unix.Stat(filepath.Join(m.Path, "theirs"), &st))
+		if sh := s.shiftOf(id); st.Uid != 34 || st.Gid != 0 || len(sh.uids) != len(keepID) {
+			t.Errorf("owner is %d:%d, want 34:0; the map is %v", st.Uid, st.Gid, sh.uids)
+		}
+		if b, err := os.ReadFile(filepath.Join(m.Path, "low")); string(b) != "low" {
+			t.Errorf("the file of a lower layer has %q, %v", b, err)
+		}
+		if list, err := s.Changes(t.Context(), id); err != nil || len(list) > 0 {
+			t.Errorf("changed: %v %v", list, err)
+		}
+		must(t, s.Unmount(t.Context(), id))
+	}
+	must(t, s.Close())
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containers/storage"
@@ -157,6 +158,7 @@ func (l *lists) repairLayers(bad map[string]bool, images []storage.Image, contai
 			}
 			parent = id.Encoded()
 		}
+		l.addMapped(known, im, containers)
 	}
 	c := l.containers()
 	l.addContainers(known, dirs, images, containers, bad[c[0]] || bad[c[1]])
@@ -190,6 +192,19 @@ func (l *lists) repairLayers(bad map[string]bool, images []storage.Image, contai
 	return list, l.write(names[:], list)
 }
 
+// addMapped adds an image's copies for containers with maps of their own, whose
+// maps the containers know. One that no container stands on stays out: it is
+// made again when it is asked for.
+func (l *lists) addMapped(known map[string]storage.Layer, im storage.Image, containers []storage.Container) {
+	for _, c := range containers {
+		id, ok := l.parentOnDisk(c.LayerID)
+		if _, have := known[id]; !ok || have || !slices.Contains(im.MappedTopLayers, id) {
+			continue
+		}
+		known[id] = storage.Layer{ID: id, Parent: known[im.TopLayer].Parent, UIDMap: c.UIDMap, GIDMap: c.GIDMap, Created: l.now.UTC()}
+	}
+}
+
 // addContainers adds the layers of containers: of those that are listed and, where
 // that list is bad, too, those that stand on an image.
 func (l *lists) addContainers(known map[string]storage.Layer, dirs []string, images []storage.Image, containers []storage.Container, guess bool) {
@@ -198,9 +213,9 @@ func (l *lists) addContainers(known map[string]storage.Layer, dirs []string, ima
 		top[im.ID] = im.TopLayer
 		isTop[im.TopLayer] = true
 	}
-	parents := map[string]string{}
+	parents, of := map[string]string{}, map[string]storage.Container{}
 	for _, c := range containers {
-		parents[c.LayerID] = top[c.ImageID]
+		parents[c.LayerID], of[c.LayerID] = top[c.ImageID], c
 	}
 	for _, id := range dirs {
 		if _, ok := known[id]; ok {
@@ -211,7 +226,7 @@ func (l *lists) addContainers(known map[string]storage.Layer, dirs []string, ima
 			parent = p
 		}
 		if listed || guess && parent != "" && isTop[parent] {
-			known[id] = storage.Layer{ID: id, Parent: parent, Created: l.now.UTC()}
+			known[id] = storage.Layer{ID: id, Parent: parent, UIDMap: of[id].UIDMap, GIDMap: of[id].GIDMap, Created: l.now.UTC()}
 		}
 	}
 }
