@@ -104,6 +104,7 @@ func TestErrorsSayTheWayOut(t *testing.T) {
 		{"run --memory x img", 125, "--memory"},
 		{"run -p x:y:z:w img", 125, "--publish"},
 		{"run --mount type=bind,bogus=1 img", 125, `unknown setting "bogus"`},
+		{"run --mount type=volume,target=/v,idmap img", 125, `moss does not map the ids of mounts`},
 		{"run --attach stdin -d img", 125, "exclude each other"},
 		{"ps --filter x", 1, "KEY=VALUE"},
 		{"inspect --type plugin x", 1, "none of container, image, network, volume"},

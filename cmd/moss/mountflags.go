@@ -131,6 +131,8 @@ func parseMount(s string) (mount.Mount, error) {
 				return bad(fmt.Sprintf("%q is no octal mode", value))
 			}
 			tmpfsOptions(&m).Mode = os.FileMode(n)
+		case "idmap":
+			return bad("moss does not map the ids of mounts: the kernel lets only root do so on the file systems of a disk; give files to another id with moss unshare chown")
 		default:
 			return bad(fmt.Sprintf("unknown setting %q", key))
 		}

@@ -161,7 +161,7 @@ func (d *createDecoder) mount(in mount.Mount) (moss.MountPoint, error) {
 	switch in.Type {
 	case mount.TypeBind, mount.TypeTmpfs, mount.TypeVolume, mount.TypeImage:
 	case mount.TypeCluster, mount.TypeNamedPipe:
-		return bad(notYet("this type of mount", "use bind or tmpfs"))
+		return bad(notYet("this type of mount", "use bind, volume, tmpfs or image"))
 	default:
 		return bad(invalid("mount type unknown"))
 	}
