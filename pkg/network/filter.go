@@ -141,6 +141,9 @@ func (n *Networks) filterOne(net moss.Network, change func(*nftables.Conn, *nfta
 	if len(sets) == 0 {
 		return nil
 	}
+	if n.filterName == "" { // none has been made, or the last one failed
+		return n.filter()
+	}
 	if err := inNetNS(n.cfg.NetNS, func() error { return changeSets(n.filterName, sets, change) }); err != nil {
 		return n.filter()
 	}
@@ -163,8 +166,12 @@ func (n *Networks) filter() error {
 		return strings.Compare(a.Link, b.Link)
 	})
 	rules := n.rules(nets...)
-	return inNetNS(n.cfg.NetNS, func() (err error) {
-		n.filterName, err = setFilter(rules)
+	return inNetNS(n.cfg.NetNS, func() error {
+		name, err := setFilter(rules)
+		if err != nil {
+			name = "" // half-filled, it binds nobody: the next change makes it anew
+		}
+		n.filterName = name
 		return err
 	})
 }

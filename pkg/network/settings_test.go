@@ -256,7 +256,7 @@ func TestBridgeIPv6(t *testing.T) {
 	}
 	at6 := netip.AddrPortFrom(at[0].Address6.Addr(), 80).String()
 	listen(t, at[0].NetNS, at6)
-	if seen, err := dial(t, at[1].NetNS, at6, 5*time.Second); err != nil || seen != at[1].Address6.Addr() {
+	if seen, err := dial(t, at[1].NetNS, at6, time.Minute); err != nil || seen != at[1].Address6.Addr() {
 		t.Errorf("%v is seen, %v", seen, err)
 	}
 	r.cfg.IPv6 = false
