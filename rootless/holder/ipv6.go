@@ -80,7 +80,9 @@ func (d ipv6Child) configure(tap string) error {
 	link, err := h.LinkByName(tap)
 	router := d.router
 	if err == nil && router == nil {
-		router, err = takeOver(h, link)
+		if router, err = takeOver(h, link); err == nil && router == nil {
+			return nil // a way out without a gateway, or none: it stays as the driver has made it
+		}
 	}
 	if err == nil {
 		err = h.AddrReplace(link, &netlink.Addr{IPNet: &tapAddress, Flags: unix.IFA_F_NODAD})
@@ -96,7 +98,8 @@ func (d ipv6Child) configure(tap string) error {
 	return nil
 }
 
-// takeOver takes the addresses away that a link has, and returns the router of its default route.
+// takeOver takes the addresses away that a link has, and returns the router of its
+// default route; where there is none, nil, and the addresses stay.
 func takeOver(h *netlink.Handle, link netlink.Link) (router net.IP, err error) {
 	routes, err := h.RouteList(link, netlink.FAMILY_V6)
 	if err != nil {
@@ -108,7 +111,7 @@ func takeOver(h *netlink.Handle, link netlink.Link) (router net.IP, err error) {
 		}
 	}
 	if router == nil {
-		return nil, errors.New("it has no default route")
+		return nil, nil
 	}
 	addrs, err := h.AddrList(link, netlink.FAMILY_V6)
 	for _, a := range addrs {

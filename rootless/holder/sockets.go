@@ -132,7 +132,13 @@ func (p *socketPool) fill(s *spareSockets, wanted bool) (int, error) {
 	if wanted {
 		own, fds = fds[0], fds[1:]
 	}
-	s.fds = append(s.fds, fds...)
+	for _, fd := range fds { // all who came while there were none have asked
+		if len(s.fds) < 2*socketBatch {
+			s.fds = append(s.fds, fd)
+		} else {
+			_ = unix.Close(fd)
+		}
+	}
 	return own, nil
 }
 
