@@ -1,6 +1,8 @@
 // Command moss-rootless holds the engine's namespaces: it is the main process of
 // moss-rootless.service. `mossd rootless` runs it. It is a program of its own
-// because its two resident processes must be small, and the daemon is not.
+// because its two resident processes must be small, and the daemon is not. As
+// `moss-rootless service` it stands in for systemd's user manager, for `moss
+// system service`.
 package main
 
 import (
@@ -19,7 +21,11 @@ import (
 
 func main() {
 	handled, err := holder.Init()
-	if !handled {
+	switch {
+	case handled:
+	case len(os.Args) > 1 && os.Args[1] == "service":
+		err = service(os.Args[2:])
+	default:
 		err = run(os.Args[1:])
 	}
 	if err != nil {

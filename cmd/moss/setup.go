@@ -66,7 +66,7 @@ func (a *app) setup(c *cli.Context) error {
 	}
 	m, err := units.New(c.Context, units.Options{Prefix: cfg.Prefix})
 	if err != nil {
-		return fmt.Errorf("%w\nsee what is missing with: moss doctor", err)
+		return fmt.Errorf("%w\nsee what is missing with: moss doctor; where systemd's user manager cannot be had, run: moss system service", err)
 	}
 	defer m.Close()
 	var report setup.Report

@@ -35,7 +35,8 @@ func (a *app) systemCommands() []*cli.Command {
 			events, info, a.bootTimesCommand(), stdio,
 			command("prune", "", "remove what is not used", 0, 0, pruneFlags("all images that no container uses, not only those without a name",
 				&cli.BoolFlag{Name: "volumes", Usage: "also anonymous volumes"},
-			), a.pruneSystem)),
+			), a.pruneSystem),
+			a.serviceCommand()),
 		command("version", "", "tell the versions", 0, 0, []cli.Flag{formatFlag()}, a.version),
 	}, a.setupCommands()...)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 
@@ -13,16 +12,13 @@ import (
 
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/pkg/storage"
-	"github.com/moss-containers/moss/pkg/units"
 	"github.com/moss-containers/moss/rootless"
-	systemdunits "github.com/moss-containers/moss/systemd-units"
 )
 
 // machine tells what info shows of the machine and of moss's place in it.
 type machine struct {
-	prefix string
 	uid    int
-	units  *units.Manager
+	units  manager
 	holder rootless.Info
 	store  *storage.Storage
 
@@ -41,8 +37,7 @@ func (m *machine) Storage() moss.StorageInfo { return m.store.Info() }
 
 // GoingDown says whether the holder is being stopped or restarted.
 func (m *machine) GoingDown(ctx context.Context) bool {
-	state, err := m.units.State(ctx, systemdunits.Holder(m.prefix))
-	return err != nil || state.Active != "active" || state.Job
+	return m.units.GoingDown(ctx)
 }
 
 func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
@@ -61,17 +56,8 @@ func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
 		CPUs: runtime.NumCPU(), Memory: int64(sys.Totalram) * int64(sys.Unit), UID: m.uid,
 		NetworkDriver: m.holder.NetworkDriver, NetworkWhy: m.holder.Why, NetworkBetter: m.holder.Better, NetworkMTU: m.holder.MTU, NetworkIPv6: m.holder.IPv6,
 	}
-	var err error
-	if _, h.SystemdVersion, err = m.units.Version(ctx); err != nil {
+	if err := m.units.Describe(ctx, &h); err != nil {
 		return h, err
-	}
-	if h.Controllers, err = m.units.Controllers(ctx); err != nil {
-		return h, err
-	}
-	for _, c := range []struct{ name, what string }{{"memory", "memory limit"}, {"cpu", "CPU limit"}, {"pids", "limit of processes"}} {
-		if !slices.Contains(h.Controllers, c.name) {
-			h.Warnings = append(h.Warnings, "WARNING: No "+c.what+" support: the cgroup controller "+c.name+" is not delegated to this user")
-		}
 	}
 	m.mu.Lock()
 	h.Warnings = append(h.Warnings, m.warnings...)

@@ -17,7 +17,6 @@ import (
 	"github.com/moss-containers/moss/pkg/network"
 	ociruntime "github.com/moss-containers/moss/pkg/runtime"
 	"github.com/moss-containers/moss/pkg/storage"
-	"github.com/moss-containers/moss/pkg/units"
 	"github.com/moss-containers/moss/pkg/version"
 )
 
@@ -116,7 +115,7 @@ func since(h prometheus.Observer, begun time.Time, err error) {
 }
 
 // ports puts decorators around what a start goes through.
-func (m *metrics) ports(d *engine.Deps, store *storage.Storage, nets *network.Networks, oci *ociruntime.Runtime, u *units.Manager) {
+func (m *metrics) ports(d *engine.Deps, store *storage.Storage, nets *network.Networks, oci *ociruntime.Runtime, u engine.Units) {
 	phase := func(name string) prometheus.Observer { return m.phases.WithLabelValues(name) }
 	d.Rootfs = timedRootfs{store, phase("mount")}
 	d.Networks = timedNetworks{nets, phase("network")}
@@ -161,13 +160,13 @@ func (t timedRuntime) Start(ctx context.Context, c *moss.Container) (err error) 
 }
 
 type timedUnits struct {
-	*units.Manager
+	engine.Units
 	start prometheus.Observer
 }
 
 func (t timedUnits) Start(ctx context.Context, u moss.UnitSpec) (_ moss.UnitStatus, err error) {
 	defer func(b time.Time) { since(t.start, b, err) }(time.Now())
-	return t.Manager.Start(ctx, u)
+	return t.Units.Start(ctx, u)
 }
 
 type countedEvents struct {

@@ -32,7 +32,6 @@ import (
 	"github.com/moss-containers/moss/pkg/selinux"
 	"github.com/moss-containers/moss/pkg/stdio"
 	"github.com/moss-containers/moss/pkg/storage"
-	"github.com/moss-containers/moss/pkg/units"
 	"github.com/moss-containers/moss/pkg/version"
 	"github.com/moss-containers/moss/pkg/volume"
 	"github.com/moss-containers/moss/rootless"
@@ -50,7 +49,7 @@ type daemon struct {
 	store   fdStore
 	keeper  rootless.Keeper
 	holder  rootless.Info
-	units   *units.Manager
+	units   manager
 	records *records.Store
 	images  interface{ Limit(l transfer.Limits) }
 	regs    *registry.Client
@@ -106,7 +105,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	outer := int(uid)
 
-	if d.units, err = units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &outer, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg.Config), EntrySockets: cfg.Entries(), Log: part(log, "units")}); err != nil {
+	if d.units, err = newManager(ctx, cfg.Config, outer, part(log, "units")); err != nil {
 		return d, err
 	}
 	d.closer = append(d.closer, d.units.Close)
@@ -173,6 +172,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
+	if m, ok := d.units.(standIn); ok {
+		gauge.Main = m.main
+	}
 	streams, err := stdio.New(stdio.Config{Store: d.store, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console")})
 	if err != nil {
 		return d, err
@@ -192,7 +194,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
-	d.host = &machine{prefix: cfg.Prefix, uid: outer, units: d.units, holder: d.holder, store: store}
+	d.host = &machine{uid: outer, units: d.units, holder: d.holder, store: store}
 	if told := rec.Recovered(); told != "" {
 		d.warn("WARNING: " + told)
 	}

@@ -96,7 +96,7 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		MemoryLimit: has("memory"), SwapLimit: has("memory"), CPUCfsPeriod: has("cpu"), CPUCfsQuota: has("cpu"),
 		CPUShares: has("cpu"), CPUSet: has("cpuset"), PidsLimit: has("pids"), IPv4Forwarding: true,
 		NGoroutines: runtime.NumGoroutine(), SystemTime: now.Format(time.RFC3339Nano),
-		LoggingDriver: in.LogDriver, CgroupDriver: "systemd", CgroupVersion: "2",
+		LoggingDriver: in.LogDriver, CgroupDriver: cgroupDriver(in.Host), CgroupVersion: "2",
 		KernelVersion: in.Host.KernelVersion, OperatingSystem: in.Host.OperatingSystem, OSVersion: in.Host.OSVersion,
 		OSType: "linux", Architecture: in.Host.Architecture, NCPU: in.Host.CPUs, MemTotal: in.Host.Memory,
 		IndexServerAddress: indexServer, RegistryConfig: encodeRegistries(in.Registry),
@@ -122,6 +122,14 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		out.DriverStatus = append(slices.Clone(out.DriverStatus), networkStatus(in.Host)...)
 	}
 	return out
+}
+
+// cgroupDriver is docker's word for who makes the containers' cgroups.
+func cgroupDriver(h moss.HostInfo) string {
+	if h.SystemdVersion == "" {
+		return "none"
+	}
+	return "systemd"
 }
 
 // networkStatus tells of the way out; docker's info has no place for it.

@@ -212,7 +212,8 @@ func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 }
 
 // discardedLimits warns of limits whose cgroup controller the user manager does
-// not have: it would drop them without a word.
+// not have: it would drop them without a word. What runs containers without any
+// refuses them.
 func (s Containers) discardedLimits(ctx context.Context, r moss.Resources, devices ...moss.DeviceLimit) ([]string, error) {
 	if r == (moss.Resources{}) && len(devices) == 0 {
 		return nil, nil
@@ -234,6 +235,9 @@ func (s Containers) discardedLimits(ctx context.Context, r moss.Resources, devic
 		{r.BlkioWeight != 0, "io", "block I/O weight"},
 		{len(devices) > 0, "io", "block I/O limit of devices"},
 	} {
+		if limit.asked && host.NoLimits != "" {
+			return nil, moss.Errorf(moss.NotImplemented, "cannot set the %s: %s", limit.what, host.NoLimits)
+		}
 		if limit.asked && !slices.Contains(host.Controllers, limit.controller) {
 			warnings = append(warnings, fmt.Sprintf("The cgroup controller %q is not delegated to this user. The %s is discarded; moss doctor says how to get it.", limit.controller, limit.what))
 		}

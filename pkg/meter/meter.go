@@ -18,6 +18,9 @@ import (
 type Meter struct {
 	// Proc is where proc(5) is.
 	Proc string
+	// Main is set where containers have no cgroup each, and tells a running one's main
+	// process. What its processes share is then a mount namespace.
+	Main func(id moss.ContainerID) (pid int, err error)
 	// mounts are the places of cgroup hierarchies: "" is cgroup v2, "name=systemd" the manager's of v1.
 	mounts map[string]mount
 }
@@ -73,6 +76,12 @@ func (m *Meter) unitDir(id moss.ContainerID, pid int) (dir string, v2 bool, err 
 	if m.ending(pid) {
 		return "", false, errNotRunning
 	}
+	if m.Main != nil {
+		if main, err := m.Main(id); err != nil || main != pid {
+			return "", false, errors.Join(errNotRunning, err)
+		}
+		return m.proc(pid, "none"), false, nil
+	}
 	text, err := os.ReadFile(m.proc(pid, "cgroup"))
 	if err != nil {
 		return "", false, gone(err)
@@ -127,6 +136,33 @@ func unitPath(path string, id moss.ContainerID) (string, bool) {
 		return "", false
 	}
 	return strings.Join(segments[:i+1], "/"), true
+}
+
+// pids are those of a container's processes, by its unit's cgroup or its main one.
+func (m *Meter) pids(dir string, main int) ([]int, error) {
+	if m.Main == nil {
+		return pids(dir)
+	}
+	mounts, err := os.Readlink(m.proc(main, "ns/mnt"))
+	if err != nil {
+		return nil, gone(err)
+	}
+	entries, err := os.ReadDir(m.Proc)
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if theirs, err := os.Readlink(m.proc(pid, "ns/mnt")); err == nil && theirs == mounts {
+			all = append(all, pid)
+		}
+	}
+	slices.Sort(all)
+	return all, nil
 }
 
 // pids are those of all processes in a cgroup and below.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,6 +93,46 @@ func TestContract(t *testing.T) {
 			porttest.Meter(t, func(t *testing.T) porttest.MeterRig { return treeRig{newTree(t, name)} })
 		})
 	}
+}
+
+// Without cgroups, the processes' mount namespace is what tells.
+func TestContractShared(t *testing.T) {
+	porttest.Meter(t, func(t *testing.T) porttest.MeterRig {
+		r := sharedRig{&Meter{Proc: "/proc"}, map[moss.ContainerID]*exec.Cmd{}}
+		r.m.Main = func(id moss.ContainerID) (int, error) {
+			if cmd := r.all[id]; cmd != nil {
+				return cmd.Process.Pid, nil
+			}
+			return 0, nil
+		}
+		return r
+	})
+}
+
+type sharedRig struct {
+	m   *Meter
+	all map[moss.ContainerID]*exec.Cmd
+}
+
+func (r sharedRig) Meter() engine.Meter { return r.m }
+
+func (r sharedRig) Start(t *testing.T) (moss.ContainerID, int) {
+	id := moss.ContainerID(moss.NewHexID())
+	cmd := exec.CommandContext(t.Context(), "sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	r.all[id] = cmd
+	return id, cmd.Process.Pid
+}
+
+func (r sharedRig) Stop(t *testing.T, id moss.ContainerID) {
+	must(t, r.all[id].Process.Kill())
+	_ = r.all[id].Wait() // it was killed
+	delete(r.all, id)
 }
 
 // Where the controllers are there, their files are what counts.

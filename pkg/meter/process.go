@@ -34,7 +34,7 @@ func (m *Meter) processes(id moss.ContainerID, pid int) (list moss.ProcessList, 
 	if err != nil {
 		return list, err
 	}
-	all, err := pids(dir)
+	all, err := m.pids(dir, pid)
 	if err != nil {
 		return list, err
 	}

@@ -32,7 +32,7 @@ func (m *Meter) sample(id moss.ContainerID, pid int) (s moss.Sample, err error) 
 	s.At, s.CPUs = time.Now(), runtime.NumCPU()
 	var byProcess processUse
 	if !v2 || !exists(dir, "cpu.stat") || !exists(dir, "memory.current") || !exists(dir, "pids.current") {
-		if byProcess, err = m.processUse(dir); err != nil {
+		if byProcess, err = m.processUse(dir, pid); err != nil {
 			return s, err
 		}
 	}
@@ -100,9 +100,9 @@ type processUse struct {
 	noCgroup     bool // the cgroup does not tell of processor time
 }
 
-func (m *Meter) processUse(dir string) (use processUse, err error) {
+func (m *Meter) processUse(dir string, main int) (use processUse, err error) {
 	use.noCgroup = !exists(dir, "cpu.stat")
-	all, err := pids(dir)
+	all, err := m.pids(dir, main)
 	if err != nil {
 		return use, err
 	}

@@ -26,6 +26,7 @@ type HostInfo struct {
 	NetworkMTU      int    // bytes
 	NetworkIPv6     bool   // IPv6 goes out
 	Controllers     []string
+	NoLimits        string // why no container can have limits; "" where a controller decides
 	Warnings        []string
 }
 

@@ -1,0 +1,267 @@
+package local_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/engine"
+	"github.com/moss-containers/moss/pkg/engine/porttest"
+	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/units/local"
+)
+
+var (
+	_ engine.Units     = (*local.Client)(nil)
+	_ engine.Freezer   = (*local.Client)(nil)
+	_ engine.Limiter   = (*local.Client)(nil)
+	_ engine.Activator = (*local.Client)(nil)
+)
+
+// serverEnv makes this process a server, which needs one for itself: its socket
+// is descriptor 3, and it ends with its input.
+const serverEnv = "MOSS_LOCAL_TEST_SERVER"
+
+// launchEnv makes it a launcher whose process has ended before it: the file that
+// gets that one's number.
+const launchEnv = "MOSS_LOCAL_TEST_LAUNCH"
+
+func TestMain(m *testing.M) {
+	var err error
+	switch path := os.Getenv(launchEnv); {
+	case path != "":
+		err = launch(path)
+	case os.Getenv(serverEnv) != "":
+		err = serve()
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// launch leaves a process that has ended, for others to reap.
+func launch(path string) error {
+	p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "exit 9"}, &os.ProcAttr{})
+	if err != nil {
+		return err
+	}
+	if err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		return err
+	}
+	return os.WriteFile(path, fmt.Append(nil, p.Pid), 0o600)
+}
+
+func serve() error {
+	os.Unsetenv(serverEnv)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s, err := local.NewServer(ctx, slog.Default())
+	if err != nil {
+		return err
+	}
+	l, err := net.FileListener(os.NewFile(3, "listener"))
+	if err != nil {
+		return err
+	}
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1)) // the test has ended
+		s.StopAll(ctx)
+		cancel()
+	}()
+	return s.Serve(ctx, l.(*net.UnixListener))
+}
+
+type rig struct {
+	c   *local.Client
+	dir string
+}
+
+// open starts a server.
+func open(t *testing.T) rig {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "units") //nolint:usetesting // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	path := filepath.Join(dir, "units.sock")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	defer func() {
+		if err := errors.Join(l.Close(), f.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), self)
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles = append(os.Environ(), serverEnv+"=1"), os.Stderr, []*os.File{f}
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := local.NewClient(path)
+	t.Cleanup(func() {
+		if err := errors.Join(c.Close(), in.Close(), cmd.Wait()); err != nil {
+			t.Error(err)
+		}
+	})
+	return rig{c, dir}
+}
+
+func (r rig) Units() engine.Units { return r.c }
+
+func (r rig) Spec(t *testing.T, id moss.ContainerID, fails bool) moss.UnitSpec {
+	t.Helper()
+	dir := filepath.Join(r.dir, id.Short())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pidFile := filepath.Join(dir, "pid")
+	script := fmt.Sprintf("rm -f %[1]s/ctl; mkfifo %[1]s/ctl; sh -c 'read c < %[1]s/ctl; exit $c' & echo $! > %[2]s", dir, pidFile)
+	if fails {
+		script = "exit 3"
+	}
+	return moss.UnitSpec{
+		ID: id, Description: "test " + t.Name(), StopTimeout: 20 * time.Second,
+		Launch: moss.Launch{Args: []string{"/bin/sh", "-c", script}, PIDFile: pidFile},
+	}
+}
+
+func (r rig) Exit(t *testing.T, id moss.ContainerID, code int) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(r.dir, id.Short(), "ctl"), fmt.Appendln(nil, code), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+func (r rig) Stop(t *testing.T, id moss.ContainerID) {
+	t.Helper()
+	if err := r.c.Stop(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+}
+
+func (r rig) Disconnect(t *testing.T) {
+	t.Helper()
+	local.Disconnect(r.c)
+}
+
+func TestContract(t *testing.T) {
+	porttest.Units(t, func(t *testing.T) porttest.UnitsRig { return open(t) })
+}
+
+// A process that has ended before its launcher is not lost.
+func TestEarlyEnd(t *testing.T) {
+	r := open(t)
+	for i := range 20 {
+		id := moss.ContainerID(moss.NewHexID())
+		u := r.Spec(t, id, false)
+		u.Launch.Args, u.Launch.Env = []string{"/proc/self/exe"}, []string{launchEnv + "=" + u.Launch.PIDFile}
+		st, err := r.c.Start(t.Context(), u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Phase == moss.UnitRunning {
+			st = ended(t, r, id)
+		}
+		if !st.Exited || st.ExitCode != 9 || st.PID == 0 {
+			t.Errorf("%d: %+v", i, st)
+		}
+		if err := r.c.Collect(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// ended waits for the end of a unit.
+func ended(t *testing.T, r rig, id moss.ContainerID) (last moss.UnitStatus) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_ = r.c.Watch(ctx, func(st moss.UnitStatus) { // ends with its context
+		if st.Short == id.Short() && st.Phase == moss.UnitEnded {
+			last = st
+			cancel()
+		}
+	})
+	return last
+}
+
+// Settle returns after the watch has told what had happened before.
+func TestSettle(t *testing.T) {
+	r, id := open(t), moss.ContainerID(moss.NewHexID())
+	var told []moss.UnitStatus
+	began := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = r.c.Watch(ctx, func(st moss.UnitStatus) { // ends with its context
+			if len(told) == 0 {
+				close(began)
+			}
+			told = append(told, st)
+		})
+	}()
+	if _, err := r.c.Start(t.Context(), r.Spec(t, id, false)); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	if err := errors.Join(r.c.Collect(t.Context(), id), r.c.Settle(t.Context())); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	<-done
+	if last := told[len(told)-1]; last.Phase != moss.UnitGone || last.ExitCode != 137 {
+		t.Errorf("told %+v", told)
+	}
+}
+
+// What the user manager alone can give is refused, with the reason.
+func TestRefused(t *testing.T) {
+	r := open(t)
+	for name, change := range map[string]func(*moss.UnitSpec){
+		"memory": func(u *moss.UnitSpec) { u.Resources.Memory = 1 << 20 },
+		"cpus":   func(u *moss.UnitSpec) { u.Resources.NanoCPUs = 1 },
+		"pids":   func(u *moss.UnitSpec) { u.Resources.PidsLimit = 9 },
+		"slice":  func(u *moss.UnitSpec) { u.Slice = "a.slice" },
+	} {
+		u := r.Spec(t, moss.ContainerID(moss.NewHexID()), false)
+		change(&u)
+		if _, err := r.c.Start(t.Context(), u); moss.ClassOf(err) != moss.NotImplemented {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := r.c.Freeze(t.Context(), "x"); moss.ClassOf(err) != moss.NotImplemented {
+		t.Errorf("freeze: %v", err)
+	}
+}

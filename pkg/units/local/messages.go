@@ -1,0 +1,149 @@
+package local
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// op is what a client asks for.
+type op string
+
+const (
+	opStart   op = "start"   // Spec; three files at most, for the streams that Streams names
+	opKill    op = "kill"    // ID, Signal
+	opCollect op = "collect" // ID
+	opStop    op = "stop"    // ID: as whoever stops all does, with the unit's own signal and time
+	opList    op = "list"
+	opWatch   op = "watch"
+	opState   op = "state"
+)
+
+// request is a call.
+type request struct {
+	Op      op
+	ID      moss.ContainerID `json:",omitempty"`
+	Signal  int              `json:",omitempty"`
+	Spec    *spec            `json:",omitempty"`
+	Streams []int            `json:",omitempty"` // which of 0, 1, 2 the files are
+}
+
+// spec is what the server needs of a moss.UnitSpec.
+type spec struct {
+	ID          moss.ContainerID
+	Args        []string
+	Env         []string
+	PIDFile     string
+	OomScoreAdj int
+	StopSignal  int
+	StopTimeout time.Duration
+}
+
+// answer ends a call, or is one of many on a watch.
+type answer struct {
+	Class     moss.Class        `json:",omitempty"`
+	Error     string            `json:",omitempty"`
+	Unit      *moss.UnitStatus  `json:",omitempty"`
+	Seq       uint64            `json:",omitempty"` // of the last change that this and what came before tell
+	More      bool              `json:",omitempty"` // the rest of a list follows
+	List      []moss.UnitStatus `json:",omitempty"`
+	GoingDown bool              `json:",omitempty"`
+}
+
+func (a answer) err() error {
+	if a.Error == "" {
+		return nil
+	}
+	return moss.Errorf(a.Class, "%s", a.Error)
+}
+
+const (
+	// mostMessage is less than what a socket takes at once by default.
+	mostMessage = 128 << 10
+	// listChunk statuses fit into a message.
+	listChunk = 200
+	mostFiles = 3
+)
+
+func send(c *net.UnixConn, m any, files ...*os.File) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if len(text) > mostMessage {
+		return moss.Errorf(moss.Invalid, "a message of %d bytes is too long", len(text))
+	}
+	fds := make([]int, 0, len(files))
+	for _, f := range files {
+		raw, err := f.SyscallConn() // not File.Fd, which would make the file blocking
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	_, _, err = c.WriteMsgUnix(text, oob, nil)
+	return err
+}
+
+func receive(c *net.UnixConn, m any) (files []*os.File, err error) {
+	text, oob := make([]byte, mostMessage+1), make([]byte, unix.CmsgSpace(4*mostFiles))
+	n, oobn, _, _, err := c.ReadMsgUnix(text, oob)
+	if err != nil {
+		return nil, err
+	}
+	files, err = rights(oob[:oobn])
+	switch {
+	case err != nil:
+	case n == 0 && len(files) == 0:
+		err = io.EOF
+	case n > mostMessage:
+		err = errors.New("a message is too long")
+	default:
+		err = json.Unmarshal(text[:n], m)
+	}
+	if err != nil {
+		closeAll(files)
+		return nil, err
+	}
+	return files, nil
+}
+
+// rights are the files that came with a message.
+func rights(oob []byte) (files []*os.File, err error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, m := range messages {
+		if m.Header.Level != unix.SOL_SOCKET || m.Header.Type != unix.SCM_RIGHTS {
+			continue
+		}
+		fds, err := unix.ParseUnixRights(&m)
+		errs = append(errs, err)
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return files, errors.Join(errs...)
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // a duplicate
+	}
+}
