@@ -81,6 +81,9 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if s.Server, err = NewServer(life, o.Log); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(filepath.Dir(o.Socket), 0o700); err != nil {
+		return err
+	}
 	old := unix.Umask(0o177)
 	defer unix.Umask(old)
 	api, err := listenAPI(o.Socket)
@@ -167,6 +170,7 @@ func (s *service) keepDaemon(ctx context.Context) error {
 			}
 			s.Log.Info("the daemon ended as idle; the next connection brings it back")
 			if err := readable(ctx, s.api); err != nil {
+				s.StopAll(context.WithoutCancel(ctx))
 				return nil //nolint:nilerr // the end was asked for
 			}
 			continue
@@ -275,9 +279,6 @@ func lockRun(dir string) (*os.File, error) {
 func listenAPI(path string) (*net.UnixListener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil { //nolint:noctx // it has a limit
 		return nil, errors.Join(fmt.Errorf("cannot listen at %s: another engine does", path), c.Close())
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
 	}
 	return listenAt("unix", path)
 }
