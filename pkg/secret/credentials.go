@@ -85,14 +85,14 @@ func (c *Credentials) Unseal(ctx context.Context, name, blob string) ([]byte, er
 }
 
 func (c *Credentials) call(ctx context.Context, method string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, sealTime)
-	defer cancel()
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-ctx.Done():
 		return fmt.Errorf("cannot talk to systemd's service for credentials, which others wait for: %w", ctx.Err())
 	}
+	ctx, cancel := context.WithTimeout(ctx, sealTime)
+	defer cancel()
 	var reply varlinkReply
 	for n, wait := 1, firstWait; ; n, wait = n+1, 2*wait {
 		var err error
