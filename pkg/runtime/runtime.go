@@ -120,8 +120,13 @@ func (r *Runtime) Start(ctx context.Context, c *moss.Container) error {
 	return moss.Wrap(err, "start", c.Name)
 }
 
+// stateTimeout is how long another runtime may take to tell a container's state.
+const stateTimeout = 10 * time.Second
+
 // pastStart says whether a container is not waiting for its start any more: it runs, or it ran.
 func (r *Runtime) pastStart(ctx context.Context, c *moss.Container) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateTimeout) // its own: the start may have used up all
+	defer cancel()
 	args := r.args(c, commandLog, "state", string(c.ID))
 	out, err := exec.CommandContext(ctx, args[0], args[1:]...).Output()
 	var state struct{ Status string }
