@@ -47,10 +47,15 @@ func TestPull(t *testing.T) {
 				t.Errorf("progress is\n%s", strings.Join(text, "\n"))
 			}
 			for _, d := range m.man.Layers {
-				for _, status := range []string{"Pulling fs layer", "Download complete", "Pull complete"} {
-					if !l.has(shortDigest(d.Digest) + ": " + status) {
-						t.Errorf("no %q for %s in\n%s", status, shortDigest(d.Digest), strings.Join(text, "\n"))
+				id := shortDigest(d.Digest)
+				for _, status := range []string{"Pulling fs layer", "Pull complete"} {
+					if !l.has(id + ": " + status) {
+						t.Errorf("no %q for %s in\n%s", status, id, strings.Join(text, "\n"))
 					}
+				}
+				// Where the one on top of it asked for it first, its beginning has gone by.
+				if l.has(id+": Downloading") && !l.has(id+": Download complete") {
+					t.Errorf("no end of the download of %s in\n%s", id, strings.Join(text, "\n"))
 				}
 			}
 			im, err := s.Resolve(t.Context(), "box@"+m.manifest.String())

@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long wait-for and the leak check wait for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // serial keeps scripts one after the other: they share one engine, and what
 // each leaves behind is counted.
