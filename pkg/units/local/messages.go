@@ -123,23 +123,11 @@ func receive(c *net.UnixConn, m any) (files []*os.File, err error) {
 
 // rights are the files that came with a message.
 func rights(oob []byte) (files []*os.File, err error) {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
+	fds, err := received(oob)
+	for _, fd := range fds {
+		files = append(files, os.NewFile(uintptr(fd), "received"))
 	}
-	var errs []error
-	for _, m := range messages {
-		if m.Header.Level != unix.SOL_SOCKET || m.Header.Type != unix.SCM_RIGHTS {
-			continue
-		}
-		fds, err := unix.ParseUnixRights(&m)
-		errs = append(errs, err)
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "received"))
-		}
-	}
-	return files, errors.Join(errs...)
+	return files, err
 }
 
 func closeAll(files []*os.File) {
