@@ -98,47 +98,75 @@ func (g *giver) serve(ctx context.Context) error {
 
 // run gives the sockets to the runtime that asks for them, which the engine
 // starts where start is set, and returns when the container has ended. took is
-// false where it ran before.
+// false where nobody asked for them. An error says why it could not be started.
 func (g *giver) run(ctx context.Context, start bool) (took bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	started := make(chan error, 1)
+	var started, ended chan error // nil where nobody is asked
 	if start {
-		go func() { started <- g.engine.start(ctx) }()
+		started = make(chan error, 1)
+		go func(answer chan<- error) { answer <- g.engine.start(ctx) }(started)
 	}
-	if err := g.counter.SetDeadline(time.Time{}); err != nil {
+	came, err := g.accept()
+	if err != nil {
 		return false, err
 	}
-	type caller struct {
-		conn *net.UnixConn
-		err  error
+	for {
+		select {
+		case c := <-came:
+			if c.err != nil {
+				return took, c.err
+			}
+			took = true
+			if err := g.handOver(c.conn); err != nil || started == nil {
+				return true, err
+			}
+			// The engine has yet to say how the start went; till then another may ask: its policy's
+			// restart can come before it, and fail.
+			if came, err = g.accept(); err != nil {
+				return true, err
+			}
+		case err := <-started:
+			if err != nil || took {
+				return g.last(came, took, err)
+			}
+			// It runs already, or its end is not known to the engine yet, and its policy starts it again.
+			started, ended = nil, make(chan error, 1)
+			go func(answer chan<- error) { answer <- g.engine.wait(ctx) }(ended)
+		case err := <-ended:
+			return g.last(came, took, err)
+		}
+	}
+}
+
+// caller is a runtime that asks for the sockets.
+type caller struct {
+	conn *net.UnixConn
+	err  error
+}
+
+// accept waits for one.
+func (g *giver) accept() (<-chan caller, error) {
+	if err := g.counter.SetDeadline(time.Time{}); err != nil {
+		return nil, err
 	}
 	came := make(chan caller, 1)
 	go func() {
 		c, err := g.counter.AcceptUnix()
 		came <- caller{c, err}
 	}()
-	for {
-		select {
-		case c := <-came:
-			if c.err != nil {
-				return false, c.err
-			}
-			return true, g.handOver(c.conn)
-		case err := <-started:
-			// The runtime was here before the engine answers: else the container runs already.
-			if err := g.counter.SetDeadline(time.Unix(1, 0)); err != nil {
-				return false, err
-			}
-			if c := <-came; c.err == nil {
-				return true, g.handOver(c.conn)
-			}
-			if err == nil {
-				err = g.engine.wait(ctx)
-			}
-			return false, err
-		}
+	return came, nil
+}
+
+// last ends accept. Who has come already gets the sockets still.
+func (g *giver) last(came <-chan caller, took bool, err error) (bool, error) {
+	if err := g.counter.SetDeadline(time.Unix(1, 0)); err != nil {
+		return took, err
 	}
+	if c := <-came; c.err == nil {
+		took, err = true, errors.Join(err, g.handOver(c.conn))
+	}
+	return took, err
 }
 
 // handOver gives the sockets, is told which process has them, and waits for its end.

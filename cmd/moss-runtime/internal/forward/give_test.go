@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,7 @@ import (
 // takerEngine starts what takes the sockets at the counter, as the runtime does.
 type takerEngine struct {
 	run    func() error
+	ends   func() error // what wait does, nil for nothing
 	starts atomic.Int32
 }
 
@@ -29,7 +31,12 @@ func (e *takerEngine) stop(context.Context) error {
 func (e *takerEngine) address(context.Context) (netip.Addr, error) {
 	return netip.Addr{}, errors.New("nobody connects to it")
 }
-func (e *takerEngine) wait(context.Context) error { return nil }
+func (e *takerEngine) wait(context.Context) error {
+	if e.ends == nil {
+		return nil
+	}
+	return e.ends()
+}
 
 type pid int
 
@@ -144,13 +151,66 @@ func TestGivesWhoAsks(t *testing.T) {
 	}
 }
 
+// A container that its policy brings back takes who came while the engine did
+// not know of its end yet, and said that it runs.
+func TestGivesAtRestart(t *testing.T) {
+	e := &takerEngine{run: func() error { return nil }}
+	g, at, counter, _ := testGiver(t, e)
+	e.ends = func() error { return takes(counter, 1) }
+	servesOne(t, g, at)
+	if n := e.starts.Load(); n != 1 {
+		t.Errorf("%d starts", n)
+	}
+}
+
+// A start of its policy's comes before ours, and fails: ours gets the sockets, too.
+func TestGivesAfterFailure(t *testing.T) {
+	e := &takerEngine{}
+	g, at, counter, _ := testGiver(t, e)
+	e.run = func() error { return errors.Join(takesAndFails(counter), takes(counter, 1)) }
+	servesOne(t, g, at)
+	if n := e.starts.Load(); n != 1 {
+		t.Errorf("%d starts", n)
+	}
+}
+
+// servesOne has a client that is to be taken within a minute.
+func servesOne(t *testing.T, g *giver, at string) {
+	t.Helper()
+	c := connect(t, at)
+	defer c.Close()
+	served := make(chan error, 1)
+	go func() { served <- g.serve(t.Context()) }()
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err != nil || string(got) != "taken" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// takesAndFails gets the sockets and makes no process.
+func takesAndFails(counter string) error {
+	e, err := Take(counter)
+	if err != nil {
+		return err
+	}
+	return e.Close()
+}
+
 func TestRefusesWhatIsNotTaken(t *testing.T) {
 	for name, test := range map[string]struct {
 		run    func(counter string) error
 		starts int32
 		why    string
 	}{
-		"no start":   {func(string) error { return errors.New("the engine answers 409: no") }, 1, "409: no"},
+		"no start": {func(string) error { return errors.New("the engine answers 409: no") }, 1, "409: no"},
+		"no process": {func(counter string) error {
+			return errors.Join(takesAndFails(counter), errors.New("the engine answers 400: no such program"))
+		}, 1, "400: no such program"},
 		"takes none": {func(counter string) error { return takes(counter, 0) }, idleRuns, "ends before it takes"},
 	} {
 		t.Run(name, func(t *testing.T) {
