@@ -23,7 +23,7 @@ CMDS    := moss mossd moss-runtime moss-rootless
 LINT    := 2.15.0
 COMPOSE := 5.6.0
 
-.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks compose debian13 fuzz env clean
+.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks robust compose debian13 fuzz env clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +84,9 @@ walk: deps build ## random operations beside kills of the daemon, for TIME (defa
 
 networks: ## 2,500 networks of both families come and go, with an end point in each, and containers move between five under traffic; minutes
 	@MOSS_LONG=1 PKG=./tests/e2e RUN='TestManyNetworks|TestTopology' tests/dev/test.sh
+
+robust: ## the daemon without a bus, on a disk that cannot be written to, killed at its start, beside a second one; a minute
+	@MOSS_LONG=1 PKG=./tests/e2e RUN='TestVanishedBus|TestReadOnlyDisk|TestKilledAtStart|TestTwoDaemons' tests/dev/test.sh
 
 # Its go.mod replaces and excludes, so it is built as the main module.
 bin/tools/compose-$(COMPOSE)/docker-compose:

@@ -35,10 +35,17 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	}
 	d, err := wire(ctx, cfg, log, level, took)
-	isReady := false
+	isReady, told := false, ctx
 	defer func() {
-		if err != nil && !isReady {
-			err = refusal{run: cfg.Run, prefix: cfg.Prefix, files: d.files, manager: d.sd, log: log}.answer(ctx, err)
+		if err == nil || isReady {
+			return
+		}
+		if told.Err() == nil {
+			err = refusal{run: cfg.Run, prefix: cfg.Prefix, files: d.files, manager: d.sd, log: log}.answer(told, err)
+		}
+		if told.Err() != nil { // what broke off because of that is no failure
+			log.Info("the engine was told to end before it was ready", "at", err)
+			err = nil
 		}
 	}()
 	if err != nil {

@@ -27,6 +27,8 @@ type faults struct {
 	killAt int
 	dead   bool
 	deaf   bool // processes do not even die of SIGKILL
+	endAt  int  // the daemon is told to end before this call, counted from 1; 0 for never
+	end    context.CancelFunc
 }
 
 func newFaults() *faults { return &faults{failAt: -1, killAt: -1} }
@@ -77,6 +79,9 @@ func (f *faults) hit(call string) error {
 		n := len(f.calls)
 		f.calls = append(f.calls, call)
 		f.dead = f.dead || n == f.killAt
+		if n+1 == f.endAt {
+			f.end()
+		}
 		if n == f.failAt && !f.dead {
 			return errInjected
 		}
@@ -124,7 +129,7 @@ func (r faultyRootfs) Unmount(ctx context.Context, id moss.ContainerID) error {
 }
 
 func (r faultyRootfs) Remove(ctx context.Context, id moss.ContainerID) error {
-	if err := r.f.hit("Rootfs.Remove"); err != nil {
+	if err := errors.Join(r.f.hit("Rootfs.Remove"), ctx.Err()); err != nil {
 		return err
 	}
 	return r.Rootfs.Remove(ctx, id)

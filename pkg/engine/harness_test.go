@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -108,6 +109,36 @@ func (r *rig) bootAndKill(n int) {
 
 func (r *rig) bootWith(f *faults, fresh bool) {
 	r.t.Helper()
+	r.wire(f)
+	if err := r.Restore(r.t.Context(), fresh); err != nil {
+		r.t.Fatal("restore:", err)
+	}
+	r.watch()
+}
+
+// bootAndEnd starts a daemon in a new holder that is told to end before its
+// n-th call, from 1, and says whether it had come so far as to remember the holder.
+func (r *rig) bootAndEnd(n int) (restored bool, calls []string) {
+	r.t.Helper()
+	ctx, end := context.WithCancel(r.t.Context())
+	defer end()
+	f := newFaults()
+	f.arm(-1, -1)
+	f.endAt, f.end = n, end
+	r.wire(f)
+	err := r.Restore(ctx, true)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		r.t.Fatal("restore:", err)
+	}
+	r.watch()
+	synctest.Wait()
+	calls = f.disarm()
+	r.crash()
+	return err == nil, calls
+}
+
+// wire puts an engine together.
+func (r *rig) wire(f *faults) {
 	r.faults = f
 	r.Engine = engine.New(engine.Deps{
 		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
@@ -121,9 +152,9 @@ func (r *rig) bootWith(f *faults, fresh bool) {
 		SELinux: r.selinux,
 		IDs:     engine.IDs{UIDs: 65537, GIDs: 60001, OwnerUID: 1000, OwnerGID: 100},
 	})
-	if err := r.Restore(r.t.Context(), fresh); err != nil {
-		r.t.Fatal("restore:", err)
-	}
+}
+
+func (r *rig) watch() {
 	ctx, cancel := context.WithCancel(context.Background()) // the test's own ends before its clean-up
 	done := make(chan struct{})
 	e := r.Engine

@@ -77,7 +77,9 @@ func judge(rec *moss.Container, st moss.UnitStatus) verdict {
 // fresh says that the holder of the namespaces is new, as after a reboot: then
 // the restart policies of containers that had ended before count too. What
 // fails for one container is logged and stops no other. It must be called once,
-// before Watch and before any service.
+// before Watch and before any service. When ctx ends, what has begun for a
+// container is carried through, the rest is left to the next daemon, and the
+// error is ctx's.
 func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 	records, bad, err := e.Records.Load()
 	if err != nil {
@@ -117,14 +119,20 @@ func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 	}
 	e.restoreHeld(ctx, records, bad)
 	e.adoptNetworks(ctx)
-	if err := e.Networks.Restore(ctx, keepNet); err != nil {
+	if err := e.Networks.Restore(ctx, keepNet); err != nil && ctx.Err() == nil {
 		e.Log.Error("not every network could be restored", "error", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	if err := e.Stdio.Forget(keepStreams); err != nil {
 		e.Log.Error("stored descriptors of ended containers could not be closed", "error", err)
 	}
 
 	revive := e.restoreAll(ctx, records, units, verdicts, fresh)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	e.removeOrphans(ctx, records, bad, units)
 	e.VolumeDrivers.Settle(func(id moss.ContainerID) bool {
 		c, err := e.find(string(id))
@@ -161,7 +169,11 @@ func (e *Engine) restoreAll(ctx context.Context, records []*moss.Container, unit
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			start, err := e.restoreOne(ctx, c, units[rec.ID.Short()], verdicts[rec.ID], fresh)
+			if ctx.Err() != nil {
+				return
+			}
+			// Given up half-way, a removal would leave the container dead, and a start its process without an owner.
+			start, err := e.restoreOne(context.WithoutCancel(ctx), c, units[rec.ID.Short()], verdicts[rec.ID], fresh)
 			if err != nil {
 				e.Log.Error("a container could not be restored", "container", rec.Name, "verdict", verdicts[rec.ID], "error", err)
 			}

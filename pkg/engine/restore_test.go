@@ -391,6 +391,36 @@ func TestTheDaemonCanBeKilledAnywhere(t *testing.T) {
 	}
 }
 
+// A daemon that is told to end while it restores leaves the rest to the next one,
+// which finds nothing half done.
+func TestTheDaemonCanBeToldToEndWhileItRestores(t *testing.T) {
+	for at, more := 1, true; more; at++ {
+		bubble(t, func(t *testing.T, r *rig) {
+			doomed := r.run(named("doomed"))
+			r.exit(doomed, 0)
+			always := r.run(named("always"), policy(moss.RestartAlways, 0))
+			runs := r.run(named("runs"))
+			r.must(r.stop(always))
+			synctest.Wait()
+			r.crash()
+			r.edit(doomed, func(c *moss.Container) { c.Intent = moss.IntentRemove })
+			restored, calls := r.bootAndEnd(at)
+			more = len(calls) >= at
+			r.boot(!restored)
+			settle()
+			if !r.gone(doomed) {
+				t.Errorf("ended before call %d, %s: what was being removed is %s", at, calls[min(at, len(calls))-1], r.get(doomed).State)
+			}
+			for _, id := range []moss.ContainerID{always, runs} {
+				if got := r.get(id).State; got != moss.StateRunning {
+					t.Errorf("ended before call %d, %s: %s is %s", at, calls[min(at, len(calls))-1], r.get(id).Name, got)
+				}
+			}
+			r.check()
+		})
+	}
+}
+
 // killed runs a scenario, kills the daemon before its at-th call and boots the
 // next, which is killed too, before each of its first calls, and a third. It
 // is false when the scenario has fewer calls.

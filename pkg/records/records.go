@@ -90,7 +90,7 @@ func (j *journal) openDurable(path string, l layout) (db *bbolt.DB, told string,
 // classified gives an error of opening its class, its subject and the mend.
 func classified(path string, err error) error {
 	if errors.Is(err, bbolterrors.ErrTimeout) {
-		err = fmt.Errorf("another mossd has it open: %w", err)
+		err = &heldError{holder(path), err}
 	}
 	if _, damaged := errors.AsType[*damagedError](err); damaged {
 		err = fmt.Errorf("the file is damaged (%w); put a copy in its place, or move it away to begin anew: the containers are then deleted", err)

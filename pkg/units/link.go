@@ -65,7 +65,10 @@ func (m *Manager) dial(ctx context.Context) (*link, error) {
 	}
 	l, err := m.dialBus(ctx)
 	if err != nil {
-		return nil, &moss.Error{Class: moss.Unavailable, Err: errors.Join(first, err)}
+		if first != nil {
+			err = fmt.Errorf("%w; %w", first, err) // one line: it is shown to every client
+		}
+		return nil, &moss.Error{Class: moss.Unavailable, Err: err}
 	}
 	return l, nil
 }

@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/moss-containers/moss/tests/rig"
+)
+
+// daemonRig is a machine with an engine, a container "web" that runs and one
+// that has ended.
+type daemonRig struct {
+	*rig.Machine
+	t *testing.T
+}
+
+// awaitEngine is a shell function: it returns when the engine answers.
+const awaitEngine = `answers() { for i in $(seq 1200); do docker ps >/dev/null 2>&1 && return; sleep 0.1; done; docker ps; journalctl --user --no-pager -n 30 -u moss; return 1; }
+`
+
+func newDaemonRig(t *testing.T, name string) daemonRig {
+	t.Helper()
+	return daemonRig{rig.New(t, name), t}
+}
+
+func (r daemonRig) do(command string) string {
+	r.t.Helper()
+	out, err := r.User(r.t.Context(), awaitEngine+command)
+	if err != nil {
+		r.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+func (r daemonRig) root(command string) {
+	r.t.Helper()
+	if out, err := r.Root(r.t.Context(), command); err != nil {
+		r.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+}
+
+// says runs a command that must fail and say this.
+func (r daemonRig) says(command string, want ...string) {
+	r.t.Helper()
+	out, err := r.User(r.t.Context(), command)
+	if err == nil {
+		r.t.Errorf("%s: no error: %s", command, out)
+	}
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			r.t.Errorf("%s: want %q: %s", command, w, out)
+		}
+	}
+}
+
+func (r daemonRig) setUp() (pid string) {
+	r.t.Helper()
+	r.do("moss setup --runtime && docker run -d --name web --restart=always -p 127.0.0.1:18082:80 moss/hello && docker create --name ended moss/hello")
+	return r.do("docker inspect -f '{{.State.Pid}}' web")
+}
+
+// same checks that the containers are those of before.
+func (r daemonRig) same(pid string) {
+	r.t.Helper()
+	got := r.do(`answers; docker inspect -f '{{.State.Pid}} {{.State.Status}}' web ended; curl -sf -o /dev/null http://127.0.0.1:18082/ && docker run --rm moss/hello --help 2>&1 | head -1`)
+	if got != pid+" running\n0 created\nUsage of /moss-hello:" {
+		r.t.Errorf("containers are %q, want web with %s", got, pid)
+	}
+}
+
+// Where the data root cannot be written to, every request gets the reason,
+// containers run on, and all is well when it can be again.
+func TestReadOnlyDisk(t *testing.T) {
+	r := newDaemonRig(t, "readonly")
+	const data = "/home/alice/.local/share/moss"
+	r.root("install -d -o alice -g alice /home/alice/.local /home/alice/.local/share " + data +
+		" && mount -t tmpfs -o size=60m,mode=700,uid=$(id -u alice),gid=$(id -g alice) small " + data)
+	pid := r.setUp()
+	r.do("systemctl --user stop moss.socket moss.service")
+	r.root("mount -o remount,ro " + data)
+	r.do("systemctl --user start moss.socket")
+	r.says("docker ps", "the engine cannot start", "read-only file system")
+	r.says("docker stop web", "the engine cannot start", "read-only file system")
+	r.do("curl -sf http://127.0.0.1:18082/ >/dev/null")
+	r.root("mount -o remount,rw " + data)
+	r.do("systemctl --user restart moss.service")
+	r.same(pid)
+}
+
+// A second engine on the data root of another says whose it is, to everyone who
+// asks, and the first does not notice.
+func TestTwoDaemonsOnOneDataRoot(t *testing.T) {
+	if os.Getenv("MOSS_LONG") == "" {
+		t.Skip("each try waits five seconds for the first daemon to end: make robust")
+	}
+	r := newDaemonRig(t, "two")
+	pid := r.setUp()
+	r.do(`mkdir -p ~/.config/moss-two && echo "{\"data-root\": \"$HOME/.local/share/moss\"}" >~/.config/moss-two/daemon.json && moss setup --prefix moss-two --runtime`)
+	first := r.do("systemctl --user show -P MainPID moss.service")
+	r.says("docker -H unix://$XDG_RUNTIME_DIR/moss-two/moss.sock ps", "the engine cannot start", "another mossd (pid "+first+",", "data-root of its own")
+	r.do("moss setup --prefix moss-two --uninstall --runtime")
+	if now := r.do("systemctl --user show -P MainPID moss.service"); now != first {
+		t.Errorf("the first daemon was %s and is %s", first, now)
+	}
+	r.same(pid)
+}
+
+// The engine lives through the loss of its connections to the manager; where
+// there is no way to it any more, requests are told so.
+func TestVanishedBus(t *testing.T) {
+	r := newDaemonRig(t, "bus")
+	pid := r.setUp()
+	const dbus = `kill -9 $(systemctl --user show -P MainPID dbus.service)`
+	r.do("systemctl --user start dbus.service && " + dbus)
+	r.same(pid)
+	r.do("systemctl --user daemon-reexec") // closes its private connections
+	r.same(pid)
+
+	// On the bus alone, which goes as well.
+	r.do(`systemctl --user start dbus.service; D=$(systemctl --user show -P MainPID dbus.service) M=$(systemctl --user show -P MainPID moss.service)
+		rm $XDG_RUNTIME_DIR/systemd/private; kill -9 $M; answers; kill -9 $D`)
+	r.same(pid)
+	if os.Getenv("MOSS_LONG") == "" {
+		return
+	}
+	r.do(`mv $XDG_RUNTIME_DIR/bus $XDG_RUNTIME_DIR/bus.away; kill -9 $(pgrep -u $(id -u) -x dbus-daemon); docker ps`)
+	r.says("docker stop web", "the user's systemd does not answer")
+	r.do("curl -sf http://127.0.0.1:18082/ >/dev/null")
+	r.do("for i in $(seq 1200); do docker ps 2>&1 | grep -q 'cannot reach the user.s systemd' && exit; sleep 0.1; done; docker ps; exit 1") // the watchdog has ended it
+	r.do("mv $XDG_RUNTIME_DIR/bus.away $XDG_RUNTIME_DIR/bus")
+	r.same(pid)
+}
+
+// killAtStart kills each daemon a little later after its start than the one
+// before, and prints how they ended that were not killed by the signal.
+const killAtStart = `
+S=$1 ROUNDS=$2
+kill -9 $(systemctl --user show -P MainPID moss.service)
+for i in $(seq 0 $ROUNDS); do
+    old=$p p=
+    while [ -z "$p" ] || [ "$p" = "$old" ] || [ "$p" = 0 ]; do p=$(systemctl --user show -P MainPID moss.service); done
+    sleep $(printf '0.%03d' $((i * 8)))
+    kill -$S $p 2>/dev/null
+    while [ -e /proc/$p ]; do sleep 0.01; done
+    [ $((i % 5)) != 4 ] || answers
+    systemctl --user reset-failed moss.service # what is counted here is ours
+done
+answers
+journalctl --user --no-pager -o cat -u moss | grep 'Main process exited' | grep -v -e 'code=killed, status=9/KILL' -e 'code=killed, status=15/TERM' || true
+`
+
+// SIGKILL and SIGTERM in the middle of a start: the next is right.
+func TestKilledAtStart(t *testing.T) {
+	r := newDaemonRig(t, "atstart")
+	pid := r.setUp()
+	rounds := "12"
+	if os.Getenv("MOSS_LONG") != "" {
+		rounds = "40"
+	}
+	for _, signal := range []string{"KILL", "TERM"} {
+		if out := r.do("set -- " + signal + " " + rounds + "\n" + killAtStart); out != "" {
+			t.Errorf("SIG%s: daemons ended with an error: %s", signal, out)
+		}
+		r.same(pid)
+	}
+	left, err := r.User(context.WithoutCancel(t.Context()), `docker rm -f web ended >/dev/null; ls $XDG_RUNTIME_DIR/moss/bundles $XDG_RUNTIME_DIR/moss/netns $XDG_RUNTIME_DIR/moss/runtime | grep -E '^[0-9a-f]{64}' ; systemctl --user list-units --all --plain --no-legend 'moss-*' | grep -v rootless; ls ~/.local/share/moss/containers`)
+	if strings.TrimSpace(left) != "" {
+		t.Errorf("left are %s (%v)", left, err)
+	}
+}
