@@ -126,7 +126,7 @@ func TestVanishedBus(t *testing.T) {
 		return
 	}
 	r.do(`mv $XDG_RUNTIME_DIR/bus $XDG_RUNTIME_DIR/bus.away; kill -9 $(pgrep -u $(id -u) -x dbus-daemon); docker ps`)
-	r.says("docker stop web", "the user's systemd does not answer")
+	r.says("docker kill --signal WINCH web", "the user's systemd does not answer")
 	r.do("curl -sf http://127.0.0.1:18082/ >/dev/null")
 	r.do("for i in $(seq 1200); do docker ps 2>&1 | grep -q 'cannot reach the user.s systemd' && exit; sleep 0.1; done; docker ps; exit 1") // the watchdog has ended it
 	r.do("mv $XDG_RUNTIME_DIR/bus.away $XDG_RUNTIME_DIR/bus")
