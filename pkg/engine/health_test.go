@@ -196,6 +196,28 @@ func TestHealthStartPeriod(t *testing.T) {
 	})
 }
 
+// The start period of a run that an earlier daemon began ends although the clock
+// was set back by a day since.
+func TestHealthStartPeriodWhenTheClockIsSetBack(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		var code atomic.Int64
+		code.Store(1)
+		r.probes(&code)
+		id := r.run(healthcheck(moss.Healthcheck{Test: []string{"CMD", "x"}, Interval: 20 * time.Second, StartPeriod: 30 * time.Second, StartInterval: 2 * time.Second, Retries: 1}))
+		r.reboot(false, func() {
+			r.edit(id, func(c *moss.Container) { c.Run.StartedAt = c.Run.StartedAt.Add(24 * time.Hour) })
+		})
+		pass(29 * time.Second)
+		if got := r.health(id).Status; got != moss.HealthStarting {
+			t.Errorf("in the start period: %s", got)
+		}
+		pass(30 * time.Second)
+		if got := r.health(id).Status; got != moss.HealthUnhealthy {
+			t.Errorf("after the start period: %s", got)
+		}
+	})
+}
+
 func TestHealthTimeout(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		var code atomic.Int64

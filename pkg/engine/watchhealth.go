@@ -15,7 +15,7 @@ func (e *Engine) watchHealth(c *container) {
 	if !ok {
 		return
 	}
-	run := healthRun{e: e, c: c, k: k, pid: rec.Run.PID, exits: c.snapshot().exits}
+	run := healthRun{e: e, c: c, k: k, pid: rec.Run.PID, exits: c.snapshot().exits, began: begun(rec.Run.StartedAt, time.Now())}
 	e.spawn(run.watch)
 }
 
@@ -44,7 +44,12 @@ type healthRun struct {
 	k     check
 	pid   int // of the run
 	exits int // runs that had ended before it
+	began time.Time
 }
+
+// begun is when a run began, on the clock that nobody sets. Of a run that an earlier
+// daemon started the clock on the wall tells; where that was set back since, now is as good.
+func begun(at, now time.Time) time.Time { return now.Add(-max(0, now.Sub(at))) }
 
 func (r healthRun) over(s snapshot) bool {
 	return s.removed || !s.rec.State.Alive() || s.rec.Run.PID != r.pid
@@ -80,7 +85,7 @@ func (r healthRun) rest(ctx context.Context) bool {
 		return false
 	}
 	now := time.Now()
-	wait := r.k.pause(s.rec.Run.Health, s.rec.Run.StartedAt, now)
+	wait := r.k.pause(s.rec.Run.Health, r.began, now)
 	if log := s.rec.Run.Health.Log; len(log) > 0 {
 		wait = min(wait, max(0, wait-now.Sub(log[len(log)-1].End)))
 	}
@@ -94,7 +99,7 @@ func (r healthRun) rest(ctx context.Context) bool {
 		if s, err = r.c.await(ctx, func(s snapshot) bool { return r.over(s) || !still(s) }); err != nil || r.over(s) {
 			return false
 		}
-		wait = r.k.pause(s.rec.Run.Health, s.rec.Run.StartedAt, time.Now())
+		wait = r.k.pause(s.rec.Run.Health, r.began, time.Now())
 	}
 }
 
@@ -135,7 +140,7 @@ func (r healthRun) judge(ctx context.Context, p moss.HealthProbe) moss.HealthSta
 		return moss.HealthNone
 	}
 	was := s.rec.Run.Health
-	now := r.k.after(was, p, s.rec.Run.StartedAt)
+	now := r.k.after(was, p, r.began)
 	r.e.noteFact(r.c, func(c *moss.Container) { c.Run.Health = now })
 	if now.Status != was.Status {
 		r.e.publish(s.rec, "health_status: "+string(now.Status), p.End)

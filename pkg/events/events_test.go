@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -96,5 +97,37 @@ func TestUntilHeedsTheTimeNotTheOrder(t *testing.T) {
 	got, err := collect(&b, 9, start, start.Add(5*time.Second))
 	if err != nil || !slices.Equal(got, []string{"1", "3"}) {
 		t.Fatalf("got %v, %v", got, err)
+	}
+}
+
+// Where the clock was set forward and back, the history is what it said at the time,
+// in memory and on the disk.
+func TestHistoryWhenTheClockJumps(t *testing.T) {
+	day, noon := 24*time.Hour, time.Now().Add(-time.Hour)
+	path := filepath.Join(t.TempDir(), "events.json")
+	b, err := Open(path, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range []time.Time{noon, noon.Add(day), noon.Add(time.Minute), noon.Add(-day), noon.Add(2 * time.Minute)} {
+		b.Publish(moss.Event{Action: strconv.Itoa(i), Time: at})
+	}
+	for _, restarted := range []bool{false, true} {
+		if restarted {
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if b, err = Open(path, func(err error) { t.Error(err) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got string
+		err := b.Follow(t.Context(), noon, noon.Add(time.Minute), func(e moss.Event) error { got += e.Action; return nil })
+		if err != nil || got != "02" {
+			t.Errorf("restarted %v: %q, %v", restarted, got, err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -78,7 +78,7 @@ type Networks struct {
 	zone      zone
 	upstreams upstreams
 	resolvers map[moss.ContainerID]*resolver
-	asked     atomic.Int64 // when a container last asked for a name, in nanoseconds of the Unix epoch
+	asked     atomic.Int64 // when a container last asked for a name, in nanoseconds since started: nobody sets that clock
 }
 
 // New sets the bridge and the packet filter up, or takes over what an earlier
@@ -109,7 +109,7 @@ func New(cfg Config) (*Networks, error) {
 // Asked tells when a container last asked for a name; zero for never.
 func (n *Networks) Asked() time.Time {
 	if at := n.asked.Load(); at != 0 {
-		return time.Unix(0, at)
+		return n.started.Add(time.Duration(at))
 	}
 	return time.Time{}
 }

@@ -28,7 +28,8 @@ type Hub struct {
 	store Store
 	spare scratches
 
-	moved atomic.Int64 // when output was last seen, in nanoseconds of the Unix epoch
+	born  time.Time
+	moved atomic.Int64 // when output was last seen, in nanoseconds since born: nobody sets that clock
 
 	mu      sync.Mutex
 	streams map[moss.StreamID]*stream
@@ -41,7 +42,7 @@ func New(cfg Config) (*Hub, error) {
 			return nil, moss.Wrap(err, "keep standard streams", "")
 		}
 	}
-	h := &Hub{cfg: cfg, store: cfg.Store, streams: map[moss.StreamID]*stream{}}
+	h := &Hub{cfg: cfg, store: cfg.Store, born: time.Now(), streams: map[moss.StreamID]*stream{}}
 	if h.store == nil {
 		h.store = noStore{}
 	}
@@ -169,14 +170,15 @@ func (h *Hub) forget(id moss.StreamID, stored []string) error {
 }
 
 // Moved tells when a process last printed something; zero for never.
-func (h *Hub) Moved() time.Time { return fromNano(h.moved.Load()) }
-
-func fromNano(n int64) time.Time {
+func (h *Hub) Moved() time.Time {
+	n := h.moved.Load()
 	if n == 0 {
 		return time.Time{}
 	}
-	return time.Unix(0, n)
+	return h.born.Add(time.Duration(n))
 }
+
+func (h *Hub) move() { h.moved.Store(max(1, int64(time.Since(h.born)))) }
 
 func (h *Hub) find(id moss.StreamID) *stream {
 	h.mu.Lock()

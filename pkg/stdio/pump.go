@@ -122,7 +122,7 @@ func (p *pump) deliver(buf *[]byte, n int, err error) bool {
 		buffers.Put(buf)
 		return false
 	}
-	p.s.hub.moved.Store(time.Now().UnixNano())
+	p.s.hub.move()
 	p.s.broadcast(p.kind, buf, n)
 	return true
 }
