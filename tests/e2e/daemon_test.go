@@ -170,3 +170,54 @@ func TestKilledAtStart(t *testing.T) {
 		t.Errorf("left are %s (%v)", left, err)
 	}
 }
+
+// An upgrade is make install and a restart: containers run on, records of an
+// older schema are moved on, those of a newer one refused with the way out.
+func TestUpgrade(t *testing.T) {
+	r := newDaemonRig(t, "upgrade")
+	r.do("mkdir -p ~/.local/bin && install -m 0755 /src/bin/{moss,mossd,moss-runtime,moss-rootless} ~/.local/bin && printf older >>~/.local/bin/mossd && ~/.local/bin/moss setup --runtime && docker run -d --name web --restart=always -p 127.0.0.1:18082:80 moss/hello && docker create --name ended moss/hello")
+	pid := r.do("docker inspect -f '{{.State.Pid}}' web")
+	schema := func(from, to string) { // the value stands behind its key; a database of those that have one digit
+		t.Helper()
+		r.do(`systemctl --user stop moss.socket moss.service; sed -i s/schema` + from + `/schema` + to + `/g ~/.local/share/moss/moss.db $XDG_RUNTIME_DIR/moss/run.db
+			grep -c schema` + to + ` ~/.local/share/moss/moss.db`)
+	}
+	schema("2", "1")
+	r.do("systemctl --user start moss.socket")
+	r.same(pid)
+	if out := r.do("ls ~/.local/share/moss/moss.db.schema-1 && grep -ac schema2 ~/.local/share/moss/moss.db"); !strings.HasSuffix(out, "\n1") {
+		t.Errorf("moved on: %s", out)
+	}
+
+	r.do("install -m 0755 /src/bin/{moss,mossd,moss-runtime,moss-rootless} ~/.local/bin && systemctl --user restart moss && cmp /src/bin/mossd /proc/$(systemctl --user show -P MainPID moss.service)/exe")
+	r.same(pid)
+
+	schema("2", "9")
+	r.do("systemctl --user start moss.socket")
+	r.says("docker ps", "the engine cannot start", "it has schema 9 and this moss knows 2: install the moss that wrote it")
+	r.do("curl -sf http://127.0.0.1:18082/ >/dev/null")
+	schema("9", "2")
+	r.do("systemctl --user start moss.socket && systemctl --user restart moss.service")
+	r.same(pid)
+}
+
+// Clients of a daemon that is restarted end: those that wait for an answer with an
+// error, those that follow something with what there was. Containers run on.
+func TestRestartUnderClients(t *testing.T) {
+	r := newDaemonRig(t, "clients")
+	pid := r.setUp()
+	out := r.do(`
+		docker attach --no-stdin --sig-proxy=false web >attach 2>&1 & A=$!
+		docker wait web >wait 2>&1 & W=$!
+		docker exec web /moss-hello -addr :81 >exec 2>&1 & X=$!
+		docker logs -f web >logs 2>&1 & L=$!
+		docker events --since 10m >events 2>&1 & E=$!
+		until grep -q listens exec && grep -q listens logs && grep -q exec_start events; do sleep 0.1; done
+		systemctl --user restart moss.service
+		wait $L; wait $E
+		for p in $A $W $X; do wait $p && echo "no error: $p of $A $W $X"; done; true`)
+	if out != "" {
+		t.Errorf("%s: %s", out, r.do("tail -n 3 attach wait exec"))
+	}
+	r.same(pid)
+}
