@@ -158,6 +158,11 @@ func (f fakeContainers) Remove(_ context.Context, ref string, _ bool) error {
 	return nil
 }
 
+func (f fakeContainers) Unlink(_ context.Context, ref string) error {
+	_, err := f.get(ref)
+	return err
+}
+
 func (f fakeContainers) Rename(_ context.Context, ref, name string) error {
 	p, err := f.get(ref)
 	if err != nil {
@@ -495,7 +500,7 @@ func (f fakeSystem) Events(ctx context.Context, _, _ time.Time, fn func(moss.Eve
 func newFake() (*Server, *world) {
 	w := &world{byRef: map[string]*proc{}, execs: map[string]*fakeExec{}, events: make(chan moss.Event, 16), left: make(chan struct{}, 16)}
 	s := New(Options{
-		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Views: fakeViews{w}, Use: fakeViews{w}, Volumes: &fakeVolumes{}, Secrets: fakeSecrets{}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
+		Containers: fakeContainers{w}, Upkeep: fakeContainers{w}, Links: fakeContainers{w}, Views: fakeViews{w}, Use: fakeViews{w}, Volumes: &fakeVolumes{}, Secrets: fakeSecrets{}, Signals: fakeSignals{w}, Execs: fakeExecs{w},
 		Images: fakeImages{w}, Archives: fakeArchives{w}, Transfers: fakeTransfers{w}, Registries: fakeRegistries{w},
 		Files: fakeFiles{w}, Copies: fakeCopies{w}, Usage: fakeUsage{w}, Networks: fakeNetworks{}, System: fakeSystem{w},
 		Log: slog.New(slog.DiscardHandler), Version: "0.1.0", GitCommit: "abc", BuildTime: "2024-01-01T00:00:00Z",

@@ -60,6 +60,9 @@ func (s *Server) attachWebSocket(w *response, r *request) error {
 		err = ws.begin() // an attachment to nothing still answers
 	}
 	if !ws.begun() {
+		if ws.refused != nil { // whatever the service made of it
+			return ws.refused
+		}
 		return err
 	}
 	ws.end(err)
@@ -76,9 +79,10 @@ type webSocket struct {
 	kind   websocket.MessageType
 	unread bool // nobody wants what the client sends
 
-	once   sync.Once
-	conn   *websocket.Conn
-	failed error
+	once    sync.Once
+	conn    *websocket.Conn
+	failed  error
+	refused error // the handshake was wrong
 
 	message io.Reader  // the one being read; of the one reader
 	writing sync.Mutex // a message at a time
@@ -97,10 +101,15 @@ func (s *webSocket) begun() bool {
 func (s *webSocket) accept() (*websocket.Conn, error) {
 	// A browser cannot get at a unix socket; over TCP its certificate would speak for any page it shows.
 	_, local := s.r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
-	conn, err := websocket.Accept(s.w, s.r.Request, &websocket.AcceptOptions{InsecureSkipVerify: local})
+	refused := &unanswered{response: s.w}
+	conn, err := websocket.Accept(refused, s.r.Request, &websocket.AcceptOptions{InsecureSkipVerify: local})
 	if err != nil {
-		s.w.begun = true // it has answered
-		return nil, moss.Errorf(moss.Invalid, "cannot make it a web socket: %w", err)
+		class := moss.Invalid
+		if refused.code == http.StatusForbidden {
+			class = moss.Forbidden
+		}
+		s.refused = moss.Errorf(class, "cannot make it a web socket: %w", err)
+		return nil, s.refused
 	}
 	s.w.begun, s.w.status = true, http.StatusSwitchingProtocols
 	conn.SetReadLimit(-1) // it is a stream: no message is kept as a whole
@@ -109,6 +118,22 @@ func (s *webSocket) accept() (*websocket.Conn, error) {
 	}
 	return conn, nil
 }
+
+// unanswered keeps the library's own refusal, in plain text, from the client:
+// it gets an answer like all others.
+type unanswered struct {
+	*response
+	code int
+}
+
+func (u *unanswered) WriteHeader(status int) {
+	u.code = status
+	if status == http.StatusSwitchingProtocols {
+		u.response.WriteHeader(status)
+	}
+}
+
+func (u *unanswered) Write(p []byte) (int, error) { return len(p), nil }
 
 // drain notices that the client leaves, where nobody reads.
 func (s *webSocket) drain(conn *websocket.Conn) {
