@@ -29,10 +29,12 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 		}
 		return configure(c, getenv)
 	}
+	// The log is where this is read: a sentence, not the whole of the help.
+	misused := func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w; see mossd --help", err) }
 	app := &cli.App{
 		Name: "mossd", Usage: "the engine of moss, for systemd --user to run", Version: version.Version,
 		Flags: append([]cli.Flag{prefix, file, validate}, settingFlags()...), HideHelpCommand: true,
-		ExitErrHandler: func(*cli.Context, error) {},
+		ExitErrHandler: func(*cli.Context, error) {}, OnUsageError: misused,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return errors.New("mossd takes no argument " + c.Args().First() + "; see mossd --help")
@@ -61,7 +63,7 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 				return err
 			},
 		}, {
-			Name: "rootless", Usage: "hold the namespaces of the engine",
+			Name: "rootless", Usage: "hold the namespaces of the engine", OnUsageError: misused,
 			Action: func(c *cli.Context) error {
 				if err := userns.CheckNotRoot(); err != nil {
 					return err

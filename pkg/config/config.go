@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 )
 
 // DefaultPrefix begins the names of the units and directories of a user's
@@ -152,20 +154,36 @@ func (c *Config) decode(text []byte) error {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil
 	}
-	if _, err := split(text); err != nil {
+	settings, err := split(text)
+	if err != nil {
 		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields() // json ignores the case of letters, split does not
 	read := *c
 	if err := d.Decode(&read); err != nil {
-		return err
+		return blame(settings, err)
 	}
 	if err := read.Validate(); err != nil {
 		return err
 	}
 	*c = read
 	return nil
+}
+
+// blame says which setting it is that cannot be decoded: a type's own error knows
+// the value only.
+func blame(settings map[string]json.RawMessage, err error) error {
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		text, e := json.Marshal(map[string]json.RawMessage{key: settings[key]})
+		if e != nil {
+			continue
+		}
+		if e := json.Unmarshal(text, new(Config)); e != nil {
+			return &Error{Key: key, Err: e}
+		}
+	}
+	return err
 }
 
 // Validate checks the settings against each other and against what moss can do.

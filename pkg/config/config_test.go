@@ -52,6 +52,9 @@ func TestFile(t *testing.T) {
 		`{"data-root": "here"}`:       `"data-root"`,
 		`{"storage-driver": "zfs"}`:   `"storage-driver"`,
 		`{"moss-network-driver": ""}`: `"moss-network-driver"`,
+		`{"mtu": 1400, "dns": ["x"]}`: `the setting "dns": ParseAddr("x")`,
+		`{"ip": "é"}`:                 `the setting "ip"`,
+		`{"mtu": "x"}`:                `the setting "mtu"`,
 		`{} {}`:                       "after top-level value",
 		`[`:                           "cannot use the configuration",
 	} {
@@ -76,6 +79,11 @@ func TestFile(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"bip": "10.9.0.1/24", "mtu": 1400}`))
+	for _, s := range Settings() { // each key with each type
+		for _, v := range []string{`null`, `true`, `-1`, `1e99`, `""`, `"\u0000"`, `"10.0.0.1"`, `[]`, `[null]`, `["=", "::/0"]`, `{}`, `{"": {}}`, `[{"base": "x", "size": -1}]`} {
+			f.Add([]byte(`{"` + s.Key + `": ` + v + `}`))
+		}
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Default("", env("XDG_RUNTIME_DIR", "/r", "HOME", "/h"))
 		if err != nil {
