@@ -36,6 +36,9 @@ type place interface {
 	Close() error
 }
 
+// underService says that moss system service has started this process.
+var underService = os.Getenv(local.SocketEnv) != ""
+
 // newManager is systemd's user manager, unless this process was started by what stands in for it.
 func newManager(ctx context.Context, cfg config.Config, uid int, log *slog.Logger) (manager, error) {
 	if path := os.Getenv(local.SocketEnv); path != "" {
@@ -76,10 +79,18 @@ func (m userManager) Describe(ctx context.Context, h *moss.HostInfo) (err error)
 
 type standIn struct{ *local.Client }
 
-func (standIn) Describe(_ context.Context, h *moss.HostInfo) error {
+func (m standIn) Describe(ctx context.Context, h *moss.HostInfo) error {
+	why, err := m.Groups(ctx)
+	if err != nil {
+		return err
+	}
+	pause := ""
+	if why != "" {
+		pause = " no pause,"
+	}
 	h.NoLimits = local.NoLimits
 	h.Warnings = append(h.Warnings,
-		"WARNING: Running without systemd's user manager (moss system service): no limits, no pause, no start by the first connection",
+		"WARNING: Running without systemd's user manager (moss system service): no limits,"+pause+" no start by the first connection",
 		"WARNING: No memory limit support", "WARNING: No CPU limit support", "WARNING: No limit of processes support")
 	return nil
 }

@@ -173,7 +173,13 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		return d, err
 	}
 	if m, ok := d.units.(standIn); ok {
-		gauge.Main = m.main
+		why, err := m.Groups(ctx)
+		if err != nil {
+			return d, err
+		}
+		if why != "" {
+			gauge.Main = m.main
+		}
 	}
 	streams, err := stdio.New(stdio.Config{Store: d.store, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console")})
 	if err != nil {

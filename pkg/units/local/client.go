@@ -143,12 +143,22 @@ func (c *Client) GoingDown(ctx context.Context) bool {
 }
 
 // Freeze implements the engine's port.
-func (c *Client) Freeze(context.Context, moss.ContainerID) error { return errNoFreezer }
+func (c *Client) Freeze(ctx context.Context, id moss.ContainerID) error {
+	_, err := c.call(ctx, request{Op: opFreeze, ID: id})
+	return moss.Wrap(err, "freeze the unit of", id.Short())
+}
 
 // Thaw implements the engine's port.
-func (c *Client) Thaw(context.Context, moss.ContainerID) error { return errNoFreezer }
+func (c *Client) Thaw(ctx context.Context, id moss.ContainerID) error {
+	_, err := c.call(ctx, request{Op: opThaw, ID: id})
+	return moss.Wrap(err, "thaw the unit of", id.Short())
+}
 
-var errNoFreezer = moss.Errorf(moss.NotImplemented, "pausing takes a cgroup for each container, which systemd's user manager would give; it is not there")
+// Groups says whether each unit has a cgroup of its own, and why not.
+func (c *Client) Groups(ctx context.Context) (why string, err error) {
+	a, err := c.call(ctx, request{Op: opState})
+	return a.NoGroups, moss.Wrap(err, "ask the manager of the containers for cgroups", "")
+}
 
 // Limit implements the engine's port.
 func (c *Client) Limit(_ context.Context, _ moss.ContainerID, r moss.Resources) error {

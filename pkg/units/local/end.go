@@ -40,6 +40,10 @@ func (s *Server) stop(ctx context.Context, short string) error {
 	u.st.Phase = moss.UnitStopping
 	s.tellLocked(u)
 	err := unix.Kill(u.st.PID, sig)
+	if err == nil && u.st.Frozen { // else it would not hear it
+		u.st.Frozen = false
+		err = writeGroup(u.group, "cgroup.freeze", "0")
+	}
 	s.mu.Unlock()
 	if err != nil {
 		return os.NewSyscallError("kill", err)
@@ -96,7 +100,11 @@ func (s *Server) collect(ctx context.Context, short string) error {
 	if err := s.await(ctx, func() bool { return u.gone || u.launcher == 0 && (u.st.Exited || u.st.PID == 0) }); err != nil {
 		return err
 	}
-	if err := killIn(ctx, u.mounts); err != nil {
+	if u.group != "" {
+		if err := removeGroup(ctx, u.group); err != nil {
+			return err
+		}
+	} else if err := killIn(ctx, u.mounts); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -130,6 +138,13 @@ func (s *Server) StopAll(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+}
+
+// resume lets units start again after a StopAll.
+func (s *Server) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.going = false
 }
 
 // mountsOf names the mount namespace of a process; "" where that cannot be told.

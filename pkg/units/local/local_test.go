@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +32,9 @@ var (
 // serverEnv makes this process a server, which needs one for itself: its socket
 // is descriptor 3, and it ends with its input.
 const serverEnv = "MOSS_LOCAL_TEST_SERVER"
+
+// groupsEnv has it use cgroups, with names that begin so.
+const groupsEnv = "MOSS_LOCAL_TEST_GROUPS"
 
 // launchEnv makes it a launcher whose process has ended before it: the file that
 // gets that one's number.
@@ -71,6 +76,11 @@ func serve() error {
 	if err != nil {
 		return err
 	}
+	if prefix := os.Getenv(groupsEnv); prefix != "" {
+		if err := s.UseGroups(ctx, prefix); err != nil {
+			return err
+		}
+	}
 	l, err := net.FileListener(os.NewFile(3, "listener"))
 	if err != nil {
 		return err
@@ -90,6 +100,12 @@ type rig struct {
 
 // open starts a server.
 func open(t *testing.T) rig {
+	t.Helper()
+	return openWith(t)
+}
+
+// openWith starts a server with more in its environment.
+func openWith(t *testing.T, env ...string) rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "units") //nolint:usetesting // a socket's path must be short
 	if err != nil {
@@ -120,7 +136,7 @@ func open(t *testing.T) rig {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), self)
-	cmd.Env, cmd.Stderr, cmd.ExtraFiles = append(os.Environ(), serverEnv+"=1"), os.Stderr, []*os.File{f}
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles = append(append(os.Environ(), serverEnv+"=1"), env...), os.Stderr, []*os.File{f}
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -177,6 +193,61 @@ func (r rig) Disconnect(t *testing.T) {
 
 func TestContract(t *testing.T) {
 	porttest.Units(t, func(t *testing.T) porttest.UnitsRig { return open(t) })
+}
+
+// With a cgroup for each unit, they can be frozen, and are as they were otherwise.
+func TestGroups(t *testing.T) {
+	with := func(t *testing.T) porttest.UnitsRig {
+		r := openWith(t, groupsEnv+"=moss-"+moss.NewHexID()[:8])
+		why, err := r.c.Groups(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why != "" {
+			t.Skip("no cgroup here may be written to: ", why)
+		}
+		return r
+	}
+	porttest.Freezer(t, with)
+	t.Run("units", func(t *testing.T) { porttest.Units(t, with) })
+}
+
+// What a unit has left behind goes with it, in cgroups that it made itself too.
+func TestGroupsRemoved(t *testing.T) {
+	prefix := "moss-" + moss.NewHexID()[:8]
+	r := openWith(t, groupsEnv+"="+prefix)
+	if why, err := r.c.Groups(t.Context()); err != nil || why != "" {
+		t.Skip("no cgroup here may be written to: ", why, err)
+	}
+	id := moss.ContainerID(moss.NewHexID())
+	u := r.Spec(t, id, false)
+	pidFile := filepath.Join(r.dir, "left")
+	group := "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)"
+	u.Launch.Args[2] = "setsid sleep 1000 >/dev/null 2>&1 & echo $! >" + pidFile + "; mkdir " + group + "/below; echo $! >" + group + "/below/cgroup.procs; " + u.Launch.Args[2]
+	if _, err := r.c.Start(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	r.Exit(t, id, 0)
+	ended(t, r, id)
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join("/proc", strings.TrimSpace(string(text)))
+	at, err := os.ReadFile(filepath.Join(left, "cgroup"))
+	if err != nil || !strings.Contains(string(at), prefix+"-"+id.Short()+".service/below") {
+		t.Fatalf("what is left is in %s: %v", at, err)
+	}
+	if err := r.c.Collect(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	_, path, _ := strings.Cut(strings.TrimSpace(string(at)), "0::")
+	if _, err := os.Stat(filepath.Join("/sys/fs/cgroup", filepath.Dir(path))); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the cgroup is left: %v", err)
+	}
+	if text, err := os.ReadFile(filepath.Join(left, "cmdline")); err == nil && len(text) > 0 {
+		t.Errorf("it is left: %q", text)
+	}
 }
 
 // A process that has ended before its launcher is not lost.

@@ -21,6 +21,8 @@ const (
 	opKill    op = "kill"    // ID, Signal
 	opCollect op = "collect" // ID
 	opStop    op = "stop"    // ID: as whoever stops all does, with the unit's own signal and time
+	opFreeze  op = "freeze"  // ID
+	opThaw    op = "thaw"    // ID
 	opList    op = "list"
 	opWatch   op = "watch"
 	opState   op = "state"
@@ -55,6 +57,7 @@ type answer struct {
 	More      bool              `json:",omitempty"` // the rest of a list follows
 	List      []moss.UnitStatus `json:",omitempty"`
 	GoingDown bool              `json:",omitempty"`
+	NoGroups  string            `json:",omitempty"` // why units have no cgroups
 }
 
 func (a answer) err() error {

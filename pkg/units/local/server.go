@@ -27,7 +27,8 @@ const startTimeout = 90 * time.Second
 // the one subreaper, and every child that ends is its to reap. Nothing in the
 // process may wait for children but by [Server.Spawn].
 type Server struct {
-	log *slog.Logger
+	log    *slog.Logger
+	groups groups // set before it serves
 
 	mu       sync.Mutex
 	units    map[string]*unit      // by short id
@@ -48,6 +49,7 @@ type unit struct {
 	spec     spec
 	launcher int    // pid while it runs
 	mounts   string // the mount namespace of its processes
+	group    string // the directory of its cgroup; "" where units have none
 	gone     bool
 }
 
@@ -87,6 +89,15 @@ func NewServer(ctx context.Context, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
+// UseGroups gives every unit a cgroup below this process's, named after the engine's
+// prefix, where that can be. Without, units cannot be frozen. It is called before Serve.
+func (s *Server) UseGroups(ctx context.Context, prefix string) error {
+	if s.groups = findGroups(prefix); s.groups.dir == "" {
+		s.log.Info("containers have no cgroups: they cannot be paused", "why", s.groups.why)
+	}
+	return s.groups.sweep(ctx)
+}
+
 // reap takes every child that has ended.
 func (s *Server) reap() {
 	s.mu.Lock()
@@ -114,6 +125,8 @@ type Process struct {
 	Args []string
 	Env  []string
 	FDs  []int // what 0, 1, 2 and so on are; negative is /dev/null
+
+	group *os.File // the cgroup to begin in; nil for ours
 }
 
 // Spawn starts a child in a session of its own; the channel gives how it ended.
@@ -139,7 +152,11 @@ func (s *Server) forkLocked(p Process, ended func(wstatus)) (int, error) {
 			fds[i] = uintptr(p.FDs[i])
 		}
 	}
-	pid, err := syscall.ForkExec(p.Args[0], p.Args, &syscall.ProcAttr{Env: p.Env, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true}})
+	attr := &syscall.SysProcAttr{Setsid: true}
+	if p.group != nil {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(p.group.Fd())
+	}
+	pid, err := syscall.ForkExec(p.Args[0], p.Args, &syscall.ProcAttr{Env: p.Env, Files: fds, Sys: attr})
 	if err != nil {
 		return 0, fmt.Errorf("cannot run %s: %w", p.Args[0], err)
 	}
@@ -233,7 +250,7 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn) {
 		return
 	case opState:
 		s.mu.Lock()
-		a.Seq, a.GoingDown = s.seq, s.going
+		a.Seq, a.GoingDown, a.NoGroups = s.seq, s.going, s.groups.why
 		s.mu.Unlock()
 	case opStart:
 		var st moss.UnitStatus
@@ -242,6 +259,10 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn) {
 		}
 	case opKill:
 		err = s.kill(r.ID, syscall.Signal(r.Signal))
+	case opFreeze:
+		err = s.freeze(ctx, r.ID.Short(), true)
+	case opThaw:
+		err = s.freeze(ctx, r.ID.Short(), false)
 	case opStop:
 		err = s.stop(ctx, r.ID.Short())
 	case opCollect:

@@ -81,6 +81,9 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if s.Server, err = NewServer(life, o.Log); err != nil {
 		return err
 	}
+	if err := s.UseGroups(ctx, strings.TrimSuffix(o.Name, ".socket")); err != nil {
+		return fmt.Errorf("cannot take away the cgroups of containers before: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Dir(o.Socket), 0o700); err != nil {
 		return err
 	}
@@ -115,36 +118,66 @@ func Serve(ctx context.Context, o Options) (err error) {
 	return s.run(ctx)
 }
 
-// run holds the namespaces, and runs the daemon in them.
+// errHolderEnded says that the namespaces have gone, and all that ran in them has been stopped.
+var errHolderEnded = errors.New("the namespaces are gone")
+
+// run holds the namespaces, and runs the daemon in them. When the holder ends by
+// itself, all of it begins anew, as moss-rootless.service does: the containers have
+// ended, and the next daemon brings back those whose policy says so.
 func (s *service) run(ctx context.Context) error {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		begun := time.Now()
+		err := s.hold(ctx)
+		if !errors.Is(err, errHolderEnded) || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(begun) > longestPause {
+			pause = firstPause
+		}
+		s.Log.Error("the holder of the namespaces is started again, and the containers have ended", "error", err, "after", pause)
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		s.resume()
+	}
+}
+
+// hold is run with one holder. It returns errHolderEnded where that was ready and ended by itself.
+func (s *service) hold(ctx context.Context) error {
 	s.holder.begin()
 	holder, holderEnded, err := s.Spawn(Process{Args: s.Holder, Env: append(environment(nil), s.notifyEnv("notify-holder.sock")), FDs: []int{-1, 1, 2}})
 	if err != nil {
 		return err
 	}
-	holderGone := make(chan error, 1)
+	holderGone := make(chan string, 1)
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan struct{})
 	go func() {
 		st := <-holderEnded
-		holderGone <- fmt.Errorf("the namespaces are gone: their holder %s", text(st))
+		holderGone <- text(st)
 		close(ended)
 		cancel()
 	}()
 	limit := time.NewTimer(holderStart)
 	defer limit.Stop()
+	was := errors.New("the namespaces cannot be had")
 	select {
 	case <-s.holder.ready:
+		was = errHolderEnded
 		err = s.keepDaemon(inner)
 	case <-limit.C:
 		err = fmt.Errorf("the holder of the namespaces was not ready after %s", holderStart)
 	case <-inner.Done():
 	}
 	select {
-	case gone := <-holderGone:
+	case how := <-holderGone:
 		if ctx.Err() == nil {
-			err = errors.Join(err, gone)
+			err = errors.Join(err, fmt.Errorf("%w: their holder %s", was, how))
 		}
 	default:
 	}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -34,15 +35,28 @@ func (s *Server) start(ctx context.Context, r request, files []*os.File) (moss.U
 	if err := os.Remove(r.Spec.PIDFile); err != nil && !os.IsNotExist(err) { //nolint:forbidigo // one of before names another process
 		return moss.UnitStatus{}, err
 	}
-	u := &unit{spec: *r.Spec, st: moss.UnitStatus{Short: short, Phase: moss.UnitStarting}}
+	u := &unit{spec: *r.Spec, st: moss.UnitStatus{Short: short, Phase: moss.UnitStarting}, group: s.groups.of(short)}
+	if err := s.vacant(short); err != nil {
+		return moss.UnitStatus{}, err
+	}
+	group, err := s.groups.enter(ctx, short)
+	if err != nil {
+		return moss.UnitStatus{}, err
+	}
 	done := make(chan error, 1)
-	if err := s.launch(u, streams, done); err != nil {
+	err = s.launch(u, streams, group, done)
+	if group != nil {
+		_ = group.Close() // a directory, read-only
+	}
+	if err != nil { // nothing has begun in its cgroup
+		if u.group != "" {
+			err = errors.Join(err, removeTree(u.group))
+		}
 		return moss.UnitStatus{}, err
 	}
 	runtime.KeepAlive(files)
 	limit := time.NewTimer(startTimeout)
 	defer limit.Stop()
-	var err error
 	select {
 	case err = <-done:
 	case <-limit.C:
@@ -61,20 +75,20 @@ func (s *Server) start(ctx context.Context, r request, files []*os.File) (moss.U
 }
 
 // launch starts the launcher; done is told when it has ended and the main process is known.
-func (s *Server) launch(u *unit, streams []int, done chan<- error) error {
+func (s *Server) launch(u *unit, streams []int, group *os.File, done chan<- error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.going {
 		return moss.Errorf(moss.Unavailable, "the manager of the containers ends")
 	}
-	if old := s.units[u.st.Short]; old != nil {
-		return moss.Errorf(moss.Conflict, "the unit is there already, %s", old.st.Phase)
+	if err := s.vacantLocked(u.st.Short); err != nil {
+		return err
 	}
 	args := u.spec.Args
 	if u.spec.OomScoreAdj != 0 { // before anything is forked, which inherits it
 		args = append([]string{"/bin/sh", "-c", `echo "$0" >/proc/self/oom_score_adj && exec "$@"`, strconv.Itoa(u.spec.OomScoreAdj)}, args...)
 	}
-	pid, err := s.forkLocked(Process{Args: args, Env: environment(u.spec.Env), FDs: streams}, func(st wstatus) {
+	pid, err := s.forkLocked(Process{Args: args, Env: environment(u.spec.Env), FDs: streams, group: group}, func(st wstatus) {
 		u.launcher = 0
 		done <- s.launchedLocked(u, st)
 		if s.starting--; s.starting == 0 {
@@ -88,6 +102,20 @@ func (s *Server) launch(u *unit, streams []int, done chan<- error) error {
 	s.starting++
 	s.units[u.st.Short] = u
 	s.tellLocked(u)
+	return nil
+}
+
+// vacant says whether there is no unit of a name: its cgroup may be made anew then.
+func (s *Server) vacant(short string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.vacantLocked(short)
+}
+
+func (s *Server) vacantLocked(short string) error {
+	if old := s.units[short]; old != nil {
+		return moss.Errorf(moss.Conflict, "the unit is there already, %s", old.st.Phase)
+	}
 	return nil
 }
 
