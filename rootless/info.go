@@ -52,7 +52,7 @@ type Info struct {
 }
 
 // ErrNotRunning says that no holder serves this state directory.
-var ErrNotRunning = errors.New("the namespace holder does not run; start it with: systemctl --user start moss-rootless.service")
+var ErrNotRunning = errors.New("the namespace holder does not run; start it with: systemctl --user start moss-rootless.service, or where systemd's user manager is not there: moss system service")
 
 // ReadInfo reads what the holder of a state directory said when it became ready.
 // Where none is ready, the error wraps [ErrNotRunning].

@@ -49,7 +49,7 @@ func (a *app) inside(ctx context.Context, prefix string, in io.Reader, out io.Wr
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Rootless(), "child_pid")); err != nil {
-		return fmt.Errorf("the engine's namespaces are not there: start them with: systemctl --user start %s-rootless.service", prefix)
+		return fmt.Errorf("the engine's namespaces are not there: start them with: systemctl --user start %[1]s-rootless.service, or where systemd's user manager is not there: moss system service --prefix %[1]s", prefix)
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"unshare", "--"}, argv...)...)
 	cmd.Env = append(os.Environ(), userns.JoinEnv+"="+cfg.Rootless())

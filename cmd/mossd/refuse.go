@@ -57,7 +57,7 @@ func (r refusal) answer(ctx context.Context, why error) error {
 	if len(sockets) == 0 || r.count() < quickTries {
 		return why
 	}
-	text := fmt.Sprintf("the engine cannot start: %v (it tries again every %s; at once: systemctl --user restart %s.service)", why, refuseFor, r.prefix)
+	text := fmt.Sprintf("the engine cannot start: %v (it tries again every %s%s)", why, refuseFor, r.atOnce())
 	r.log.Error("requests are refused", "for", refuseFor, "error", why)
 	if r.manager != nil {
 		if err := r.manager.Status("refusing requests: " + why.Error()); err != nil {
@@ -67,6 +67,14 @@ func (r refusal) answer(ctx context.Context, why error) error {
 	ctx, cancel := context.WithTimeout(ctx, refuseFor)
 	defer cancel()
 	return errors.Join(why, refuse(ctx, sockets, text))
+}
+
+// atOnce is how not to wait for the next try.
+func (r refusal) atOnce() string {
+	if underService { // which has no such command
+		return ""
+	}
+	return fmt.Sprintf("; at once: systemctl --user restart %s.service", r.prefix)
 }
 
 // count is how many starts have failed in a row, this one included.

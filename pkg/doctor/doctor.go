@@ -49,6 +49,7 @@ type Facts struct {
 	RuntimeDirError   error
 	Systemd           int // version of the user manager
 	SystemdError      error
+	Service           bool // moss system service stands in for the user manager
 	CgroupV2          bool
 	Controllers       []string
 	ControllersError  error
@@ -172,8 +173,10 @@ func runtimeDir(f Facts) Check {
 func manager(f Facts) Check {
 	const name = "systemd --user"
 	switch {
+	case f.Service:
+		return Check{Name: name, Verdict: Warn, Detail: "moss system service stands in for it: no limits, no start by the first connection"}
 	case f.SystemdError != nil:
-		return Check{name, Fail, f.SystemdError.Error(), "sudo apt install dbus-user-session libpam-systemd && " + linger(f.User)}
+		return Check{name, Fail, f.SystemdError.Error() + "; where it cannot be had, run: moss system service", "sudo apt install dbus-user-session libpam-systemd && " + linger(f.User)}
 	case f.Systemd < leastSystemd:
 		return Check{name, Fail, fmt.Sprintf("version %d is older than %d", f.Systemd, leastSystemd), "sudo apt full-upgrade"}
 	case f.Systemd < 254:
@@ -184,6 +187,9 @@ func manager(f Facts) Check {
 
 func delegation(f Facts) Check {
 	const name = "resource limits"
+	if f.Service {
+		return Check{Name: name, Verdict: Warn, Detail: "none can be set: they take systemd's user manager"}
+	}
 	if !f.CgroupV2 {
 		return Check{
 			name, Warn, "the machine has cgroup v1 controllers; no limits can be set",
@@ -210,10 +216,21 @@ func delegation(f Facts) Check {
 
 func lingering(f Facts) Check {
 	const name = "lingering"
+	if f.Service {
+		return Check{Name: name, Detail: "containers run as long as moss system service does"}
+	}
 	if f.Lingers {
 		return Check{Name: name, Detail: "containers run without a login"}
 	}
 	return Check{name, Warn, "containers end with the last logout and do not start at boot", linger(f.User)}
+}
+
+// restartHolder makes new namespaces, which ends the containers.
+func restartHolder(f Facts) string {
+	if f.Service {
+		return "end moss system service and start it anew"
+	}
+	return "systemctl --user restart " + f.Prefix + "-rootless"
 }
 
 func network(f Facts) Check {
@@ -230,7 +247,7 @@ func network(f Facts) Check {
 			c.Detail += "; " + f.DriverBetter
 		}
 		if f.Driver == "pasta" && f.DriverBetter != "" { // an old one: it is wrong about half-closed connections
-			c.Verdict, c.Mend = Warn, `set "moss-network-driver": "auto" in daemon.json, and: systemctl --user restart moss-rootless`
+			c.Verdict, c.Mend = Warn, `set "moss-network-driver": "auto" in daemon.json, and: `+restartHolder(f)
 		}
 		if f.Driver == "gvisor-tap-vsock" {
 			c.Verdict, c.Mend = Warn, "sudo apt install slirp4netns"
@@ -299,6 +316,9 @@ func socket(f Facts) Check {
 		setup += " --prefix " + f.Prefix
 	}
 	switch {
+	case f.Service && f.SocketError != nil:
+		return Check{name, Fail, f.SocketError.Error() + "; why, says moss system service", "end moss system service and start it anew"}
+	case f.Service:
 	case !f.UnitsInstalled:
 		return Check{name, Warn, "is not set up", setup}
 	case f.SocketError != nil:

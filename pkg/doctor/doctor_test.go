@@ -29,6 +29,21 @@ func TestWell(t *testing.T) {
 	}
 }
 
+// moss system service stands in for the user manager, and what hangs on that is told so.
+func TestService(t *testing.T) {
+	f := well()
+	f.Service, f.UnitsInstalled, f.SystemdError, f.ControllersError = true, false, errors.New("broken"), errors.New("broken")
+	for _, c := range Examine(f) {
+		if c.Verdict == Fail || strings.Contains(c.Detail+c.Mend, "systemctl") {
+			t.Errorf("%+v", c)
+		}
+	}
+	f.SocketError = errors.New("refused")
+	if all := Examine(f); Worst(all) != Fail || strings.Contains(all[len(all)-1].Mend, "systemctl") {
+		t.Errorf("the engine does not answer: %+v", all)
+	}
+}
+
 func TestIll(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {

@@ -118,7 +118,10 @@ func (f *Facts) engine(ctx context.Context) {
 	for _, dir := range []string{config, f.RuntimeDir} {
 		f.UnitsInstalled = f.UnitsInstalled || exists(filepath.Join(dir, "systemd", "user", f.Prefix+".service"))
 	}
-	if !f.UnitsInstalled {
+	if f.RuntimeDir != "" {
+		f.Service = serviceRuns(ctx, filepath.Join(f.RuntimeDir, f.Prefix))
+	}
+	if !f.UnitsInstalled && !f.Service {
 		return
 	}
 	f.SocketError = ping(ctx, f.Socket)
@@ -133,6 +136,16 @@ func (f *Facts) engine(ctx context.Context) {
 	if json.Unmarshal(data, &info) == nil {
 		f.Driver, f.DriverWhy, f.DriverBetter, f.DriverIPv6 = info.NetworkDriver, info.Why, info.Better, info.IPv6
 	}
+}
+
+// serviceRuns says whether a moss system service has an engine's run-time directory: it listens for the daemon there.
+func serviceRuns(ctx context.Context, run string) bool {
+	c, err := (&net.Dialer{}).DialContext(ctx, "unixpacket", filepath.Join(run, "units.sock"))
+	if err != nil {
+		return false
+	}
+	_ = c.Close() // nothing was asked
+	return true
 }
 
 func ping(ctx context.Context, socket string) error {
