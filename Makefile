@@ -23,7 +23,7 @@ CMDS    := moss mossd moss-runtime moss-rootless
 LINT    := 2.15.0
 COMPOSE := 5.6.0
 
-.PHONY: help deps build install uninstall demo dev test validate-runtime check bench walk networks robust compose debian13 fuzz env clean
+.PHONY: help deps build install uninstall demo dev test test-nosystemd validate-runtime check bench walk networks robust compose debian13 fuzz env clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,9 @@ dev: deps build ## an engine in throwaway directories; prints the DOCKER_HOST to
 
 test: deps build ## all tests; PKG=./pkg/logs/... RUN=TestName narrow it, RIG=1 forces the rig
 	@PKG='$(PKG)' RUN='$(RUN)' tests/dev/test.sh
+
+test-nosystemd: deps build ## the end-to-end scripts against moss system service; RUN='TestScripts/^run$$' narrows
+	@MOSS_NOSYSTEMD=1 PKG=./tests/e2e RUN='$(or $(RUN),TestScripts)' tests/dev/test.sh
 
 validate-runtime: deps build ## the OCI runtime-tools' validation of moss-runtime, in a rig (root); RUNTIME=/usr/bin/crun is another's
 	@RUNTIME='$(RUNTIME)' TESTS='$(TESTS)' tests/validation/run.sh

@@ -42,19 +42,28 @@ func (e *engine) census() (census, error) {
 			c[kind] = append(c[kind], d.Name())
 		}
 	}
-	units, err := e.output("systemctl", "--user", "list-units", "--all", "--plain", "--no-legend", prefix+"-*.service")
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(units) {
-		c["unit"] = append(c["unit"], strings.Fields(line)[0])
-	}
-	if c["cgroup"], err = e.cgroups(); err != nil {
+	if err := e.unitCensus(c); err != nil {
 		return nil, err
 	}
 	records, err := e.output("docker", "ps", "--all", "--quiet", "--no-trunc")
 	c["record"] = strings.Fields(records)
 	return c, err
+}
+
+// unitCensus counts what systemd has of containers.
+func (e *engine) unitCensus(c census) error {
+	if withoutSystemd {
+		return nil
+	}
+	units, err := e.output("systemctl", "--user", "list-units", "--all", "--plain", "--no-legend", prefix+"-*.service")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(units) {
+		c["unit"] = append(c["unit"], strings.Fields(line)[0])
+	}
+	c["cgroup"], err = e.cgroups()
+	return err
 }
 
 // cgroups lists the cgroups of units in the engine's slice.

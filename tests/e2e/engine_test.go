@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/moss-containers/moss/tests/busybox"
 	"github.com/moss-containers/moss/tests/plugin"
 	"github.com/moss-containers/moss/tests/turn"
@@ -29,6 +31,8 @@ type engine struct {
 	top  string // throwaway directory: data, configuration, busybox.tar
 	run  string // the engine's run-time directory
 	sock string
+
+	service *exec.Cmd // without systemd only
 }
 
 var suite engine
@@ -65,6 +69,7 @@ func (e *engine) env() []string {
 		"DOCKER_CONFIG=" + filepath.Join(e.top, "docker"),
 		"DOCKER_HOST=unix://" + e.sock,
 		"PREFIX=" + prefix,
+		"MOSS_NOSYSTEMD=" + os.Getenv("MOSS_NOSYSTEMD"),
 	}
 }
 
@@ -99,6 +104,9 @@ func (e *engine) up() error {
 	if err := busybox.WriteFile(filepath.Join(e.top, "busybox.tar")); err != nil {
 		return err
 	}
+	if withoutSystemd {
+		return e.beginService()
+	}
 	if _, err := e.output("moss", "setup", "--runtime", "--prefix", prefix, "--bin-dir", e.bin); err != nil {
 		return err
 	}
@@ -113,6 +121,9 @@ func (e *engine) up() error {
 
 // pid is the daemon's, 0 when there is none.
 func (e *engine) pid() (int, error) {
+	if withoutSystemd {
+		return e.daemonPID()
+	}
 	out, err := e.output("systemctl", "--user", "show", "--property=MainPID", "--value", prefix+".service")
 	if err != nil {
 		return 0, err
@@ -122,6 +133,9 @@ func (e *engine) pid() (int, error) {
 
 // kill is kill -9 of the daemon; it returns when its successor answers.
 func (e *engine) kill() error {
+	if withoutSystemd {
+		return e.signalDaemon(unix.SIGKILL)
+	}
 	old, err := e.pid()
 	if err != nil || old == 0 {
 		return fmt.Errorf("%s.service has no main process: %w", prefix, err)
@@ -129,6 +143,11 @@ func (e *engine) kill() error {
 	if _, err := e.output("systemctl", "--user", "kill", "--signal=KILL", "--kill-who=main", prefix+".service"); err != nil {
 		return err
 	}
+	return e.replaced(old)
+}
+
+// replaced returns when a successor of the daemon answers.
+func (e *engine) replaced(old int) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		_, err := e.output("docker", "version")
 		now, pidErr := e.pid()
@@ -145,7 +164,12 @@ func (e *engine) down() error {
 	if e.top == "" {
 		return nil
 	}
-	_, err := e.output("moss", "setup", "--uninstall", "--runtime", "--prefix", prefix)
+	var err error
+	if withoutSystemd {
+		err = e.endService()
+	} else {
+		_, err = e.output("moss", "setup", "--uninstall", "--runtime", "--prefix", prefix)
+	}
 	// Layers belong to sub-ids: only the user namespace may remove them.
 	_, rmErr := e.output("unshare", "--user", "--map-auto", "--map-root-user", "rm", "-rf", e.top)
 	return errors.Join(err, rmErr)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/tests/plugin"
 	"github.com/moss-containers/moss/tests/registry"
@@ -68,6 +69,13 @@ func runScripts(t *testing.T, dir, path string) {
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, suite.env()...)
 			env.Vars = append(env.Vars, "HOME="+env.WorkDir)
+			if withoutSystemd {
+				standIn, err := filepath.Abs("testdata/nosystemd")
+				if err != nil {
+					return err
+				}
+				env.Setenv("PATH", standIn+":"+env.Getenv("PATH"))
+			}
 			if path != "" {
 				env.Setenv("PATH", path+":"+env.Getenv("PATH"))
 			}
@@ -81,8 +89,11 @@ func runScripts(t *testing.T, dir, path string) {
 		},
 		Cmds: cmds,
 		Condition: func(cond string) (bool, error) {
-			if cond == "rig" {
+			switch cond {
+			case "rig":
 				return os.Getenv("MOSS_RIG_SOCKET") != "", nil
+			case "systemd":
+				return !withoutSystemd, nil
 			}
 			return false, errors.New("unknown condition " + cond)
 		},
@@ -208,6 +219,10 @@ func cmdSettings(ts *testscript.TestScript, neg bool, args []string) {
 
 // restart ends the daemon as systemctl does; it returns when the next one answers.
 func restart(ts *testscript.TestScript) {
+	if withoutSystemd {
+		ts.Check(suite.signalDaemon(unix.SIGTERM))
+		return
+	}
 	_, err := suite.output("systemctl", "--user", "restart", prefix+".service")
 	ts.Check(err)
 	_, err = suite.output("docker", "version")
