@@ -223,7 +223,7 @@ func (errReader) Read([]byte) (int, error) { return 0, errors.New("the disk is b
 
 var fakeDiskUsage = moss.DiskUsage{
 	Images: []moss.ImageUsage{
-		{Image: busybox, SharedSize: 21, Containers: 1},
+		{Image: busybox, SharedSize: 21, Copies: 4000, Containers: 1},
 		{Image: moss.Image{ID: "sha256:dd", Created: time.Date(2023, 1, 2, 3, 4, 5, 0, time.UTC), Size: 1000}, SharedSize: 100},
 	},
 	LayersSize: 6000, Unused: 50,

@@ -102,6 +102,7 @@ func encodeImageUsage(u moss.DiskUsage, v version) image.DiskUsage {
 	for i := range u.Images {
 		one := &u.Images[i]
 		sum := encodeImageSummary(&one.Image, int64(one.Containers), v)
+		sum.Size += one.Copies
 		sum.SharedSize, sum.Containers = one.SharedSize, int64(one.Containers)
 		if one.Containers > 0 {
 			out.ActiveCount++

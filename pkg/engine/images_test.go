@@ -296,6 +296,8 @@ func TestDiskUsage(t *testing.T) {
 			r.must(err)
 		}
 		r.writeFile(last, "new", "five\n")
+		r.images.Copy(a.ID)
+		r.images.Copy(unknown.ID)()
 		u, err := r.System().Usage(t.Context())
 		ids := []moss.ContainerID{"nobody"}
 		for _, c := range u.Containers {
@@ -308,12 +310,12 @@ func TestDiskUsage(t *testing.T) {
 			}
 		}
 		r.must(err)
-		if u.LayersSize != 407 || u.Unused != 1000 || len(u.Images) != 5 || len(u.Containers) != 10 {
+		if u.LayersSize != 607 || u.Unused != 1007 || len(u.Images) != 5 || len(u.Containers) != 10 {
 			t.Errorf("%d bytes, %d unused, %d images, %d containers", u.LayersSize, u.Unused, len(u.Images), len(u.Containers))
 		}
 		for _, i := range u.Images {
 			want := map[moss.ImageID][2]int64{a.ID: {100, 10}, b.ID: {100, 0}, c.ID: {0, 0}}[i.Image.ID]
-			if i.SharedSize != want[0] || int64(i.Containers) != want[1] {
+			if (i.Copies == 200) != (i.Image.ID == a.ID) || i.SharedSize != want[0] || int64(i.Containers) != want[1] {
 				t.Errorf("%s: %d bytes shared, %d containers", i.Image.ID, i.SharedSize, i.Containers)
 			}
 		}

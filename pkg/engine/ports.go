@@ -74,9 +74,12 @@ type ImageMaker interface {
 }
 
 // ImageSpace tells of and frees what no image needs (pkg/image): finished layers
-// of pulls that were cut short, kept for the next try.
+// of pulls that were cut short, kept for the next try, and copies for user
+// namespaces that no container has.
 type ImageSpace interface {
 	Unused(ctx context.Context) (bytes int64, err error)
+	// Copies tells the bytes of the images' copies that containers have.
+	Copies(ctx context.Context) (map[moss.ImageID]int64, error)
 	// Collect removes them, but for those that a running transfer is about to use.
 	Collect(ctx context.Context) (bytes int64, err error)
 }

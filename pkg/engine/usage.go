@@ -22,6 +22,10 @@ func (s System) Usage(ctx context.Context) (moss.DiskUsage, error) {
 	if err != nil {
 		return moss.DiskUsage{}, err
 	}
+	copies, err := s.Space.Copies(ctx)
+	if err != nil {
+		return moss.DiskUsage{}, err
+	}
 	usage := moss.DiskUsage{Unused: unused}
 	sizes := sizesOf(images)
 	for _, bytes := range sizes.size {
@@ -35,7 +39,8 @@ func (s System) Usage(ctx context.Context) (moss.DiskUsage, error) {
 		if chainIDs(image) == nil { // its layers are not known one by one
 			usage.LayersSize += image.Size
 		}
-		usage.Images = append(usage.Images, moss.ImageUsage{Image: image, SharedSize: sizes.shared(image), Containers: users[image.ID]})
+		usage.LayersSize += copies[image.ID]
+		usage.Images = append(usage.Images, moss.ImageUsage{Image: image, SharedSize: sizes.shared(image), Copies: copies[image.ID], Containers: users[image.ID]})
 	}
 	usage.Containers, err = s.containerUsage(ctx, s.all(), images)
 	return usage, err

@@ -5,9 +5,13 @@ import (
 	"testing"
 
 	"github.com/containers/image/v5/manifest"
+	"github.com/containers/storage"
+	"github.com/containers/storage/pkg/idtools"
+	stypes "github.com/containers/storage/types"
 
 	"github.com/moss-containers/moss/pkg/engine/porttest"
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/tests/nstest"
 	testreg "github.com/moss-containers/moss/tests/registry"
 )
 
@@ -52,6 +56,20 @@ func TestImageMaker(t *testing.T) {
 func TestImageSpace(t *testing.T) {
 	porttest.ImageSpace(t, func(t *testing.T) porttest.SpaceFixture {
 		s := open(t, t.TempDir())
-		return porttest.SpaceFixture{ImagesFixture: fixtureOf(s), Space: s, Strand: func(t *testing.T) { orphan(t, s, "", "stranded") }}
+		f := porttest.SpaceFixture{ImagesFixture: fixtureOf(s), Space: s, Strand: func(t *testing.T) { orphan(t, s, "", "stranded") }}
+		if nstest.Full() {
+			t.Setenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes")
+			f.Copy = func(t *testing.T, id moss.ImageID) func() { return copied(t, s, id, 1000) }
+		}
+		return f
 	})
+}
+
+// copied makes a container that has some ids from the first one on.
+func copied(t *testing.T, s *Store, id moss.ImageID, from int) (drop func()) {
+	t.Helper()
+	ids := []idtools.IDMap{{HostID: from, Size: 500}}
+	c, err := s.store.CreateContainer("", nil, hexOf(id), "", "", &storage.ContainerOptions{IDMappingOptions: stypes.IDMappingOptions{UIDMap: ids, GIDMap: ids}})
+	must(t, err)
+	return func() { must(t, s.store.DeleteContainer(c.ID)) }
 }

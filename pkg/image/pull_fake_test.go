@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -302,13 +301,9 @@ func pullFor(ctx context.Context, t testing.TB, s *Store, r moss.PullRequest) (m
 // unusedLayers are those that no image has; half lists what must never be: anything else.
 func unusedLayers(t testing.TB, s *Store) []string {
 	t.Helper()
-	layers, err := s.unneeded()
+	all, err := s.all()
 	must(t, err)
-	ids := map[string]bool{}
-	for _, l := range layers {
-		ids[l.ID] = true
-	}
-	return slices.Sorted(maps.Keys(ids))
+	return slices.Sorted(slices.Values(s.unneeded(all, true)))
 }
 
 // sound checks what holds after whatever happened to a pull.

@@ -18,62 +18,121 @@ func (s *Store) Unused(ctx context.Context) (bytes int64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	layers, err := s.unneeded()
+	all, err := s.all()
 	if err != nil {
 		return 0, moss.Wrap(err, "look for unused layers", "")
 	}
-	for _, l := range layers {
-		bytes += l.UncompressedSize
+	for _, l := range s.unneeded(all, false) {
+		bytes += all.size(l)
 	}
 	return bytes, nil
 }
 
+// Copies tells what the copies of each image take that were made for containers
+// with user namespaces of their own, and that a container has. The others are Unused.
+func (s *Store) Copies(ctx context.Context) (map[moss.ImageID]int64, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	all, err := s.all()
+	if err != nil {
+		return nil, moss.Wrap(err, "look for copies of images", "")
+	}
+	spare := make(map[string]bool)
+	for _, l := range s.unneeded(all, false) {
+		spare[l] = true
+	}
+	sizes := make(map[moss.ImageID]int64)
+	for copied, im := range all.copies {
+		if _, there := all.layers[copied]; there && !spare[copied] {
+			sizes[moss.ImageID("sha256:"+im.ID)] += all.size(copied)
+		}
+	}
+	return sizes, nil
+}
+
 // Collect removes the layers that neither an image nor a container nor a
-// running transfer needs, and what interrupted writes left of images. It returns when their files are gone.
+// running transfer needs, copies of images for user namespaces that no container
+// has among them, and what interrupted writes left of images. It returns when their files are gone.
 func (s *Store) Collect(ctx context.Context) (bytes int64, err error) {
 	defer func() { err = moss.Wrap(err, "remove unused layers", "") }()
 	if err := s.reaper.wait(ctx); err != nil {
 		return 0, err
 	}
-	layers, err := s.unneeded()
+	all, err := s.all()
 	if err != nil {
 		return 0, err
 	}
 	s.reserve.spend()
 	defer s.reserve.keep()
 	var errs []error
-	for _, l := range layers {
+	for _, l := range s.unneeded(all, false) {
 		if err := ctx.Err(); err != nil {
 			return bytes, errors.Join(append(errs, err)...)
 		}
-		gone, err := s.reaper.remove(l.ID)
+		gone, err := s.reaper.remove(l)
 		if gone {
-			bytes += l.UncompressedSize
+			bytes += all.size(l)
 		}
 		errs = append(errs, err)
 	}
 	return bytes, errors.Join(append(errs, s.store.GarbageCollect())...)
 }
 
-// unneeded lists the layers that nobody needs, children before their parents.
-func (s *Store) unneeded() ([]storage.Layer, error) {
-	all, err := s.store.MultiList(storage.MultiListOptions{Images: true, Layers: true, Containers: true})
+// inventory is what there is in the store at a moment.
+type inventory struct {
+	storage.MultiListResult
+	layers map[string]*storage.Layer
+	copies map[string]*storage.Image // by the layer
+}
+
+func (s *Store) all() (inventory, error) {
+	list, err := s.store.MultiList(storage.MultiListOptions{Images: true, Layers: true, Containers: true})
 	if err != nil {
-		return nil, err
+		return inventory{}, err
 	}
-	parent := make(map[string]string, len(all.Layers))
-	for _, l := range all.Layers {
-		parent[l.ID] = l.Parent
+	all := inventory{list, make(map[string]*storage.Layer, len(list.Layers)), make(map[string]*storage.Image)}
+	for i := range list.Layers {
+		all.layers[list.Layers[i].ID] = &list.Layers[i]
 	}
+	for i := range list.Images {
+		for _, l := range list.Images[i].MappedTopLayers {
+			all.copies[l] = &list.Images[i]
+		}
+	}
+	return all, nil
+}
+
+// size is what a layer takes: a copy has the files of all the image's layers.
+func (all inventory) size(id string) (bytes int64) {
+	im, copied := all.copies[id]
+	if !copied {
+		return all.layers[id].UncompressedSize
+	}
+	for l := all.layers[im.TopLayer]; l != nil; l = all.layers[l.Parent] {
+		bytes += max(0, l.UncompressedSize)
+	}
+	return bytes
+}
+
+// unneeded lists the layers that nobody needs, children before their parents.
+// What an image was copied to for user namespaces is its own with copies, and
+// without them only that of the containers that have it.
+func (s *Store) unneeded(all inventory, copies bool) (ids []string) {
 	used := map[string]bool{"": true}
 	mark := func(id string) {
-		for ; !used[id]; id = parent[id] {
+		for !used[id] {
 			used[id] = true
+			if l := all.layers[id]; l != nil {
+				id = l.Parent
+			}
 		}
 	}
 	for _, im := range all.Images {
 		mark(im.TopLayer)
-		for _, l := range im.MappedTopLayers {
+	}
+	for l := range all.copies {
+		if copies {
 			mark(l)
 		}
 	}
@@ -85,8 +144,12 @@ func (s *Store) unneeded() ([]storage.Layer, error) {
 			mark(l.ID)
 		}
 	}
-	slices.Reverse(all.Layers) // the store has parents before their children
-	return slices.DeleteFunc(all.Layers, func(l storage.Layer) bool { return used[l.ID] }), nil
+	for _, l := range slices.Backward(all.Layers) { // the store has parents before their children
+		if !used[l.ID] {
+			ids = append(ids, l.ID)
+		}
+	}
+	return ids
 }
 
 // abandon removes layers that were made for images that did not come to be,
@@ -126,15 +189,13 @@ func (s *Store) recover() error {
 
 // dropStrays removes the layers without use that no pull will ask for: those whose id is not their chain's.
 func (s *Store) dropStrays() error {
-	layers, err := s.unneeded()
+	all, err := s.all()
 	if err != nil {
 		return err
 	}
-	var ids []string
-	for _, l := range layers {
-		if l.ID != layer.Under(l.Parent, l.UncompressedDigest) {
-			ids = append(ids, l.ID)
-		}
-	}
+	ids := slices.DeleteFunc(s.unneeded(all, true), func(id string) bool {
+		l := all.layers[id]
+		return id == layer.Under(l.Parent, l.UncompressedDigest)
+	})
 	return s.reaper.start("strays", ids)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/moss-containers/moss/pkg/engine/porttest"
 	"github.com/moss-containers/moss/pkg/image/layer"
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/tests/nstest"
 )
 
 // orphan commits a layer as a pull that was cut short leaves it.
@@ -64,6 +65,53 @@ func TestCollect(t *testing.T) {
 	}
 	if _, err := s.Resolve(t.Context(), "box:1"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Copies for user namespaces stay over a start as long as their image does,
+// those that an image does not know go.
+func TestCopies(t *testing.T) {
+	if !nstest.Full() {
+		t.Skip("only one id is mapped here")
+	}
+	t.Setenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes")
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := load(t, s, porttest.DockerArchive(t, boxed3))
+	must(t, err)
+	id := boxed3.ID(t)
+	im := first(s.Resolve(t.Context(), "box:3"))
+	copied(t, s, id, 1000)
+	copied(t, s, id, 2000)()
+	copied(t, s, id, 3000)()
+	known := first(s.store.Image(hexOf(id))).MappedTopLayers
+	if len(known) != 3 {
+		t.Fatalf("copies are %q", known)
+	}
+	// Killed before the image knew of the last one.
+	name := filepath.Join(s.store.GraphRoot(), "overlay-images", "images.json")
+	b, err := os.ReadFile(name)
+	must(t, err)
+	s.store.Free()
+	must(t, os.WriteFile(name, bytes.Replace(b, []byte(`,"`+known[2]+`"`), nil, 1), 0o600))
+	s = open(t, dir)
+	must(t, s.reaper.wait(t.Context()))
+	for i, l := range known {
+		if s.store.Exists(l) != (i < 2) {
+			t.Errorf("copy %d is there: %v", i, s.store.Exists(l))
+		}
+	}
+	if n, err := s.Unused(t.Context()); err != nil || n != im.Size {
+		t.Errorf("Unused is %d, %v; want %d", n, err, im.Size)
+	}
+	if n, err := s.Copies(t.Context()); err != nil || n[id] != im.Size || len(n) != 1 {
+		t.Errorf("Copies are %v, %v; want %d", n, err, im.Size)
+	}
+	if n, err := s.Collect(t.Context()); err != nil || n != im.Size {
+		t.Errorf("Collect is %d, %v; want %d", n, err, im.Size)
+	}
+	if got := first(s.store.Image(hexOf(id))).MappedTopLayers; len(got) != 1 || got[0] != known[0] {
+		t.Errorf("copies after Collect are %q", got)
 	}
 }
 

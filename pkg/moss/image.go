@@ -115,8 +115,8 @@ type ImagePruned struct {
 // DiskUsage tells what the engine's things take on the disk, from sizes that are kept.
 type DiskUsage struct {
 	Images     []ImageUsage
-	LayersSize int64 // bytes of the images' layers, each counted once
-	Unused     int64 // bytes of layers that no image needs: of pulls that were cut short
+	LayersSize int64 // bytes of the images' layers, each counted once, and of their copies
+	Unused     int64 // bytes of layers that nobody needs: of pulls that were cut short, and spare copies
 	Containers []ContainerUsage
 	Volumes    []VolumeUsage
 }
@@ -125,6 +125,7 @@ type DiskUsage struct {
 type ImageUsage struct {
 	Image      Image
 	SharedSize int64 // bytes of layers that other images have too
+	Copies     int64 // bytes of its copies for user namespaces, as far as containers have them
 	Containers int   // that use it
 }
 

@@ -31,6 +31,7 @@ type Images struct {
 	blobs    map[string][]byte // configurations and layers, by digest
 	attested map[moss.ImageID][]moss.Attestation
 	stranded map[string]int64 // layers that no image needs, with their sizes
+	copies   []*imageCopy
 	rootfs   *Rootfs
 	fail     map[string]error
 }
@@ -42,7 +43,7 @@ func NewImages(rootfs *Rootfs) *Images {
 }
 
 // Fail makes a method ("Resolve", "List", "Tag", "Untag", "Delete", "Load", "Import", "Save", "Make",
-// "Attestations", "Unused", "Collect") return err until it is called with nil.
+// "Attestations", "Unused", "Copies", "Collect") return err until it is called with nil.
 func (s *Images) Fail(method string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -87,6 +87,27 @@ func (s *Images) Strand(chain string, size int64) {
 	s.stranded[chain] = size
 }
 
+// imageCopy is an image's copy for a user namespace.
+type imageCopy struct {
+	of    moss.ImageID
+	size  int64
+	spare bool
+}
+
+// Copy makes a copy of an image, as a container with a user namespace of its own
+// has it until drop is called.
+func (s *Images) Copy(id moss.ImageID) (drop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &imageCopy{of: id, size: s.images[id].Size}
+	s.copies = append(s.copies, c)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.spare = true
+	}
+}
+
 // Unused implements engine.ImageSpace.
 func (s *Images) Unused(ctx context.Context) (int64, error) {
 	if err := s.failure(ctx, "Unused"); err != nil {
@@ -98,7 +119,28 @@ func (s *Images) Unused(ctx context.Context) (int64, error) {
 	for size := range maps.Values(s.stranded) {
 		bytes += size
 	}
+	for _, c := range s.copies {
+		if c.spare {
+			bytes += c.size
+		}
+	}
 	return bytes, nil
+}
+
+// Copies implements engine.ImageSpace.
+func (s *Images) Copies(ctx context.Context) (map[moss.ImageID]int64, error) {
+	if err := s.failure(ctx, "Copies"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sizes := make(map[moss.ImageID]int64)
+	for _, c := range s.copies {
+		if !c.spare {
+			sizes[c.of] += c.size
+		}
+	}
+	return sizes, nil
 }
 
 // Collect implements engine.ImageSpace.
@@ -113,5 +155,6 @@ func (s *Images) Collect(ctx context.Context) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.stranded)
+	s.copies = slices.DeleteFunc(s.copies, func(c *imageCopy) bool { return c.spare })
 	return bytes, nil
 }

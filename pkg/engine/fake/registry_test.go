@@ -63,6 +63,6 @@ func TestMaker(t *testing.T) {
 func TestSpace(t *testing.T) {
 	porttest.ImageSpace(t, func(t *testing.T) porttest.SpaceFixture {
 		s, f := emptyImages(t)
-		return porttest.SpaceFixture{ImagesFixture: f, Space: s, Strand: func(*testing.T) { s.Strand("sha256:half", 1000) }}
+		return porttest.SpaceFixture{ImagesFixture: f, Space: s, Strand: func(*testing.T) { s.Strand("sha256:half", 1000) }, Copy: func(_ *testing.T, id moss.ImageID) func() { return s.Copy(id) }}
 	})
 }

@@ -153,6 +153,9 @@ type SpaceFixture struct {
 	Space engine.ImageSpace
 	// Strand leaves a layer of some bytes, as a pull does that was cut short.
 	Strand func(t *testing.T)
+	// Copy makes a container with a user namespace of its own from an image; drop
+	// removes it. Nil where there are no ids for one.
+	Copy func(t *testing.T, image moss.ImageID) (drop func())
 }
 
 // ImageSpace tests an [engine.ImageSpace].
@@ -183,5 +186,41 @@ func ImageSpace(t *testing.T, open func(t *testing.T) SpaceFixture) {
 		}
 		wantImages(t, f.ImagesFixture, 1)
 		wantResolves(t, f.ImagesFixture, "busybox", busybox.ID(t))
+	})
+	t.Run("copies", func(t *testing.T) {
+		f := open(t)
+		if f.Copy == nil {
+			t.Skip("only one id is mapped here")
+		}
+		load(t, f.ImagesFixture, busybox)
+		id := busybox.ID(t)
+		im, err := f.Images.Resolve(t.Context(), string(id))
+		must(t, err)
+		size := im.Size
+		is := func(when string, copies, unused int64) {
+			t.Helper()
+			c, err := f.Space.Copies(t.Context())
+			must(t, err)
+			u, err := f.Space.Unused(t.Context())
+			must(t, err)
+			if c[id] != copies || u != unused || len(c) > 1 {
+				t.Errorf("%s: copies are %v, %d bytes unused; want %d and %d", when, c, u, copies, unused)
+			}
+		}
+		is("before", 0, 0)
+		drop := f.Copy(t, id)
+		is("with a container", size, 0)
+		if got, err := f.Space.Collect(t.Context()); got != 0 || err != nil {
+			t.Errorf("Collect frees %d, %v, of a copy that a container has", got, err)
+		}
+		drop()
+		is("without the container", 0, size)
+		if got, err := f.Space.Collect(t.Context()); got != size || err != nil {
+			t.Errorf("Collect frees %d, %v; want %d", got, err, size)
+		}
+		is("after Collect", 0, 0)
+		drop = f.Copy(t, id)
+		is("with another container", size, 0)
+		drop()
 	})
 }
