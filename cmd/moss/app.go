@@ -124,12 +124,19 @@ func count(least, most int) string {
 	}
 }
 
+// errSaid is what a user was told of already and what is no failure.
+var errSaid = errors.New("said")
+
 // each runs do for every argument, prints the argument where it succeeded, and
 // goes on after a failure, as docker does.
 func (a *app) each(c *cli.Context, do func(ref string) error) error {
 	failed := 0
 	for _, ref := range c.Args().Slice() {
-		if err := do(ref); err != nil {
+		err := do(ref)
+		if errors.Is(err, errSaid) {
+			continue
+		}
+		if err != nil {
 			fmt.Fprintln(a.err, message(err))
 			failed = 1
 			continue

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -102,6 +103,9 @@ func TestErrorsSayTheWayOut(t *testing.T) {
 		{"run --no-such-flag img", 125, "see 'moss run --help'"},
 		{"run --pull sometimes img", 125, "always, missing, never"},
 		{"run --memory x img", 125, "--memory"},
+		{"create --memory x img", 125, "--memory"},
+		{"run -e =x img", 125, `cannot use --env "=x": it has no name`},
+		{"run -l =x img", 125, `cannot use --label "=x": it has no name`},
 		{"run -p x:y:z:w img", 125, "--publish"},
 		{"run --mount type=bind,bogus=1 img", 125, `unknown setting "bogus"`},
 		{"run --mount type=volume,target=/v,idmap img", 125, `moss does not map the ids of mounts`},
@@ -184,6 +188,26 @@ func TestPrintRows(t *testing.T) {
 	for _, bad := range []string{"{{.Nope}}", "{{"} {
 		if err := printRows(&bytes.Buffer{}, bad, "", columns, rows); err == nil {
 			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// Files of variables are read and refused as docker's client does.
+func TestPairsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "env")
+	for text, want := range map[string]string{
+		"\ufeffA=1\r\n\n  # no\n\tB= x y \nC\n": "[A=1 B= x y  C]",
+		"a b=1\n":                               "variable 'a b' contains whitespaces",
+		"OK=1\nA =1":                            "variable 'A ' contains whitespaces",
+		"=1":                                    "no variable name on line '=1'",
+		"A=\xff":                                "invalid utf8 bytes at line 1",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lines, err := pairsFile(path)
+		if got := fmt.Sprint(lines); err == nil && got != want || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %s %v", text, got, err)
 		}
 	}
 }

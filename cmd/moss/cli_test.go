@@ -225,12 +225,17 @@ func TestRunFetchesWhatIsMissing(t *testing.T) {
 		{"create -q busybox", 1, 1, "Pulling", "No such image"},
 		{"create --pull never busybox", 1, 0, "Pulling", "No such image"},
 		{"create --pull always busybox", 1, 1, "Unable", "Pulling from library/busybox\n"},
+		{"create --platform arm64 busybox", 1, 1, "", "Pulling from library/busybox\n"},
 	} {
+		missing := missing
+		if strings.Contains(c.args, "--platform") {
+			missing = `404 {"message":"image with reference busybox was found but its platform (linux/amd64) does not match the specified platform (linux/arm64)"}`
+		}
 		e := newEngine(t, map[string]string{"POST /images/create": pulled, "POST /containers/create": missing})
 		code, out, errs := run1(t, e.env, strings.Fields(c.args)...)
 		pulls := 0
 		for _, r := range e.requests() {
-			if strings.HasPrefix(r, "POST /images/create fromImage=docker.io%2Flibrary%2Fbusybox&tag=latest") {
+			if strings.HasPrefix(r, "POST /images/create fromImage=docker.io%2Flibrary%2Fbusybox&") {
 				pulls++
 			}
 		}
@@ -472,6 +477,17 @@ func TestUpdate(t *testing.T) {
 	}
 	if code, _, _ := run1(t, e.env, "update", "--restart", "on-failure:x", "c"); code != 1 {
 		t.Errorf("a wrong policy ends with %d", code)
+	}
+}
+
+// As with docker, that something is not there is no failure of a removal by force.
+func TestRemoveWhatIsNotThere(t *testing.T) {
+	for args, want := range map[string]int{"rm -f nope": 0, "rm nope": 1, "rm -f stuck": 1} {
+		e := newEngine(t, map[string]string{"DELETE /containers/nope": `404 {"message":"No such container: nope"}`, "DELETE /containers/stuck": `500 {"message":"it is stuck"}`})
+		code, out, errs := run1(t, e.env, strings.Fields(args)...)
+		if code != want || out != "" || errs == "" {
+			t.Errorf("moss %s: %d %q %q", args, code, out, errs)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/urfave/cli/v2"
@@ -162,6 +163,10 @@ func (a *app) rm(c *cli.Context) error {
 	}
 	return a.each(c, func(ref string) error {
 		_, err := api.ContainerRemove(c.Context, ref, client.ContainerRemoveOptions{Force: c.Bool("force"), RemoveVolumes: c.Bool("volumes"), RemoveLinks: c.Bool("link")})
+		if c.Bool("force") && errdefs.IsNotFound(err) {
+			fmt.Fprintln(a.err, message(err)) // what is not there is removed
+			return errSaid
+		}
 		return err
 	})
 }

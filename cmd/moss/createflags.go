@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/docker/go-connections/nat"
 	"github.com/docker/go-units"
@@ -369,25 +371,56 @@ func pairs(c *cli.Context, flag, fileFlag string, fromEnv bool) ([]string, error
 		out = append(out, kv)
 	}
 	for _, path := range c.StringSlice(fileFlag) {
-		f, err := os.Open(path)
+		lines, err := pairsFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read --%s: %w", fileFlag, err)
 		}
-		lines := bufio.NewScanner(f)
-		for lines.Scan() {
-			line := strings.TrimLeft(strings.TrimPrefix(lines.Text(), "\ufeff"), " \t")
-			if line != "" && !strings.HasPrefix(line, "#") {
-				add(line)
-			}
-		}
-		err = lines.Err()
-		_ = f.Close() // it was only read
-		if err != nil {
-			return nil, fmt.Errorf("cannot read --%s: %w", fileFlag, err)
+		for _, line := range lines {
+			add(line)
 		}
 	}
 	for _, kv := range c.StringSlice(flag) {
+		if name, _, _ := strings.Cut(kv, "="); name == "" {
+			return nil, fmt.Errorf("cannot use --%s %q: it has no name", flag, kv)
+		}
 		add(kv)
+	}
+	return out, nil
+}
+
+// pairsFile reads the lines of a file of variables, and refuses those that
+// docker's client refuses.
+func pairsFile(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	var out []string
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		if !utf8.Valid(lines.Bytes()) {
+			return nil, fmt.Errorf("%s: invalid utf8 bytes at line %d: %v", path, n, lines.Bytes())
+		}
+		line := lines.Text()
+		if n == 1 {
+			line = strings.TrimPrefix(line, "\ufeff")
+		}
+		line = strings.TrimLeft(line, " \t")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, _, _ := strings.Cut(line, "=")
+		switch {
+		case name == "":
+			return nil, fmt.Errorf("%s: no variable name on line '%s'", path, line)
+		case strings.ContainsFunc(name, unicode.IsSpace):
+			return nil, fmt.Errorf("%s: variable '%s' contains whitespaces", path, name)
+		}
+		out = append(out, line)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return out, nil
 }

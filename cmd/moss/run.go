@@ -21,7 +21,7 @@ const exitCannotRun = 125
 func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 	o, err := createRequest(c)
 	if err != nil {
-		return "", nil, err
+		return "", nil, &status{exitCannotRun, message(err)}
 	}
 	api, err := a.api()
 	if err != nil {
@@ -45,7 +45,7 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 		}
 	}
 	made, err := api.ContainerCreate(c.Context, o)
-	if errdefs.IsNotFound(err) && policy != "never" && policy != "always" && strings.Contains(err.Error(), "No such image") {
+	if errdefs.IsNotFound(err) && policy != "never" && policy != "always" && imageMissing(err) {
 		if !c.Bool("quiet") {
 			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", o.Config.Image)
 		}
@@ -66,6 +66,11 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 		}
 	}
 	return made.ID, o.Config, nil
+}
+
+// imageMissing says whether a fetch could help: there is no such image, or it is for another platform.
+func imageMissing(err error) bool {
+	return strings.Contains(err.Error(), "No such image") || strings.Contains(err.Error(), "does not match the specified platform")
 }
 
 func (a *app) create(c *cli.Context) error {
@@ -157,7 +162,7 @@ func cannotRun(err error) error {
 	code := exitCannotRun
 	for words, n := range map[string]int{
 		"executable file not found": 127, "no such file or directory": 127,
-		"permission denied": 126, "is a directory": 126, "not a directory": 126,
+		"permission denied": 126, "is a directory": 126,
 	} {
 		if strings.Contains(text, words) {
 			code = n

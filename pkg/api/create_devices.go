@@ -67,12 +67,26 @@ func (d *createDecoder) cgroupParent() error {
 	return nil
 }
 
-// joining refuses what the other container's network decides, in docker's words.
+// conflicts refuses, in docker's words, what a namespace that is shared decides.
+func (d *createDecoder) conflicts() error {
+	in := d.in.HostConfig
+	switch {
+	case in.UTSMode.IsHost() && d.in.Hostname != "":
+		return invalid("conflicting options: hostname and the UTS mode")
+	case in.UTSMode.IsHost() && d.in.Domainname != "": // docker's container does not start
+		return invalid("conflicting options: domainname and the UTS mode")
+	case (in.NetworkMode.IsHost() || in.NetworkMode.IsContainer()) && d.in.MacAddress != "":
+		return invalid("conflicting options: mac-address and the network mode")
+	}
+	if in.NetworkMode.IsContainer() {
+		return d.joining()
+	}
+	return nil
+}
+
+// joining refuses what the other container's network decides.
 func (d *createDecoder) joining() error {
 	in := d.in.HostConfig
-	if !in.NetworkMode.IsContainer() {
-		return nil
-	}
 	switch {
 	case in.NetworkMode.ConnectedContainer() == "":
 		return invalid("invalid container format container:<name|id>")
@@ -84,12 +98,26 @@ func (d *createDecoder) joining() error {
 		return invalid("conflicting options: dns and the network mode")
 	case len(in.ExtraHosts) > 0:
 		return invalid("conflicting options: custom host-to-IP mapping and the network mode")
-	case d.in.MacAddress != "":
-		return invalid("conflicting options: mac-address and the network mode")
 	case len(in.PortBindings) > 0 || in.PublishAllPorts:
 		return invalid("conflicting options: port publishing and the container type network mode")
 	case len(d.in.ExposedPorts) > 0:
 		return invalid("conflicting options: port exposing and the container type network mode")
+	}
+	if len(in.DNSSearch) > 0 || len(in.DNSOptions) > 0 { // docker says nothing
+		d.warnings = append(d.warnings, "DNS options and search domains are discarded: the container whose network this one joins has them")
+	}
+	return nil
+}
+
+// unbridged refuses what is asked for an end point that there will not be.
+func unbridged(mode moss.NetworkMode, end moss.Endpoint) error {
+	switch {
+	case end.MAC != "" && mode != moss.NetworkNone:
+		return invalid("conflicting options: mac-address and the network mode")
+	case end.Address.IsValid() || end.Address6.IsValid() || len(end.LinkLocal) > 0:
+		return invalid("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
+	case len(end.Aliases) > 0:
+		return invalid("invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks")
 	}
 	return nil
 }

@@ -118,6 +118,9 @@ func (d *createDecoder) namespaces() error {
 	default:
 		return invalid("invalid IPC mode: %v", m)
 	}
+	if in.ShmSize > 0 && (out.IpcMode == "none" || out.IpcMode == "host" || in.IpcMode.IsContainer()) {
+		d.warnings = append(d.warnings, "The size of /dev/shm is discarded when using "+out.IpcMode+" IPC mode")
+	}
 	switch m := in.PidMode; {
 	case m == "" || m == "host" || m.IsContainer() && m.Container() != "":
 		out.PidMode = string(m)

@@ -92,7 +92,7 @@ func hostPorts(s string) (first, last uint16, err error) {
 
 // networking reads the network mode and the end points.
 func (d *createDecoder) networking() error {
-	if err := d.joining(); err != nil {
+	if err := d.conflicts(); err != nil {
 		return err
 	}
 	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
@@ -127,7 +127,14 @@ func (d *createDecoder) networking() error {
 		if err != nil {
 			return err
 		}
-		if main := name == string(out.NetworkMode) || name == network.NetworkDefault; main && reflect.ValueOf(end).IsZero() {
+		// A container's mode has the name that was asked for here, the id later.
+		main := name == string(out.NetworkMode) || name == network.NetworkDefault
+		if main && (!bridged || in.NetworkMode.IsContainer()) {
+			if err := unbridged(out.NetworkMode, end); err != nil {
+				return err
+			}
+		}
+		if main && reflect.ValueOf(end).IsZero() {
 			continue // the mode says as much
 		}
 		if d.out.Endpoints == nil {
