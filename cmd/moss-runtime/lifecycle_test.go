@@ -79,6 +79,31 @@ func TestLifecycle(t *testing.T) {
 	c.do("state", c.id).fails(1, "container does not exist")
 }
 
+// Whoever lets the process go may be killed between the opening of its fifo and the
+// reading: nothing has been started then, and the next start does it.
+func TestStartCutShort(t *testing.T) {
+	c := newContainer(t, "sh", "-c", "echo out; sleep 100")
+	c.create().ok()
+	pid := c.state().Pid
+	for range 20 {
+		fd, err := unix.Open(filepath.Join(c.root, c.id, "exec.fifo"), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Close(fd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.do("start", c.id).ok()
+	waitFor(t, "the output", func() bool { return c.read("stdout") == "out\n" })
+	if s := c.state(); s.Status != specs.StateRunning || s.Pid != pid {
+		t.Errorf("after the start: %+v", s)
+	}
+	if text := c.read("stderr"); text != "" {
+		t.Errorf("it says %q", text)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	for _, test := range []struct {
 		script string

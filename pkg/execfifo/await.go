@@ -1,6 +1,12 @@
 // Package execfifo takes the byte for which a created container's init waits at
 // its fifo (create and start, OCI runtime spec): moss-runtime's start does so, and
 // the daemon itself, for which a process would cost too much.
+//
+// An init that waits in open(2) goes on as soon as there is a reader; if that one is
+// killed before it has read, init ends with a broken pipe: the program never ran, and
+// all looks as if it had. So moss's init fills its fifo and reads it itself (Fill): it
+// waits in write(2), and what lets it go is one read that takes all there is. Who dies
+// before has done nothing; after it nothing stops init.
 package execfifo
 
 import (
@@ -27,9 +33,10 @@ var (
 // woken, before it is asked whether it still is at the fifo.
 const grace = 200 * time.Millisecond
 
-// Await reads the byte. The fifo is open for reading and does not block: init,
-// which is pid and pidfd, may die before it gets to its end.
+// Await reads the byte, and before it what init may have filled the fifo with, which
+// is open for reading and does not block: init, which is pid and pidfd, may die first.
 func Await(ctx context.Context, pid, pidfd, fifo int) error {
+	buf := make([]byte, 1<<16) // the largest page there is
 	fds := []unix.PollFd{{Fd: int32(fifo), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, int(grace.Milliseconds()))
@@ -52,10 +59,11 @@ func Await(ctx context.Context, pid, pidfd, fifo int) error {
 				return ErrGone
 			}
 		}
-		n, err = unix.Read(fifo, make([]byte, 1))
+		n, err = unix.Read(fifo, buf)
 		switch {
-		case n == 1:
+		case n > 0 && buf[n-1] == letsGo:
 			return nil
+		case n > 0: // what it was filled with
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		case err != nil:
 			return os.NewSyscallError("read", err)

@@ -11,12 +11,14 @@ package reexec
 import (
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"unsafe"
 
 	"github.com/opencontainers/runc/libcontainer"
 
 	"github.com/moss-containers/moss/cmd/moss-runtime/internal/filter"
+	"github.com/moss-containers/moss/pkg/execfifo"
 
 	// The C constructor which clones and joins namespaces.
 	_ "github.com/opencontainers/runc/libcontainer/nsenter"
@@ -25,8 +27,17 @@ import (
 func init() {
 	if len(os.Args) == 2 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
 		heedSignals()
+		fillFifo()
 		filter.Take()
 		libcontainer.Init()
+	}
+}
+
+// fillFifo keeps a start that is cut short from being one: see package execfifo.
+// What fails leaves init to wait as libcontainer has it; execs have no fifo.
+func fillFifo() {
+	if fd, err := strconv.Atoi(os.Getenv("_LIBCONTAINER_FIFOFD")); err == nil {
+		_ = execfifo.Fill(fd)
 	}
 }
 
