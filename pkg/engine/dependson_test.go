@@ -34,13 +34,19 @@ func (r *rig) outage(all ...moss.ContainerID) {
 	})
 }
 
+// dbAndWeb are a database with a check, which ends with code, and what waits for its health.
+func (r *rig) dbAndWeb() (code *atomic.Int64, db, web moss.ContainerID) {
+	r.t.Helper()
+	code, always := new(atomic.Int64), policy(moss.RestartAlways, 0)
+	r.probes(code)
+	db = r.run(composed("db", ""), always, everyFive)
+	return code, db, r.run(composed("web", "db:service_healthy:true"), always)
+}
+
 func TestRebootWaitsForHealth(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		var code atomic.Int64
-		r.probes(&code)
+		code, db, web := r.dbAndWeb()
 		always := policy(moss.RestartAlways, 0)
-		db := r.run(composed("db", ""), always, everyFive)
-		web := r.run(composed("web", "db:service_healthy:true"), always)
 		front := r.run(composed("front", "web:service_started:false"), always)
 		alone := r.run(composed("alone", ""), always)
 		all := []moss.ContainerID{db, web, front, alone}
@@ -85,11 +91,8 @@ func TestRebootWaitsForHealth(t *testing.T) {
 // What waits for health outlives the daemon, and can be called off.
 func TestWaitForHealthIsInterrupted(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		var code atomic.Int64
-		r.probes(&code)
+		_, db, web := r.dbAndWeb()
 		always := policy(moss.RestartAlways, 0)
-		db := r.run(composed("db", ""), always, everyFive)
-		web := r.run(composed("web", "db:service_healthy:true"), always)
 		stopped := r.run(composed("stopped", "db:service_healthy:true"), always)
 		begun := r.run(composed("begun", "db:service_healthy:true"), always)
 		r.must(r.stop(web)) // also one that had ended, as always says
