@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -268,6 +269,47 @@ func TestExecProcessFileDetached(t *testing.T) {
 		t.Errorf("status %d, output %q", ws.ExitStatus(), c.read("execout"))
 	}
 	c.do("exec", "--process", file, c.id, "true").fails(255, "use one of them")
+}
+
+// A container that ends while processes join it leaves none of them half-made: one
+// that nobody waits for would keep its pid namespace, and so its first process.
+func TestExecWhileItEnds(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	for range 15 {
+		c := newContainer(t, "sleep", "100")
+		c.up()
+		pid := c.state().Pid
+		var wg sync.WaitGroup
+		joined := make(chan struct{}, 1)
+		for range 4 {
+			wg.Go(func() {
+				for c.command("exec", c.id, "true").Run() == nil {
+					select {
+					case joined <- struct{}{}:
+					default:
+					}
+				}
+			})
+		}
+		select {
+		case <-joined:
+		case <-time.After(time.Minute):
+			t.Error("nothing joins it")
+		}
+		c.do("kill", c.id, "KILL").ok()
+		wg.Wait()
+		c.ended()
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != nil { // create left it to this process
+			t.Fatal(err)
+		}
+		if left, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
+			t.Fatalf("something is left: %d, %v", left, err)
+		}
+		c.do("delete", c.id).ok()
+	}
 }
 
 // listenConsole returns a console socket and a function that waits for the

@@ -107,6 +107,7 @@ func execProcess(c *cli.Context) (code int, err error) {
 		return -1, err
 	}
 	if err := filter.ForRoot(dir).Start(container, lp, r.Path(), container.Run); err != nil {
+		process.Clear()
 		return -1, err
 	}
 	pid, err := lp.Pid()
