@@ -3,7 +3,7 @@
 # every test binary inside a rig as its unprivileged user.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-flags=(-race -p 2 -timeout 15m)
+flags=(-race -p 2 -timeout 19m)
 if [ -n "${BENCH:-}" ]; then flags=(-p 1 -timeout 30m -run '^$' -bench "${RUN:-.}" -benchtime "${BENCHTIME:-20x}")
 elif [ -n "${RUN:-}" ]; then flags+=(-run "$RUN" -v); fi
 read -ra pkgs <<<"${PKG:-./...}"
