@@ -36,7 +36,7 @@ const grace = 200 * time.Millisecond
 // Await reads the byte, and before it what init may have filled the fifo with, which
 // is open for reading and does not block: init, which is pid and pidfd, may die first.
 func Await(ctx context.Context, pid, pidfd, fifo int) error {
-	buf := make([]byte, 1<<16) // the largest page there is
+	buf := make([]byte, os.Getpagesize()) // all that Fill writes
 	fds := []unix.PollFd{{Fd: int32(fifo), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, int(grace.Milliseconds()))
