@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/children"
 )
 
 // Guard runs a program, hands SIGTERM and SIGINT on to it and, when it has ended
@@ -52,29 +51,9 @@ func Guard(args, env []string) (int, error) {
 			}
 		}
 		if ended { // what each leaves becomes ours in turn
-			if err := killChildren(); err != nil {
+			if err := children.Kill(); err != nil {
 				return code, err
 			}
 		}
 	}
-}
-
-// killChildren kills every child of this process.
-func killChildren() error {
-	lists, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		return err
-	}
-	for _, list := range lists {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for word := range strings.FieldsSeq(string(text)) {
-			if pid, err := strconv.Atoi(word); err == nil {
-				_ = unix.Kill(pid, unix.SIGKILL) // ours to reap: still the same
-			}
-		}
-	}
-	return nil
 }
