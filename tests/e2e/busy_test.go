@@ -19,7 +19,7 @@ func TestRunsDuringPull(t *testing.T) {
 	before := stored(t)
 	o := newOrigin(t)
 	layers := registry.Layers(8, 8<<20)
-	layers[2].Files, layers[6].Files = 1000, 3000
+	layers[2].Files, layers[6].Files = 4000, 8000
 	o.Remote().Push(t, "large", "1", registry.Image{Layers: layers})
 	runs := func() (all []time.Duration) {
 		for range 20 {
