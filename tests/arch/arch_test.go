@@ -322,6 +322,61 @@ func TestNoSleep(t *testing.T) {
 	}
 }
 
+// The programs that start often, once a command or a container, compile no pattern before they know that they need it.
+func TestNoPatternsAtStart(t *testing.T) {
+	byDir := map[string][]source{}
+	for _, s := range sources(t) {
+		if !s.test {
+			byDir[s.dir] = append(byDir[s.dir], s)
+		}
+	}
+	seen, todo := map[string]bool{}, []string{"cmd/moss", "cmd/moss-runtime"}
+	for len(todo) > 0 {
+		dir := todo[0]
+		todo = todo[1:]
+		if seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		for _, s := range byDir[dir] {
+			for _, imp := range imports(s) {
+				if under, ours := strings.CutPrefix(imp, module+"/"); ours {
+					todo = append(todo, under)
+				}
+			}
+			for _, at := range patternsAtStart(s.file) {
+				t.Errorf("%s: compiled at every start of moss or moss-runtime: match without a pattern, or in sync.OnceValue", s.fset.Position(at))
+			}
+		}
+	}
+	if !seen["pkg/moss"] {
+		t.Error("pkg/moss is not looked at: the test looks in the wrong place")
+	}
+}
+
+// patternsAtStart finds what variables of the package are given by regexp.
+func patternsAtStart(f *ast.File) (at []token.Pos) {
+	for _, d := range f.Decls {
+		if _, ok := d.(*ast.FuncDecl); ok {
+			continue
+		}
+		ast.Inspect(d, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncLit: // run later
+				return false
+			case *ast.CallExpr:
+				if sel, ok := n.Fun.(*ast.SelectorExpr); ok {
+					if x, ok := sel.X.(*ast.Ident); ok && x.Name == "regexp" {
+						at = append(at, n.Pos())
+					}
+				}
+			}
+			return true
+		})
+	}
+	return at
+}
+
 // machine matches what ties the tree to the machine it was written on: an
 // absolute path of a checkout or a home, a module or package mirror.
 var machine = regexp.MustCompile(`/wor` + `k/(main|shared)|/(ro` + `ot|home)/[a-z]+/go/pkg|GOPR` + `OXY=|(?i)https?://[a-z0-9.-]*(mir` + `ror|artif` + `actory|ne` + `xus)[a-z0-9.-]*`)
