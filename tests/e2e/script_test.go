@@ -61,6 +61,7 @@ func runScripts(t *testing.T, dir, path string) {
 		"kill-engine": cmdKillEngine,
 		"leak-check":  cmdLeakCheck,
 		"settings":    cmdSettings,
+		"swap":        cmdSwap,
 	}
 	maps.Copy(cmds, registry.Commands())
 	maps.Copy(cmds, plugin.Commands(prefix))
@@ -215,6 +216,58 @@ func cmdSettings(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ts.Check(err)
 	restart(ts)
+}
+
+// swap NAME OTHER…: a name stands for itself and for each of the others in turn,
+// as often as can be, and is never absent; ! swap NAME ends it.
+func cmdSwap(ts *testscript.TestScript, neg bool, args []string) {
+	if neg != (len(args) == 1) || len(args) == 0 {
+		ts.Fatalf("usage: swap name other…, then ! swap name")
+	}
+	end := swaps[args[0]]
+	if neg == (end == nil) {
+		ts.Fatalf("%s is swapped: %t", args[0], !neg)
+	}
+	if neg {
+		ts.Check(end())
+		return
+	}
+	paths := make([]string, len(args))
+	for i, name := range args {
+		paths[i] = ts.MkAbs(name)
+	}
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- swap(paths[0], paths[1:], stop) }()
+	swaps[args[0]] = func() error {
+		delete(swaps, args[0])
+		close(stop)
+		return <-ended
+	}
+	ts.Defer(func() {
+		if end := swaps[args[0]]; end != nil {
+			ts.Check(end())
+		}
+	})
+}
+
+// swaps end what cmdSwap has begun, by name; scripts run one after the other.
+var swaps = map[string]func() error{}
+
+func swap(name string, others []string, stop <-chan struct{}) error {
+	for {
+		for _, other := range others {
+			for range 2 { // there and back
+				if err := unix.Renameat2(unix.AT_FDCWD, name, unix.AT_FDCWD, other, unix.RENAME_EXCHANGE); err != nil {
+					return err
+				}
+			}
+		}
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+	}
 }
 
 // restart ends the daemon as systemctl does; it returns when the next one answers.
