@@ -196,6 +196,9 @@ func (n *Networks) join(id moss.ContainerID, s *space, ref string, want moss.End
 	if err != nil {
 		return i, err
 	}
+	if err := n.isolated(); err != nil {
+		return i, err
+	}
 	p, end, err := n.enter(ref, id)
 	if err != nil {
 		return i, err

@@ -163,7 +163,7 @@ func (n *Networks) ensureBridge6() (netip.Prefix, error) {
 		switch {
 		case !ok || has.Addr().IsLinkLocalUnicast():
 		case used || has.Masked() == want:
-			return has.Masked(), nil
+			return has.Masked(), forward6() // of an engine that was killed before it did
 		default:
 			if err := n.handle.AddrDel(link, &a); err != nil {
 				return want, fmt.Errorf("cannot take the address %s from the bridge: %w", has, err)
@@ -176,15 +176,19 @@ func (n *Networks) ensureBridge6() (netip.Prefix, error) {
 	return want, giveIPv6(n.handle, link, netip.PrefixFrom(want.Addr().Next(), want.Bits()))
 }
 
-// giveIPv6 gives a bridge its address, and has the namespace forward; the thread is in it.
+// giveIPv6 gives a bridge its address, and has the namespace forward; the thread
+// is in it. The address is last: a bridge that has it has a way out.
 func giveIPv6(h *netlink.Handle, link netlink.Link, at netip.Prefix) error {
+	if err := forward6(); err != nil {
+		return err
+	}
 	if err := setSysctl("net/ipv6/conf/"+link.Attrs().Name+"/disable_ipv6", "0"); err != nil {
 		return err
 	}
-	if err := h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(at), Flags: unix.IFA_F_NODAD}); err != nil {
+	if err := h.AddrReplace(link, &netlink.Addr{IPNet: ipNet(at), Flags: unix.IFA_F_NODAD}); err != nil {
 		return fmt.Errorf("cannot give it the address %s: %w", at.Addr(), err)
 	}
-	return forward6()
+	return nil
 }
 
 func (n *Networks) makeBridge(subnet netip.Prefix) error {
@@ -211,34 +215,43 @@ func (n *Networks) makeBridge(subnet netip.Prefix) error {
 }
 
 // makeUserBridge makes the bridge of a network; the thread is in the holder's namespace.
-func (n *Networks) makeUserBridge(p *place) (err error) {
+func (n *Networks) makeUserBridge(p *place) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.Flags = p.Link, p.MTU, net.FlagUp
+	attrs.Name, attrs.MTU = p.Link, p.MTU
 	attrs.HardwareAddr = macFor(moss.Interface{
 		Address: netip.PrefixFrom(p.Gateway, p.Subnet.Bits()), Address6: netip.PrefixFrom(p.Gateway6, p.Subnet6.Bits()),
 	})
 	if err := n.handle.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("cannot make the bridge %s: %w", p.Link, err)
 	}
-	defer func() {
-		if err != nil {
-			err = moss.Wrap(errors.Join(err, n.removeLink(p.Link)), "set up the bridge", p.Link)
-		}
-	}()
 	link, err := n.handle.LinkByName(p.Link)
-	if err != nil {
-		return err
+	if err == nil {
+		err = n.finishUserBridge(p, link)
 	}
+	if err != nil {
+		return errors.Join(err, n.removeLink(p.Link))
+	}
+	return nil
+}
+
+// finishUserBridge gives a bridge what it lacks. It is up at last: one that is
+// down was left half-made by an engine that was killed.
+func (n *Networks) finishUserBridge(p *place, link netlink.Link) (err error) {
 	p.index = link.Attrs().Index
 	if p.Subnet.IsValid() {
-		if err := n.handle.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))}); err != nil {
-			return fmt.Errorf("cannot give it the address %s: %w", p.Gateway, err)
+		if err := n.handle.AddrReplace(link, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))}); err != nil {
+			return moss.Wrap(fmt.Errorf("cannot give it the address %s: %w", p.Gateway, err), "set up the bridge", p.Link)
 		}
 	}
-	if !p.Subnet6.IsValid() {
-		return setSysctl("net/ipv6/conf/"+p.Link+"/disable_ipv6", "1")
+	if p.Subnet6.IsValid() {
+		err = giveIPv6(n.handle, link, netip.PrefixFrom(p.Gateway6, p.Subnet6.Bits()))
+	} else {
+		err = setSysctl("net/ipv6/conf/"+p.Link+"/disable_ipv6", "1")
 	}
-	return giveIPv6(n.handle, link, netip.PrefixFrom(p.Gateway6, p.Subnet6.Bits()))
+	if err == nil {
+		err = n.handle.LinkSetUp(link)
+	}
+	return moss.Wrap(err, "set up the bridge", p.Link)
 }
 
 // forward6 lets IPv6 packets through. Setting it goes over all links, so it is

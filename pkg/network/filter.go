@@ -166,7 +166,7 @@ func (n *Networks) filter() error {
 		return strings.Compare(a.Link, b.Link)
 	})
 	rules := n.rules(nets...)
-	return inNetNS(n.cfg.NetNS, func() error {
+	err := inNetNS(n.cfg.NetNS, func() error {
 		name, err := setFilter(rules)
 		if err != nil {
 			name = "" // half-filled, it binds nobody: the next change makes it anew
@@ -174,4 +174,24 @@ func (n *Networks) filter() error {
 		n.filterName = name
 		return err
 	})
+	n.mu.Lock()
+	n.broken = err
+	n.mu.Unlock()
+	return err
+}
+
+// isolated has a filter in force, before anybody joins a network.
+func (n *Networks) isolated() error {
+	n.mu.Lock()
+	err := n.broken
+	n.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	n.making.Lock()
+	defer n.making.Unlock()
+	if err := n.filter(); err != nil {
+		return moss.Errorf(moss.Unavailable, "nothing would keep networks apart: %w", err)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ type place struct {
 	index  int // of the bridge's link
 	v4, v6 *ipam
 	users  map[moss.ContainerID]string // who has an end point, with its id
-	going  bool                        // it is being removed
+	closed bool                        // it is being made or removed: nobody gets in
 }
 
 func newPlace(net moss.Network) *place {
@@ -50,7 +51,7 @@ func (n *Networks) List(context.Context) ([]moss.Network, error) {
 	)
 	builtin := len(out)
 	for _, p := range n.places {
-		if !p.Builtin() && !p.going {
+		if !p.Builtin() && !p.closed {
 			out = append(out, p.Network)
 		}
 	}
@@ -82,6 +83,7 @@ func (n *Networks) Create(ctx context.Context, net moss.Network) (moss.Network, 
 		return net, err
 	}
 	p := newPlace(net)
+	p.closed = true // until the filter keeps it apart from the others
 	n.mu.Lock()
 	n.noteLocked(p)
 	n.mu.Unlock()
@@ -89,10 +91,13 @@ func (n *Networks) Create(ctx context.Context, net moss.Network) (moss.Network, 
 	if err == nil {
 		err = n.filterOne(net, (*nftables.Conn).SetAddElements)
 	}
+	n.mu.Lock()
+	p.closed = false
 	if err != nil {
-		n.mu.Lock()
 		n.forgetLocked(p)
-		n.mu.Unlock()
+	}
+	n.mu.Unlock()
+	if err != nil {
 		return net, moss.Wrap(errors.Join(err, n.removeLink(net.Link)), "create network", net.Name)
 	}
 	return net, nil
@@ -207,14 +212,16 @@ func (n *Networks) takenSubnets() []netip.Prefix {
 // setUp makes the bridge of a network where it is not there yet.
 func (n *Networks) setUp(p *place) error {
 	link, err := n.handle.LinkByName(p.Link)
-	if err == nil {
+	switch {
+	case err == nil && link.Attrs().Flags&net.FlagUp != 0:
 		p.index = link.Attrs().Index
-		return n.handle.LinkSetUp(link)
+		return nil
+	case err == nil:
+		return inNetNS(n.cfg.NetNS, func() error { return n.finishUserBridge(p, link) })
+	case errors.As(err, new(netlink.LinkNotFoundError)):
+		return inNetNS(n.cfg.NetNS, func() error { return n.makeUserBridge(p) })
 	}
-	if !errors.As(err, new(netlink.LinkNotFoundError)) {
-		return fmt.Errorf("cannot look for the bridge %s: %w", p.Link, err)
-	}
-	return inNetNS(n.cfg.NetNS, func() error { return n.makeUserBridge(p) })
+	return fmt.Errorf("cannot look for the bridge %s: %w", p.Link, err)
 }
 
 // Remove takes a network away that nobody is attached to. Errors: NotFound, Forbidden.
@@ -228,7 +235,7 @@ func (n *Networks) Remove(_ context.Context, id moss.NetworkID) error {
 		for c, end := range p.users {
 			users = append(users, fmt.Sprintf("name:%q id:%q", n.nameLocked(c), end[:12]))
 		}
-		p.going = len(users) == 0
+		p.closed = len(users) == 0
 	}
 	n.mu.Unlock()
 	if !ok {
@@ -240,7 +247,7 @@ func (n *Networks) Remove(_ context.Context, id moss.NetworkID) error {
 	}
 	if err := n.removeLink(p.Link); err != nil {
 		n.mu.Lock()
-		p.going = false
+		p.closed = false
 		n.mu.Unlock()
 		return err
 	}
@@ -283,10 +290,10 @@ func (n *Networks) Adopt(_ context.Context, nets []moss.Network) error {
 
 // lookup finds a bridge network by name or id; the caller holds mu.
 func (n *Networks) lookupLocked(ref string) *place {
-	if p, ok := n.places[moss.NetworkID(ref)]; ok && !p.going {
+	if p, ok := n.places[moss.NetworkID(ref)]; ok && !p.closed {
 		return p
 	}
-	if p := n.named[ref]; p != nil && !p.going {
+	if p := n.named[ref]; p != nil && !p.closed {
 		return p
 	}
 	return nil

@@ -1,9 +1,17 @@
 package network
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -141,5 +149,129 @@ func TestNetworksLive(t *testing.T) {
 	}
 	if _, err := again.handle.LinkByName(a.Link); err == nil {
 		t.Errorf("%s is left", a.Link)
+	}
+}
+
+// TestNobodyUnfiltered: no network can be joined that the filter in force does not keep apart.
+func TestNobodyUnfiltered(t *testing.T) {
+	if !inNamespaces(t, "run") {
+		return
+	}
+	r := newRig(t, "")
+	ctx := t.Context()
+	for i := range 20 {
+		want := moss.Network{ID: moss.NetworkID(moss.NewHexID()), Name: "new", Link: fmt.Sprint("br-new", i)}
+		created := make(chan error, 1)
+		go func() {
+			var err error
+			want, err = r.n.Create(ctx, want)
+			created <- err
+		}()
+		for {
+			if p, _, err := r.n.enter("new", "somebody"); err == nil {
+				r.n.leave(p, "somebody")
+				break
+			}
+			select {
+			case err := <-created:
+				if err != nil {
+					t.Fatal(err)
+				}
+				created <- nil
+			default:
+				runtime.Gosched()
+			}
+		}
+		if err := inNetNS(r.cfg.NetNS, func() error {
+			if has := elementsOf(t, r.n.filterName, Set{Name: allLinks, Type: setLinks}); has != 2 {
+				t.Errorf("round %d: a network can be joined, and the filter has %d, not that and the bridge", i, has)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-created; err != nil {
+			t.Fatal(err)
+		}
+		if err := r.n.Remove(ctx, want.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	holder := r.n.cfg.NetNS
+	r.n.cfg.NetNS = t.TempDir() // where no filter can be set
+	if err := r.n.Adopt(ctx, nil); err == nil {
+		t.Fatal("a filter was set nowhere")
+	}
+	c := &moss.Container{ID: moss.ContainerID(moss.NewHexID()), Host: moss.HostConfig{NetworkMode: moss.NetworkBridge}}
+	if _, err := r.n.Attach(ctx, c); moss.ClassOf(err) != moss.Unavailable {
+		t.Errorf("without a filter: %v", err)
+	}
+	r.n.cfg.NetNS = holder
+	a, err := r.n.Attach(ctx, c)
+	if err != nil {
+		t.Fatalf("it is not tried again: %v", err)
+	}
+	if err := r.n.Detach(ctx, c.ID, a); err != nil {
+		t.Error(err)
+	}
+	if r.n.filterName == "" {
+		t.Error("no filter is in force")
+	}
+}
+
+// TestHalfMadeBridges: what an engine that was killed left half-made gets the rest.
+func TestHalfMadeBridges(t *testing.T) {
+	if !inNamespaces(t, "run") {
+		return
+	}
+	r := newRig(t, "10.99.0.0/24")
+	ctx := t.Context()
+	r.cfg.IPv6 = true
+	r.open(t)
+	stop := func() error { return setSysctl("net/ipv6/conf/all/forwarding", "0") }
+	if err := inNetNS(r.cfg.NetNS, stop); err != nil { // an older engine forwarded at last
+		t.Fatal(err)
+	}
+	n := r.open(t)
+	forwards := func() error {
+		is, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/forwarding")
+		if err != nil || strings.TrimSpace(string(is)) != "1" {
+			t.Errorf("IPv6 is not forwarded: %q, %v", is, err)
+		}
+		return err
+	}
+	if err := inNetNS(r.cfg.NetNS, forwards); err != nil {
+		t.Error(err)
+	}
+
+	kept := moss.Network{
+		ID: moss.NetworkID(moss.NewHexID()), Name: "kept", Driver: "bridge", Link: "br-kept", MTU: 9000,
+		Subnet: netip.MustParsePrefix("10.5.0.0/24"), Gateway: netip.MustParseAddr("10.5.0.1"),
+		IPv6: true, Subnet6: netip.MustParsePrefix("fd00:5::/64"), Gateway6: netip.MustParseAddr("fd00:5::1"),
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = kept.Link
+	if err := n.handle.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Adopt(ctx, []moss.Network{kept}); err != nil {
+		t.Fatal(err)
+	}
+	link, err := n.handle.LinkByName(kept.Link)
+	if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
+		t.Fatalf("the bridge is down: %v", err)
+	}
+	addrs, err := n.handle.AddrList(link, netlink.FAMILY_ALL)
+	var has []netip.Addr
+	for _, a := range addrs {
+		p, _ := prefixOf(a.IPNet)
+		has = append(has, p.Addr())
+	}
+	if err != nil || !slices.Contains(has, kept.Gateway) || !slices.Contains(has, kept.Gateway6) {
+		t.Errorf("it has %v, %v", has, err)
+	}
+	if err := n.Remove(ctx, kept.ID); err != nil {
+		t.Error(err)
 	}
 }

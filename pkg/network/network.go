@@ -74,6 +74,7 @@ type Networks struct {
 	gates  map[moss.ContainerID][]gate
 	places map[moss.NetworkID]*place
 	named  map[string]*place // the same, by name
+	broken error             // why the filter in force does not keep the networks apart
 
 	zone      zone
 	upstreams upstreams
