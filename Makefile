@@ -11,7 +11,7 @@ export GOFLAGS := $(strip $(filter-out -tags=%,$(GOFLAGS)) -tags=$(TAGS))
 
 # These live for milliseconds, again and again: static and small, they start faster.
 BRIEF      := moss moss-runtime
-BRIEF_TAGS := runc_nocriu,netgo,osusergo
+BRIEF_TAGS := runc_nocriu,netgo,osusergo,urfave_cli_no_docs
 
 MODULE  := github.com/moss-containers/moss
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -37,7 +37,7 @@ build: bin/.hello ## moss, mossd and moss-runtime into bin/
 	@mkdir -p bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(filter-out $(BRIEF),$(CMDS)))
 	go build -trimpath -tags=$(TAGS),$(BRIEF_TAGS) -ldflags '$(LDFLAGS) -extldflags=-static' -o bin/ ./cmd/moss
-	go build -trimpath -tags=$(TAGS),$(BRIEF_TAGS),urfave_cli_no_docs -ldflags '$(LDFLAGS) -extldflags=-static' -o bin/ ./cmd/moss-runtime
+	go build -trimpath -tags=$(TAGS),$(BRIEF_TAGS) -ldflags '$(LDFLAGS) -extldflags=-static' -o bin/ ./cmd/moss-runtime
 
 # The image moss/hello is built from our own web server and embedded.
 bin/.hello: $(wildcard cmd/moss-hello/*.go pkg/image/hello/*.go go.mod)
