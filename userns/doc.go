@@ -7,4 +7,12 @@
 // environment variable named by [JoinEnv] and, where it is set, moves the
 // process into the user and mount namespace of the holder whose state directory
 // it names. The network and pid namespace stay as they are.
+//
+// A program built without cgo, as moss is, has the rest of the package and no join.
 package userns
+
+// JoinEnv is the environment variable that makes a process that links this
+// package join the holder's namespaces at its start. Its value is the holder's
+// state directory. The variable is gone afterwards, in C and in Go, so that
+// children do not try again.
+const JoinEnv = "_MOSS_JOIN"

@@ -25,21 +25,13 @@ func (a *app) unshareCommand() *cli.Command {
 	return command("unshare", "COMMAND [ARG…]", "run a command in the engine's user and mount namespace", 1, -1, []cli.Flag{prefixFlag()}, a.unshare)
 }
 
-// unshare runs this program again inside the engine's namespaces, where it
-// becomes the command.
 func (a *app) unshare(c *cli.Context) error {
-	argv := c.Args().Slice()
-	if userns.Joined() {
-		path, err := exec.LookPath(argv[0])
-		if err != nil {
-			return &status{127, err.Error()}
-		}
-		return &status{126, fmt.Sprintf("cannot run %q: %v", argv[0], syscall.Exec(path, argv, os.Environ()))}
-	}
-	return a.inside(c.Context, c.String("prefix"), a.in, a.out, argv...)
+	return a.inside(c.Context, c.String("prefix"), a.in, a.out, c.Args().Slice()...)
 }
 
-// inside runs a command in the engine's namespaces. Its exit status becomes ours.
+// inside runs a command in the engine's namespaces: mossd enters them, which this
+// program cannot (it has no cgo, for the sake of its start), and becomes the
+// command. Its exit status becomes ours.
 func (a *app) inside(ctx context.Context, prefix string, in io.Reader, out io.Writer, argv ...string) error {
 	if err := userns.CheckNotRoot(); err != nil {
 		return err
@@ -51,7 +43,11 @@ func (a *app) inside(ctx context.Context, prefix string, in io.Reader, out io.Wr
 	if _, err := os.Stat(filepath.Join(cfg.Rootless(), "child_pid")); err != nil {
 		return fmt.Errorf("the engine's namespaces are not there: start them with: systemctl --user start %[1]s-rootless.service, or where systemd's user manager is not there: moss system service --prefix %[1]s", prefix)
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"unshare", "--"}, argv...)...)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "mossd"), append([]string{"unshare", "--"}, argv...)...)
 	cmd.Env = append(os.Environ(), userns.JoinEnv+"="+cfg.Rootless())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, a.err
 	err = cmd.Run()

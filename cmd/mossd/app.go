@@ -75,6 +75,9 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 				return rootless.Exec(holderArgs(cfg.Config))
 			},
 		}, {
+			Name: "unshare", Usage: "become a command in the engine's namespaces, for moss unshare", Hidden: true, HideHelpCommand: true,
+			Action: func(c *cli.Context) error { return become(c.Args().Slice()) },
+		}, {
 			Name: "purge", Usage: "delete directories of containers, for moss setup --uninstall --purge", Hidden: true,
 			Action: func(c *cli.Context) error {
 				if !userns.Joined() {

@@ -27,6 +27,9 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mossd: "+err.Error())
+		if e, ok := errors.AsType[*notRun](err); ok {
+			os.Exit(e.code)
+		}
 		os.Exit(1)
 	}
 }
