@@ -106,6 +106,40 @@ func (l *lists) repair() error {
 	return nil
 }
 
+// unmountHalfMade unmounts the layers that a killed process was making or removing.
+// The store mounts a copy to change its owners, and once it is open it cannot
+// delete a directory in which something is mounted, at no start.
+func (l *lists) unmountHalfMade() error {
+	home := filepath.Join(l.root, l.driver)
+	dirs, err := filepath.Glob(filepath.Join(home, "tempdirs", "*", "*"))
+	if err != nil {
+		return err
+	}
+	for _, name := range l.layers() {
+		b, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if !bytes.Contains(b, []byte(`"incomplete"`)) { // rarely there, and the list may be long
+			continue
+		}
+		var layers []storage.Layer
+		if err := json.Unmarshal(b, &layers); err != nil {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		for _, layer := range layers {
+			if layer.Flags["incomplete"] == true {
+				dirs = append(dirs, filepath.Join(home, layer.ID))
+			}
+		}
+	}
+	var errs []error
+	for _, dir := range dirs {
+		errs = append(errs, detach(filepath.Join(dir, "merged")))
+	}
+	return errors.Join(errs...)
+}
+
 // aside renames a damaged list and says so.
 func (l *lists) aside(name string) error {
 	to := name + ".damaged-" + l.now.UTC().Format("20060102T150405Z")

@@ -96,6 +96,9 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	if err := l.repair(); err != nil {
 		return nil, moss.Wrap(fmt.Errorf("repairing its lists: %w", err), "open storage at", o.GraphRoot)
 	}
+	if err := l.unmountHalfMade(); err != nil {
+		log.WarnContext(ctx, "some remains of an earlier run stay mounted", "error", err)
+	}
 	if err := os.Setenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes"); err != nil { // see CreateMapped; what is on disk is the same everywhere
 		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,6 +108,66 @@ func TestPruneOfKilledPull(t *testing.T) {
 	if out := must(t, "moss", "image", "prune", "-f"); !strings.Contains(out, "Total reclaimed space: 8.") {
 		t.Errorf("prune says: %s", out)
 	}
+	emptied(t, before)
+}
+
+// A daemon that is killed while an image is copied for a user namespace leaves
+// nothing of the copy that it did not finish; the next start makes it anew.
+func TestKilledCopy(t *testing.T) {
+	leakFree(t)
+	before := stored(t)
+	remove(t, "maker")
+	must(t, "docker", "run", "--name", "maker", "busybox", "sh", "-c",
+		`mkdir /d && for i in $(seq 2500); do : >/d/$i; done; chown 7:8 /d/*1; chown 9 /d/*2; chmod 4711 /d/*3; ln /d/1 /d/linked`)
+	must(t, "docker", "commit", "maker", "many")
+	must(t, "docker", "rm", "maker")
+	const list = `find /d /bin -type f -exec stat -c "%n %u:%g %a %h" {} + | sort | sha256sum`
+	want := must(t, "docker", "run", "--rm", "many", "sh", "-c", list)
+	whole := stored(t)
+	pid, err := os.ReadFile(filepath.Join(suite.run, "rootless/child_pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers := func() int { return len(strings.Fields(inData(t, "ls -d storage/overlay/*/link"))) }
+	had := layers()
+	copying := func() bool { // its mount is there while owners are changed
+		mounts, err := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(string(pid)), "mountinfo"))
+		return err == nil && strings.Contains(string(mounts), "storage/overlay/")
+	}
+	hits := 0
+	for round := 0; round < 20 && hits < 2; round++ {
+		kill := copying
+		if round%2 == 1 {
+			kill = func() bool { return layers() > had }
+		}
+		c := begin(t, "moss", "run", "--rm", "--userns", "auto", "many", "true")
+		for deadline := time.Now().Add(patience); !kill(); {
+			if time.Now().After(deadline) {
+				t.Fatal("no copy is made")
+			}
+		}
+		if err := suite.kill(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.wait()
+		must(t, "docker", "container", "prune", "-f") // its record may have been written
+		if layers() == had {                          // else it was finished, and stays
+			hits++
+			emptied(t, whole)
+			if err == nil {
+				t.Errorf("round %d: the client has not noticed", round)
+			}
+		}
+		if got := must(t, "moss", "run", "--rm", "--userns", "auto", "many", "sh", "-c", list); got != want {
+			t.Errorf("round %d: other files after the kill", round)
+		}
+		must(t, "docker", "image", "prune", "-f") // the copy
+		emptied(t, whole)
+	}
+	if hits < 2 {
+		t.Errorf("%d kills hit a copy", hits)
+	}
+	must(t, "docker", "rmi", "many")
 	emptied(t, before)
 }
 
