@@ -51,6 +51,9 @@ type Info struct {
 	StateDir      string       `json:"stateDir,omitempty"` // path
 }
 
+// TapNetwork6 is the network driver's own, where IPv6 goes out: nobody else can have it.
+var TapNetwork6 = netip.MustParsePrefix("fd00::/64")
+
 // ErrNotRunning says that no holder serves this state directory.
 var ErrNotRunning = errors.New("the namespace holder does not run; start it with: systemctl --user start moss-rootless.service, or where systemd's user manager is not there: moss system service")
 

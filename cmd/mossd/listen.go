@@ -78,7 +78,7 @@ func (d *daemon) listen(ctx context.Context, h config.Host) (net.Listener, error
 
 // warn tells in the log and in info.
 func (d *daemon) warn(text string) {
-	d.log.Warn("a setting is dangerous", "warning", text)
+	d.log.Warn("what info warns of", "warning", text)
 	d.host.warn(text)
 }
 

@@ -24,7 +24,7 @@ import (
 func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 	n := network.Config{
 		NetNS: holder.NetNS, Dir: filepath.Join(cfg.Run, "netns"), MTU: holder.MTU, DNS: holder.DNS,
-		Ports: holderPorts{rootless.NewPorts(cfg.Rootless())},
+		Ports: holderPorts{rootless.NewPorts(cfg.Rootless())}, Ways: []netip.Prefix{rootless.TapNetwork6},
 	}
 	if cfg.BIP.IsValid() {
 		n.Subnet = cfg.BIP.Masked()

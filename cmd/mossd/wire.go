@@ -140,6 +140,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	took.done("images")
 	netCfg := networkConfig(cfg.Config, d.holder)
 	netCfg.Sockets = d.store
+	if netCfg.Kept, _, err = rec.LoadNetworks(); err != nil { // of what cannot be read the engine tells
+		return d, err
+	}
 	nets, err := network.New(netCfg) //nolint:contextcheck // what is closed after a failure has a time of its own
 	if err != nil {
 		return d, err
@@ -203,6 +206,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.host = &machine{uid: outer, units: d.units, holder: d.holder, store: store}
 	if told := rec.Recovered(); told != "" {
 		d.warn("WARNING: " + told)
+	}
+	for _, note := range nets.Notes() {
+		d.warn(note)
 	}
 	bus := openEvents(filepath.Join(cfg.Data, "events.json"), part(log, "events"))
 	d.closer = append(d.closer, bus.Close)

@@ -55,16 +55,20 @@ func (n *Networks) driversRoutes() ([]netip.Prefix, error) {
 	for _, l := range links {
 		bridges[l.Attrs().Index] = l.Type() == "bridge"
 	}
-	routes, err := n.handle.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("cannot read the holder's routes: %w", err)
+	var all []netip.Prefix
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := n.handle.RouteList(nil, family)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("cannot read the holder's routes: %w", err)
+		}
+		all = append(all, destinations(slices.DeleteFunc(routes, func(r netlink.Route) bool { return bridges[r.LinkIndex] }))...)
 	}
-	return destinations(slices.DeleteFunc(routes, func(r netlink.Route) bool { return bridges[r.LinkIndex] })), nil
+	return all, nil
 }
 
 // ensureBridge makes the bridge, or takes the one there is, and returns its
 // subnet. One that has the wrong subnet is made anew if nobody is attached.
-func (n *Networks) ensureBridge(taken []netip.Prefix) (netip.Prefix, error) {
+func (n *Networks) ensureBridge(host []netip.Prefix) (netip.Prefix, error) {
 	if n.cfg.Subnet.IsValid() {
 		if err := checkSubnet(n.cfg.Subnet); err != nil {
 			return netip.Prefix{}, err
@@ -87,21 +91,45 @@ func (n *Networks) ensureBridge(taken []netip.Prefix) (netip.Prefix, error) {
 		}
 	}
 	if link != nil {
+		if !n.fits(has) {
+			n.noteKept(has, "bip, fixed-cidr and default-address-pools")
+		}
 		n.bridge = link.Attrs().Index
 		return has.Masked(), n.handle.LinkSetUp(link)
 	}
+	others := append(n.driversSubnets(), subnetsOf(n.cfg.Kept...)...)
 	subnet := n.cfg.Subnet.Masked()
-	if !n.cfg.Subnet.IsValid() {
-		// What the holder's driver uses must stay reachable, too.
-		if subnet, err = chooseSubnet(slices.Concat(n.ways, taken)); err != nil {
-			return netip.Prefix{}, err
-		}
+	if n.cfg.Subnet.IsValid() {
+		err = checkSetting("bip", subnet, others)
+	} else {
+		subnet, err = chooseSubnet(n.cfg.Pools, slices.Concat(host, subnets(others)))
+	}
+	if err != nil {
+		return netip.Prefix{}, err
 	}
 	return subnet, n.makeBridge(subnet)
 }
 
+// fits says whether the bridge may keep its subnet while nobody is on it.
 func (n *Networks) fits(has netip.Prefix) bool {
-	return has.IsValid() && (!n.cfg.Subnet.IsValid() || has.Masked() == n.cfg.Subnet.Masked())
+	if !has.IsValid() || n.cfg.Subnet.IsValid() {
+		return has.IsValid() && has.Masked() == n.cfg.Subnet.Masked()
+	}
+	pools := poolsOf(n.cfg.Pools, false)
+	if len(pools) > 0 && !slices.ContainsFunc(pools, func(p Pool) bool { return p.Size == has.Bits() && p.Base.Contains(has.Addr()) }) {
+		return false
+	}
+	_, clashes := clash(has, subnetsOf(n.cfg.Kept...))
+	return !clashes
+}
+
+// noteKept tells that settings wait for the containers on the bridge to end.
+func (n *Networks) noteKept(has netip.Prefix, keys string) {
+	what := "is without an IPv6 network"
+	if has.IsValid() {
+		what = "keeps the network " + has.Masked().String()
+	}
+	n.notes = append(n.notes, fmt.Sprintf("WARNING: The default bridge %s while containers are on it. The settings %s are of effect when moss is started while there are none.", what, keys))
 }
 
 func (n *Networks) findBridge() (netlink.Link, netip.Prefix, error) {
@@ -143,7 +171,10 @@ func (n *Networks) ensureBridge6() (netip.Prefix, error) {
 	var want netip.Prefix
 	if n.cfg.IPv6 {
 		if want = n.cfg.Subnet6.Masked(); !want.IsValid() {
-			want = ownUniqueLocal(n.cfg.NetNS)
+			var err error
+			if want, err = fromPools([]Pool{ownUniqueLocal(n.cfg.NetNS)}, true, subnets(subnetsOf(n.cfg.Kept...))); err != nil {
+				return want, err
+			}
 		}
 	}
 	link, err := n.handle.LinkByIndex(n.bridge)
@@ -163,6 +194,9 @@ func (n *Networks) ensureBridge6() (netip.Prefix, error) {
 		switch {
 		case !ok || has.Addr().IsLinkLocalUnicast():
 		case used || has.Masked() == want:
+			if has.Masked() != want {
+				n.noteKept(has, "ipv6, bip6 and fixed-cidr-v6")
+			}
 			return has.Masked(), forward6() // of an engine that was killed before it did
 		default:
 			if err := n.handle.AddrDel(link, &a); err != nil {
@@ -170,8 +204,14 @@ func (n *Networks) ensureBridge6() (netip.Prefix, error) {
 			}
 		}
 	}
+	if used && want.IsValid() {
+		n.noteKept(netip.Prefix{}, "ipv6, bip6 and fixed-cidr-v6")
+	}
 	if used || !want.IsValid() {
 		return netip.Prefix{}, setSysctl("net/ipv6/conf/"+Bridge+"/disable_ipv6", "1")
+	}
+	if err := checkSetting("bip6 or fixed-cidr-v6", want, append(n.driversSubnets(), subnetsOf(n.cfg.Kept...)...)); err != nil {
+		return want, err
 	}
 	return want, giveIPv6(n.handle, link, netip.PrefixFrom(want.Addr().Next(), want.Bits()))
 }

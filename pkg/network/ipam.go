@@ -9,30 +9,6 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// candidates are the subnets tried for the bridge, in order. They are away from
-// docker's own defaults, which the host may have on a bridge.
-var candidates = []netip.Prefix{
-	netip.MustParsePrefix("172.30.0.0/16"), netip.MustParsePrefix("172.29.0.0/16"), netip.MustParsePrefix("172.28.0.0/16"),
-	netip.MustParsePrefix("172.27.0.0/16"), netip.MustParsePrefix("10.233.0.0/16"), netip.MustParsePrefix("10.234.0.0/16"),
-	netip.MustParsePrefix("192.168.224.0/20"), netip.MustParsePrefix("192.168.240.0/20"),
-}
-
-// chooseSubnet is the first candidate that overlaps nothing taken.
-func chooseSubnet(taken []netip.Prefix) (netip.Prefix, error) {
-next:
-	for _, c := range candidates {
-		for _, t := range taken {
-			// A default route overlaps everything and takes nothing.
-			if t.Bits() > 0 && c.Overlaps(t) {
-				continue next
-			}
-		}
-		return c, nil
-	}
-	return netip.Prefix{}, moss.Errorf(moss.Unavailable,
-		"cannot choose a subnet for the bridge: every candidate overlaps a route of the host; set bip in daemon.json")
-}
-
 // checkSubnet makes sure that a subnet has room for a gateway and containers.
 func checkSubnet(p netip.Prefix) error {
 	if !p.Addr().Is4() || p.Bits() > 29 || p.Bits() < 8 {

@@ -117,11 +117,10 @@ func refuseDriver(driver string) error {
 }
 
 func (n *Networks) complete(net *moss.Network) error {
-	taken := n.takenSubnets()
-	// What the holder's driver uses must stay reachable, too.
-	taken = append(taken, n.ways...)
+	others := append(n.takenSubnets(), n.driversSubnets()...)
+	taken := subnets(others)
 	if net.Subnet.IsValid() {
-		if err := checkOwn(net.Subnet, taken); err != nil {
+		if err := checkOwn(net.Subnet, others); err != nil {
 			return err
 		}
 	} else if !net.NoIPv4 {
@@ -129,17 +128,13 @@ func (n *Networks) complete(net *moss.Network) error {
 		if err != nil {
 			return err
 		}
-		pools := n.cfg.Pools
-		if len(pools) == 0 {
-			pools = defaultPools
-		}
-		if net.Subnet, err = fromPools(pools, false, slices.Concat(taken, host)); err != nil {
+		if net.Subnet, err = fromPools(pools4(n.cfg.Pools), false, slices.Concat(taken, host)); err != nil {
 			return err
 		}
 	}
 	if net.Subnet6.IsValid() {
 		net.IPv6 = true
-		if err := checkOwn(net.Subnet6, taken); err != nil {
+		if err := checkOwn(net.Subnet6, others); err != nil {
 			return err
 		}
 	} else if net.IPv6 {
@@ -182,29 +177,25 @@ func (n *Networks) complete(net *moss.Network) error {
 }
 
 // checkOwn says whether a subnet that the user names can be had.
-func checkOwn(p netip.Prefix, taken []netip.Prefix) error {
+func checkOwn(p netip.Prefix, others []owned) error {
 	if p.Addr().Is4() && (p.Bits() > 30 || p.Bits() < 8) || p.Addr().Is6() && (p.Bits() > 126 || p.Bits() < 16) {
 		return moss.Errorf(moss.Invalid, "invalid network config:\ninvalid subnet %s: it has no room for containers, or is too large", p)
 	}
 	if p != p.Masked() {
 		return moss.Errorf(moss.Invalid, "invalid network config:\ninvalid subnet %s: it should be %s", p, p.Masked())
 	}
-	if _, clash := overlapping(p, taken); clash {
-		return moss.Errorf(moss.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
+	if o, there := clash(p, others); there {
+		return moss.Errorf(moss.Forbidden, "invalid pool request: Pool overlaps with other one on this address space: %s is of %s", o.subnet, o.by)
 	}
 	return nil
 }
 
-func (n *Networks) takenSubnets() []netip.Prefix {
+func (n *Networks) takenSubnets() []owned {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var out []netip.Prefix
+	var out []owned
 	for _, p := range n.places {
-		for _, s := range []netip.Prefix{p.Subnet, p.Subnet6} {
-			if s.IsValid() {
-				out = append(out, s)
-			}
-		}
+		out = append(out, subnetsOf(p.Network)...)
 	}
 	return out
 }

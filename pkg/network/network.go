@@ -53,6 +53,10 @@ type Config struct {
 	Upstreams []netip.Addr
 	// Pools are what subnets of networks that name none are cut from; nil means moss's own.
 	Pools []Pool
+	// Kept are the networks that Adopt is going to be told of: the default bridge takes no subnet of theirs.
+	Kept []moss.Network
+	// Ways are what the holder's driver may come to lead to; what it leads to now is known anyway.
+	Ways []netip.Prefix
 }
 
 // Networks attaches containers to networks. Its methods may be called from
@@ -67,6 +71,7 @@ type Networks struct {
 	making     sync.Mutex     // one network is made or removed at a time
 	filterName string         // of the packet filter's table in force
 	ways       []netip.Prefix // where the holder's driver leads to
+	notes      []string
 
 	mu     sync.Mutex
 	names  map[moss.ContainerID]string // for messages
@@ -97,9 +102,9 @@ func New(cfg Config) (*Networks, error) {
 	if n.netns, err = os.Open(cfg.NetNS); err != nil {
 		return nil, fmt.Errorf("cannot open the holder's network namespace: %w", err)
 	}
-	taken, err := hostRoutes()
+	host, err := hostRoutes()
 	if err == nil {
-		err = inNetNS(cfg.NetNS, func() error { return n.setup(taken) })
+		err = inNetNS(cfg.NetNS, func() error { return n.setup(host) })
 	}
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -115,6 +120,9 @@ func (n *Networks) Asked() time.Time {
 	return time.Time{}
 }
 
+// Notes are for the user: what is not as the settings have it.
+func (n *Networks) Notes() []string { return n.notes }
+
 // Close lets go of the holder's namespace; everything in it stays.
 func (n *Networks) Close() error {
 	if n.handle != nil {
@@ -124,7 +132,7 @@ func (n *Networks) Close() error {
 }
 
 // setup runs on a thread in the holder's namespace.
-func (n *Networks) setup(taken []netip.Prefix) error {
+func (n *Networks) setup(host []netip.Prefix) error {
 	var err error
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("cannot open netlink: %w", err)
@@ -132,7 +140,8 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 	if n.ways, err = n.driversRoutes(); err != nil {
 		return err
 	}
-	bridge, err := n.defaultBridge(taken)
+	n.ways = append(n.ways, n.cfg.Ways...)
+	bridge, err := n.defaultBridge(host)
 	if err != nil {
 		return err
 	}
@@ -162,7 +171,7 @@ func (n *Networks) setup(taken []netip.Prefix) error {
 
 // defaultBridge makes the network called bridge, and returns it; none where it
 // is left out and nobody is on it any more.
-func (n *Networks) defaultBridge(taken []netip.Prefix) ([]moss.Network, error) {
+func (n *Networks) defaultBridge(host []netip.Prefix) ([]moss.Network, error) {
 	if n.cfg.NoBridge {
 		link, _, err := n.findBridge()
 		if err != nil || link == nil {
@@ -172,7 +181,7 @@ func (n *Networks) defaultBridge(taken []netip.Prefix) ([]moss.Network, error) {
 			return nil, errors.Join(err, n.removeLink(Bridge))
 		}
 	}
-	subnet, err := n.ensureBridge(taken)
+	subnet, err := n.ensureBridge(host)
 	if err != nil {
 		return nil, err
 	}
@@ -182,11 +191,11 @@ func (n *Networks) defaultBridge(taken []netip.Prefix) ([]moss.Network, error) {
 	}
 	net := moss.Network{
 		ID: networkID(moss.NetworkBridge), Name: string(moss.NetworkBridge), Driver: "bridge", Created: n.started,
-		Subnet: subnet, Gateway: subnet.Addr().Next(), Range: n.cfg.Range, Link: Bridge, MTU: n.cfg.MTU,
+		Subnet: subnet, Gateway: subnet.Addr().Next(), Range: part(n.cfg.Range, subnet), Link: Bridge, MTU: n.cfg.MTU,
 		Isolated: n.cfg.Isolated, NoMasquerade: n.cfg.Plain,
 	}
 	if subnet6.IsValid() {
-		net.IPv6, net.Subnet6, net.Gateway6, net.Range6 = true, subnet6, subnet6.Addr().Next(), n.cfg.Range6
+		net.IPv6, net.Subnet6, net.Gateway6, net.Range6 = true, subnet6, subnet6.Addr().Next(), part(n.cfg.Range6, subnet6)
 	}
 	p := newPlace(net)
 	p.index = n.bridge

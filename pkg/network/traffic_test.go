@@ -254,10 +254,21 @@ func TestIPAM(t *testing.T) {
 
 func TestChooseSubnet(t *testing.T) {
 	taken := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("172.30.5.0/24"), netip.MustParsePrefix("172.28.0.0/15")}
-	if got, err := chooseSubnet(taken); err != nil || got.String() != "172.27.0.0/16" {
+	if got, err := chooseSubnet(nil, taken); err != nil || got.String() != "172.27.0.0/16" {
 		t.Errorf("chose %v, %v", got, err)
 	}
-	if _, err := chooseSubnet([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("128.0.0.0/1")}); moss.ClassOf(err) != moss.Unavailable {
+	vpn := prefixes("0.0.0.0/1", "128.0.0.0/1") // over the default route
+	if got, err := chooseSubnet(nil, vpn); err != nil || got != candidates[0] {
+		t.Errorf("beside a VPN: %v, %v", got, err)
+	}
+	if got, err := chooseSubnet(nil, candidates); err != nil || got.String() != "172.16.0.0/16" {
+		t.Errorf("with all candidates taken: %v, %v", got, err)
+	}
+	pools := []Pool{{netip.MustParsePrefix("10.7.0.0/16"), 24}}
+	if got, err := chooseSubnet(pools, prefixes("10.7.0.0/24")); err != nil || got.String() != "10.7.1.0/24" {
+		t.Errorf("of pools that are set: %v, %v", got, err)
+	}
+	if _, err := chooseSubnet(pools, prefixes("10.0.0.0/8")); moss.ClassOf(err) != moss.Unavailable {
 		t.Errorf("all taken: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 // ipv6Env is set where the child is to configure IPv6.
 const ipv6Env = "_MOSS_HOLDER_IPV6"
 
-// slirp4netns has one IPv6 network: its router is at ::2 and tells of itself by
+// slirp4netns has one IPv6 network, rootless.TapNetwork6: its router is at ::2 and tells of itself by
 // advertisements, which a namespace that forwards ignores. pasta takes any address.
 var (
 	tapAddress  = net.IPNet{IP: net.ParseIP("fd00::100"), Mask: net.CIDRMask(64, 128)}

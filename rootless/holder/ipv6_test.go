@@ -2,6 +2,7 @@ package holder
 
 import (
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,14 @@ func hostIPv6(t *testing.T) net.IP {
 	}
 	t.Skip("this machine has no IPv6 address")
 	return nil
+}
+
+func TestTapNetwork6(t *testing.T) {
+	for _, ip := range []net.IP{tapAddress.IP, slirpRouter} {
+		if a, _ := netip.AddrFromSlice(ip); !rootless.TapNetwork6.Contains(a) {
+			t.Errorf("%s is not in %s, which networks leave out", ip, rootless.TapNetwork6)
+		}
+	}
 }
 
 // IPv6 goes out to the host's address, and not to its loopback.
