@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/rights"
 )
 
 // KeepSockFile is where the holder takes files into its keeping; a name in the
@@ -186,7 +188,7 @@ func ReceiveKeep(c *net.UnixConn) (m KeepMessage, f *os.File, err error) {
 	if err != nil {
 		return m, nil, err
 	}
-	fds, err := rights(oob[:oobn])
+	fds, err := rights.Received(oob[:oobn])
 	if err == nil && len(fds) > 1 {
 		err = errors.New("more than one file came with a message")
 	}
@@ -200,30 +202,11 @@ func ReceiveKeep(c *net.UnixConn) (m KeepMessage, f *os.File, err error) {
 		err = json.Unmarshal(text[:n], &m)
 	}
 	if err != nil {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
+		rights.Close(fds)
 		return m, nil, err
 	}
 	if len(fds) == 1 {
 		f = os.NewFile(uintptr(fds[0]), m.Name)
 	}
 	return m, f, nil
-}
-
-func rights(oob []byte) (fds []int, err error) {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	for _, m := range messages {
-		if m.Header.Level != unix.SOL_SOCKET || m.Header.Type != unix.SCM_RIGHTS {
-			continue
-		}
-		some, err := unix.ParseUnixRights(&m)
-		fds = append(fds, some...)
-		errs = append(errs, err)
-	}
-	return fds, errors.Join(errs...)
 }

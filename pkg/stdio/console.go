@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/rights"
 )
 
 // maxSocketPath is the longest path of a unix socket (unix(7)).
@@ -74,36 +75,23 @@ func receiveTerminal(conn *net.UnixConn) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot receive the terminal: %w", err)
 	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	fds, err := rights.Received(oob[:oobn])
 	if err != nil {
 		return nil, fmt.Errorf("cannot receive the terminal: %w", err)
 	}
-	var fds []int
-	for i := range msgs {
-		if got, err := unix.ParseUnixRights(&msgs[i]); err == nil {
-			fds = append(fds, got...)
-		}
-	}
 	if len(fds) != 1 {
-		closeAll(fds)
+		rights.Close(fds)
 		return nil, fmt.Errorf("the runtime sent %d descriptors, not one terminal", len(fds))
 	}
 	if _, err := unix.IoctlGetWinsize(fds[0], unix.TIOCGWINSZ); err != nil {
-		closeAll(fds)
+		rights.Close(fds)
 		return nil, fmt.Errorf("the runtime sent something that is no terminal: %w", err)
 	}
-	unix.CloseOnExec(fds[0])
 	if err := unix.SetNonblock(fds[0], true); err != nil {
-		closeAll(fds)
+		rights.Close(fds)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fds[0]), string(name[:n])), nil
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
 }
 
 // setSize sets a terminal's size; the zero size means leave it.

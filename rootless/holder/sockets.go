@@ -12,6 +12,8 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/lowlevelmsgutil"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/msg"
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/rights"
 )
 
 // What the parent asks the child for, beside rootlesskit's own requests.
@@ -158,12 +160,7 @@ func (p *socketPool) ask(req msg.Request) ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no answer from the network namespace: %w", err)
 	}
-	var fds []int
-	all, err := unix.ParseSocketControlMessage(oob[:oobn])
-	for _, m := range all {
-		some, bad := unix.ParseUnixRights(&m)
-		fds, err = append(fds, some...), errors.Join(err, bad)
-	}
+	fds, err := rights.Received(oob[:oobn])
 	switch {
 	case err != nil:
 	case len(fds) > 0 || req.Type != requestSockets && n == len(okAnswer):
@@ -176,9 +173,7 @@ func (p *socketPool) ask(req msg.Request) ([]int, error) {
 	default:
 		err = errors.New("an empty answer from the network namespace")
 	}
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
+	rights.Close(fds)
 	return nil, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/rights"
 )
 
 // op is what a client asks for.
@@ -107,7 +108,7 @@ func receive(c *net.UnixConn, m any) (files []*os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err = rights(oob[:oobn])
+	files, err = received(oob[:oobn])
 	switch {
 	case err != nil:
 	case n == 0 && len(files) == 0:
@@ -124,9 +125,9 @@ func receive(c *net.UnixConn, m any) (files []*os.File, err error) {
 	return files, nil
 }
 
-// rights are the files that came with a message.
-func rights(oob []byte) (files []*os.File, err error) {
-	fds, err := received(oob)
+// received are the files that came with a message.
+func received(oob []byte) (files []*os.File, err error) {
+	fds, err := rights.Received(oob)
 	for _, fd := range fds {
 		files = append(files, os.NewFile(uintptr(fd), "received"))
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/rights"
 )
 
 // mostStored is how many descriptors a message of sd_notify(3) can carry, SCM_MAX_FD.
@@ -45,31 +47,12 @@ func (n *notified) hear(ctx context.Context, c *net.UnixConn) {
 			}
 			return
 		}
-		fds, err := received(oob[:o])
+		fds, err := rights.Received(oob[:o])
 		if err != nil {
 			n.log.Warn("the daemon's files cannot be received", "error", err)
 		}
 		n.take(string(text[:m]), fds)
 	}
-}
-
-// received are the descriptors that came with a message.
-func received(oob []byte) (all []int, err error) {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_RIGHTS {
-			fds, err := unix.ParseUnixRights(&m)
-			all, errs = append(all, fds...), append(errs, err)
-		}
-	}
-	for _, fd := range all {
-		unix.CloseOnExec(fd)
-	}
-	return all, errors.Join(errs...)
 }
 
 // take does what a message says.

@@ -16,8 +16,10 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/moss-containers/moss/tests/rig"
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/rights"
+	"github.com/moss-containers/moss/tests/rig"
 )
 
 const (
@@ -275,19 +277,12 @@ func receive(conn *net.UnixConn) (req rig.Request, files []*os.File, err error) 
 	if err != nil {
 		return req, nil, err
 	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	fds, err := rights.Received(oob[:oobn])
 	if err != nil {
 		return req, nil, err
 	}
-	for _, m := range msgs {
-		fds, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			return req, files, err
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "passed"))
-		}
+	for _, fd := range fds {
+		files = append(files, os.NewFile(uintptr(fd), "passed"))
 	}
 	return req, files, json.Unmarshal(buf[:n], &req)
 }

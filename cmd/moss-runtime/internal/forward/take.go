@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/rights"
 )
 
 // mostSockets is how many descriptors go in one message, see unix(7).
@@ -87,24 +89,13 @@ func send(c *net.UnixConn, text string, fds ...int) error {
 
 // receive gets a text and at most so many descriptors.
 func receive(c *net.UnixConn, most int) (string, []int, error) {
-	text, rights := make([]byte, 4096), make([]byte, unix.CmsgSpace(4*most))
-	n, rn, _, _, err := c.ReadMsgUnix(text, rights)
+	text, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4*most))
+	n, oobn, _, _, err := c.ReadMsgUnix(text, oob)
 	if err != nil {
 		return "", nil, err
 	}
-	messages, err := unix.ParseSocketControlMessage(rights[:rn])
-	var fds []int
-	for i := range messages {
-		var got []int
-		if err == nil {
-			got, err = unix.ParseUnixRights(&messages[i])
-		}
-		fds = append(fds, got...)
-	}
+	fds, err := rights.Received(oob[:oobn])
 	if err != nil {
-		for _, fd := range fds {
-			_ = unix.Close(fd) // already failing
-		}
 		return "", nil, err
 	}
 	return string(text[:n]), fds, nil

@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/console"
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/rights"
 )
 
 // DialConsole connects to the socket which will be sent the master of the
@@ -124,18 +126,12 @@ func receiveFile(sock *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("recvmsg", err)
 	}
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil {
-		return nil, err
-	}
-	if len(messages) != 1 {
-		return nil, fmt.Errorf("expected one message with the terminal, got %d", len(messages))
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
+	fds, err := rights.Received(oob[:oobn])
 	if err != nil {
 		return nil, err
 	}
 	if len(fds) != 1 {
+		rights.Close(fds)
 		return nil, fmt.Errorf("expected one descriptor, got %d", len(fds))
 	}
 	return os.NewFile(uintptr(fds[0]), string(name[:n])), nil
