@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -309,6 +310,64 @@ func TestExecWhileItEnds(t *testing.T) {
 			t.Fatalf("something is left: %d, %v", left, err)
 		}
 		c.do("delete", c.id).ok()
+	}
+}
+
+// Another runtime's exec that fails is followed by nobody; of one that succeeds its
+// process is left, to who called.
+func TestAttend(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	dir := t.TempDir()
+	pidFile, other := filepath.Join(dir, "pid"), filepath.Join(dir, "runtime")
+	const script = `#!/bin/sh
+sleep 1000 >/dev/null 2>&1 &
+case $1 in
+fails) exit 7 ;;
+dies) kill -9 $$ ;;
+silent) exit 0 ;;
+esac
+kill $!
+sh -c 'exit 5' &
+echo $! >"$3"
+`
+	if err := os.WriteFile(other, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := func(how string) result {
+		return finish(t, exec.Command(os.Getenv(binaryEnv), "attend", other, how, "--pid-file", pidFile))
+	}
+	none := func() {
+		t.Helper()
+		if left, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
+			t.Fatalf("something is left: %d, %v", left, err)
+		}
+	}
+	run("fails").fails(7)
+	none()
+	run("dies").fails(1, other+": signal: killed")
+	none()
+	run("silent").fails(1, "the runtime wrote no pid")
+	none()
+	run("well").ok()
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || ws.ExitStatus() != 5 {
+		t.Errorf("exit status %d, want 5: %v", ws.ExitStatus(), err)
+	}
+	for { // what still went on when the exec had succeeded
+		if _, err := unix.Wait4(-1, nil, 0, nil); errors.Is(err, unix.ECHILD) {
+			break
+		}
 	}
 }
 

@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kill sends SIGKILL to every child of this process (proc_pid_task_children(5)),
-// which is still to be waited for.
-func Kill() error {
+// List is every child of this process (proc_pid_task_children(5)), those that have
+// ended and are not waited for among them.
+func List() ([]int, error) {
 	lists, err := filepath.Glob("/proc/self/task/*/children")
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var pids []int
 	for _, list := range lists {
 		text, err := os.ReadFile(list)
 		if err != nil {
@@ -24,9 +25,18 @@ func Kill() error {
 		}
 		for word := range strings.FieldsSeq(string(text)) {
 			if pid, err := strconv.Atoi(word); err == nil {
-				_ = unix.Kill(pid, unix.SIGKILL) // ours to reap: still the same
+				pids = append(pids, pid)
 			}
 		}
 	}
-	return nil
+	return pids, nil
+}
+
+// Kill sends SIGKILL to every child of this process, which is still to be waited for.
+func Kill() error {
+	pids, err := List()
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGKILL) // ours to reap: still the same
+	}
+	return err
 }

@@ -72,6 +72,9 @@ func (r *Runtime) exec(ctx context.Context, c *moss.Container, name string, proc
 		command = append(command, "--console-socket", io.ConsoleSocket)
 	}
 	args := r.args(c, log, append(command, string(id))...)
+	if !r.ours(c.Host.Runtime) {
+		args = append([]string{r.cfg.Binary, attend}, args...)
+	}
 	// A runtime killed half-way, because a client went away, could leave a
 	// process that nobody knows.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), args[0], args[1:]...)

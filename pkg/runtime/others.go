@@ -14,8 +14,12 @@ import (
 
 // Other runtimes are driven by their command line alone. They do not enter the
 // holder's namespaces themselves and want a cgroup of their own: moss-runtime's
-// launch does both and becomes the other one. What moss knows of moss-runtime's
+// launch does both and becomes the other one; its attend takes along what their exec
+// leaves. What moss knows of moss-runtime's
 // state directory, it does not know of theirs.
+
+// attend is the command of moss-runtime that runs another one's exec.
+const attend = "attend"
 
 // usual are runtimes that can be chosen wherever they are installed.
 var usual = []string{"crun", "runc"}

@@ -182,7 +182,15 @@ func finish(cmd *exec.Cmd, log string) error {
 	if said, ok := cmd.Stderr.(*tail); ok && len(said.buf) > 0 {
 		return translate(string(said.buf))
 	}
-	return fmt.Errorf("%s: %w", filepath.Base(cmd.Path), err)
+	return fmt.Errorf("%s: %w", filepath.Base(program(cmd.Args)), err)
+}
+
+// program is the runtime that a command line of ours runs in the end.
+func program(args []string) string {
+	if len(args) > 2 && args[1] == attend {
+		return args[2]
+	}
+	return args[0]
 }
 
 // tail keeps the last kilobytes written to it.

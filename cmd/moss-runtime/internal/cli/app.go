@@ -73,7 +73,7 @@ func newApp(version string) *cli.App {
 		Commands: []*cli.Command{
 			createCommand(), startCommand(), runCommand(), stateCommand(), listCommand(), killCommand(), deleteCommand(),
 			execCommand(), psCommand(), pauseCommand(), resumeCommand(), updateCommand(), eventsCommand(),
-			featuresCommand(), checkpointCommand(), restoreCommand(), launchCommand(),
+			featuresCommand(), checkpointCommand(), restoreCommand(), launchCommand(), attendCommand(),
 		},
 		// Values may hold commas (--env A=1,2).
 		DisableSliceFlagSeparator: true,

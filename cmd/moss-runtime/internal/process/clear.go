@@ -22,3 +22,13 @@ func Clear() {
 		}
 	}
 }
+
+// Reap takes the status of those children that have ended, but of one.
+func Reap(keep int) {
+	pids, _ := children.List() // what cannot be read is left to who inherits it
+	for _, pid := range pids {
+		if pid != keep {
+			_, _ = unix.Wait4(pid, nil, unix.WALL|unix.WNOHANG, nil) // it may go on
+		}
+	}
+}
