@@ -40,13 +40,13 @@ func (s *status) Error() string { return s.text }
 func run(ctx context.Context, args []string, s streams, getenv func(string) string) int {
 	a := &app{streams: s, getenv: getenv}
 	defer a.close()
-	root := a.root()
 	if n := len(args) - 1; n > 0 && args[n] == completeFlag {
-		a.complete(ctx, root, args[1:n])
+		a.complete(ctx, a.root(), args[1:n])
 		return 0
 	}
 	// -h is docker's short form of --hostname; a help flag may not take it.
 	cli.HelpFlag = &cli.BoolFlag{Name: "help", Usage: "show help"}
+	root := a.root(args...)
 	err := root.RunContext(ctx, normalize(root, args))
 	var st *status
 	switch {
@@ -65,7 +65,8 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	}
 }
 
-func (a *app) root() *cli.App {
+// root is moss with all its commands, or with that alone which args say.
+func (a *app) root(args ...string) *cli.App {
 	return &cli.App{
 		Name:                      "moss",
 		Usage:                     "containers for one user, under systemd --user",
@@ -79,7 +80,7 @@ func (a *app) root() *cli.App {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "host", Aliases: []string{"H"}, Usage: "socket of the engine, unix://PATH or tcp://ADDRESS (default: $MOSS_HOST, $DOCKER_HOST, the user's own)", Destination: &a.host},
 		},
-		Commands: slices.Concat(a.containerCommands(), a.imageCommands(), a.networkCommands(), a.volumeCommands(), a.secretCommands(), a.systemCommands(), []*cli.Command{a.completionCommand(), a.unshareCommand()}),
+		Commands: a.commands(args),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &status{1, fmt.Sprintf("unknown command %q; 'moss --help' lists them", c.Args().First())}
@@ -87,6 +88,15 @@ func (a *app) root() *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 	}
+}
+
+func (a *app) commands(args []string) []*cli.Command {
+	if len(args) > 1 {
+		if c := a.alone(args[1]); c != nil {
+			return []*cli.Command{c}
+		}
+	}
+	return slices.Concat(a.containerCommands(), a.imageCommands(), a.networkCommands(), a.volumeCommands(), a.secretCommands(), a.systemCommands(), []*cli.Command{a.completionCommand(), a.unshareCommand()})
 }
 
 func usage(c *cli.Context, err error, _ bool) error {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
 )
 
 func TestNormalize(t *testing.T) {
@@ -208,6 +209,30 @@ func TestPairsFile(t *testing.T) {
 		lines, err := pairsFile(path)
 		if got := fmt.Sprint(lines); err == nil && got != want || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %s %v", text, got, err)
+		}
+	}
+}
+
+// TestAlone has each command that is made alone equal the one among all.
+func TestAlone(t *testing.T) {
+	a := &app{}
+	for _, name := range []string{"run", "exec", "ps"} {
+		alone := a.alone(name)
+		if alone == nil {
+			t.Fatalf("%s is not made alone", name)
+		}
+		flags := func(c *cli.Command) (all []string) {
+			for _, f := range c.Flags {
+				all = append(all, f.String())
+			}
+			return all
+		}
+		among := lookup(a.root().Commands, name)
+		if diff := cmp.Diff(flags(among), flags(alone)); diff != "" || alone.Usage != among.Usage || alone.ArgsUsage != among.ArgsUsage {
+			t.Errorf("%s alone is another:\n%s", name, diff)
+		}
+		if one := a.root("moss", name).Commands; len(one) != 1 {
+			t.Errorf("moss %s makes %d commands", name, len(one))
 		}
 	}
 }

@@ -11,17 +11,14 @@ import (
 )
 
 func (a *app) containerCommands() []*cli.Command {
-	detachKeys := &cli.StringFlag{Name: "detach-keys", Usage: "`KEYS` that detach, ctrl-p,ctrl-q by default"}
-	proxy := &cli.BoolFlag{Name: "sig-proxy", Value: true, Usage: "pass signals on to the process"}
-	detach := &cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "leave it in the background"}
+	detachKeys, proxy := detachKeysFlag(), sigProxyFlag()
 	stopping := []cli.Flag{
 		&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Usage: "`SIGNAL` to stop it with"},
 		&cli.IntFlag{Name: "timeout", Aliases: []string{"time", "t"}, Usage: "`SECONDS` before it is killed, -1 for never"},
 	}
 	create := createFlags()
 	list := []*cli.Command{
-		command("run", "IMAGE [COMMAND] [ARG…]", "create a container and start it", 1, -1,
-			append(slices.Clone(create), detach, proxy), a.runContainer),
+		a.runCommand(slices.Clone(create)),
 		command("create", "IMAGE [COMMAND] [ARG…]", "create a container", 1, -1, create, a.create),
 		command("start", "CONTAINER…", "start containers", 1, -1, []cli.Flag{
 			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "attach to its output"},
@@ -50,12 +47,7 @@ func (a *app) containerCommands() []*cli.Command {
 		command("unpause", "CONTAINER…", "let the processes of paused containers go on", 1, -1, nil, a.unpause),
 		command("rename", "CONTAINER NAME", "give a container another name", 2, 2, nil, a.rename),
 		command("wait", "CONTAINER…", "wait for containers to end and print their exit codes", 1, -1, nil, a.wait),
-		command("ps", "", "list containers", 0, 0, listFlags(
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},
-			&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Value: -1, Usage: "the newest `NUMBER`"},
-			&cli.BoolFlag{Name: "latest", Aliases: []string{"l"}, Usage: "the newest one"},
-			sizeFlag(),
-		), a.ps),
+		a.psCommand(),
 		command("port", "CONTAINER [PORT[/PROTOCOL]]", "print where a container's ports are published", 1, 2, nil, a.port),
 		command("logs", "CONTAINER", "print a container's log", 1, 1, []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what comes"},
@@ -68,16 +60,7 @@ func (a *app) containerCommands() []*cli.Command {
 		command("attach", "CONTAINER", "join the streams of a running container", 1, 1, []cli.Flag{
 			detachKeys, proxy, &cli.BoolFlag{Name: "no-stdin", Usage: "do not join stdin"},
 		}, a.attach),
-		command("exec", "CONTAINER COMMAND [ARG…]", "run a command in a running container", 2, -1, []cli.Flag{
-			detach, detachKeys,
-			&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "environment variable `NAME[=VALUE]`"},
-			&cli.StringSliceFlag{Name: "env-file", Usage: "read environment variables from `FILE`"},
-			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "keep stdin open"},
-			&cli.BoolFlag{Name: "privileged", Usage: "all that the user namespace allows"},
-			&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give it a terminal"},
-			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "`USER[:GROUP]` to run as"},
-			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "working `DIRECTORY`"},
-		}, a.exec),
+		a.execCommand(),
 		command("commit", "CONTAINER [NAME[:TAG]]", "make an image of a container's files", 1, 2, []cli.Flag{
 			&cli.StringFlag{Name: "author", Aliases: []string{"a"}, Usage: "`AUTHOR` of the image"},
 			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: "apply a Dockerfile `INSTRUCTION`"},
@@ -109,6 +92,59 @@ func (a *app) containerCommands() []*cli.Command {
 		members = append(members, c)
 	}
 	return append(list, inspect, group("container", "commands for containers", members...))
+}
+
+// alone makes a command that is called again and again without all the others:
+// they are a quarter of moss's own start. It is nil for those that are not.
+func (a *app) alone(name string) *cli.Command {
+	switch name {
+	case "run":
+		return a.runCommand(createFlags())
+	case "exec":
+		return a.execCommand()
+	case "ps":
+		return a.psCommand()
+	}
+	return nil
+}
+
+func (a *app) runCommand(create []cli.Flag) *cli.Command {
+	return command("run", "IMAGE [COMMAND] [ARG…]", "create a container and start it", 1, -1,
+		append(create, detachFlag(), sigProxyFlag()), a.runContainer)
+}
+
+func (a *app) execCommand() *cli.Command {
+	return command("exec", "CONTAINER COMMAND [ARG…]", "run a command in a running container", 2, -1, []cli.Flag{
+		detachFlag(), detachKeysFlag(),
+		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "environment variable `NAME[=VALUE]`"},
+		&cli.StringSliceFlag{Name: "env-file", Usage: "read environment variables from `FILE`"},
+		&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "keep stdin open"},
+		&cli.BoolFlag{Name: "privileged", Usage: "all that the user namespace allows"},
+		&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give it a terminal"},
+		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "`USER[:GROUP]` to run as"},
+		&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "working `DIRECTORY`"},
+	}, a.exec)
+}
+
+func (a *app) psCommand() *cli.Command {
+	return command("ps", "", "list containers", 0, 0, listFlags(
+		&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that do not run"},
+		&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Value: -1, Usage: "the newest `NUMBER`"},
+		&cli.BoolFlag{Name: "latest", Aliases: []string{"l"}, Usage: "the newest one"},
+		sizeFlag(),
+	), a.ps)
+}
+
+func detachKeysFlag() cli.Flag {
+	return &cli.StringFlag{Name: "detach-keys", Usage: "`KEYS` that detach, ctrl-p,ctrl-q by default"}
+}
+
+func sigProxyFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "sig-proxy", Value: true, Usage: "pass signals on to the process"}
+}
+
+func detachFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "leave it in the background"}
 }
 
 func sizeFlag() cli.Flag {
