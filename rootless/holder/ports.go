@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/lowlevelmsgutil"
@@ -31,7 +30,18 @@ type portDriver struct {
 	ready func() // called once the parent has said hello
 
 	ns     *nsThread
-	source func() bool // sets up replies to foreign addresses, once; tells whether that worked
+	source achievement // the set-up of replies to foreign addresses
+}
+
+// tellOfSource tells of connections from our own address and, when that is over, of it.
+func tellOfSource(log *slog.Logger) func(error) {
+	return func(err error) {
+		if err != nil {
+			log.Warn("published ports do not keep the client's address for now", "error", err)
+		} else {
+			log.Info("published ports keep the client's address again")
+		}
+	}
 }
 
 // RunChildDriver serves until quit.
@@ -41,13 +51,8 @@ func (d *portDriver) RunChildDriver(op map[string]string, quit <-chan struct{}, 
 		return err
 	}
 	d.ns = ns
-	d.source = sync.OnceValue(func() bool {
-		err := ns.do(setupSourceRouting)
-		if err != nil {
-			d.log.Warn("published ports will not keep the client's address", "error", err)
-		}
-		return err == nil
-	})
+	d.source.try = func() error { return ns.do(setupSourceRouting) }
+	d.source.told = tellOfSource(d.log) // and no pause: the parent makes one
 	// The parent reads this pipe to its end before it connects.
 	pipe, err := os.OpenFile(op[opaque.ChildReadyPipePath], os.O_WRONLY, os.ModeNamedPipe)
 	if err != nil {
@@ -98,7 +103,7 @@ func (d *portDriver) answer(c *net.UnixConn) error {
 	case requestSockets:
 		return d.sendSockets(c, req.Proto)
 	case requestSource:
-		if !d.source() {
+		if !d.source.ok() {
 			return errors.New("connections from foreign addresses would not find back")
 		}
 		_, err := c.Write([]byte(okAnswer))

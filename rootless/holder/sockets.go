@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/lowlevelmsgutil"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/msg"
@@ -30,12 +31,16 @@ const (
 	fewSockets  = 8 // when more are asked for
 )
 
+// childPatience is how long the parent waits for the child, which waits for nobody.
+const childPatience = 10 * time.Second
+
 // socketPool is the parent's side: TCP sockets of the network namespace.
 type socketPool struct {
-	path   string // the child's socket
-	log    *slog.Logger
-	source func() bool // whether a socket may be bound to a foreign address
-	spare  [2]spareSockets
+	path     string // the child's socket
+	log      *slog.Logger
+	patience time.Duration // with the child
+	source   achievement   // that a socket may be bound to a foreign address
+	spare    [2]spareSockets
 }
 
 // spareSockets are those of one family.
@@ -48,22 +53,20 @@ type spareSockets struct {
 }
 
 func newSocketPool(path string, log *slog.Logger) *socketPool {
-	p := &socketPool{path: path, log: log}
+	p := &socketPool{path: path, log: log, patience: childPatience}
 	p.spare[0].proto, p.spare[1].proto = "tcp4", "tcp6"
-	p.source = sync.OnceValue(func() bool {
+	p.source.try = func() error {
 		_, err := p.ask(msg.Request{Type: requestSource})
-		if err != nil {
-			log.Warn("published ports will not keep the client's address", "error", err)
-		}
-		return err == nil
-	})
+		return err
+	}
+	p.source.pause, p.source.told = sourcePause, tellOfSource(log)
 	return p
 }
 
 // dial connects to a container, from the client's own address where that can be.
 func (p *socketPool) dial(to, client netip.AddrPort) (*net.TCPConn, error) {
 	src := client.Addr().Unmap()
-	if src.IsValid() && !src.IsLoopback() && src.Is4() == to.Addr().Is4() && src.Zone() == "" && p.source() {
+	if src.IsValid() && !src.IsLoopback() && src.Is4() == to.Addr().Is4() && src.Zone() == "" && p.source.ok() {
 		c, err := p.connect(to, netip.AddrPortFrom(src, client.Port()))
 		// Nobody listening is an answer; no answer may be a container without a
 		// route back.
@@ -152,6 +155,9 @@ func (p *socketPool) ask(req msg.Request) ([]int, error) {
 		return nil, fmt.Errorf("cannot reach the network namespace: %w", err)
 	}
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(p.patience)); err != nil {
+		return nil, fmt.Errorf("cannot reach the network namespace: %w", err)
+	}
 	if _, err := lowlevelmsgutil.MarshalToWriter(conn, &req); err != nil {
 		return nil, fmt.Errorf("cannot reach the network namespace: %w", err)
 	}
