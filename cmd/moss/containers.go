@@ -23,6 +23,8 @@ func (a *app) containerCommands() []*cli.Command {
 		command("start", "CONTAINER…", "start containers", 1, -1, []cli.Flag{
 			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "attach to its output"},
 			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "attach its stdin"},
+			&cli.StringFlag{Name: "checkpoint", Usage: "refused: the engine has no checkpoints"},
+			&cli.StringFlag{Name: "checkpoint-dir", Usage: "refused: the engine has no checkpoints"},
 			detachKeys, proxy,
 		}, a.start),
 		command("stop", "CONTAINER…", "stop containers", 1, -1, stopping, a.stop),
@@ -91,7 +93,7 @@ func (a *app) containerCommands() []*cli.Command {
 		}
 		members = append(members, c)
 	}
-	return append(list, inspect, group("container", "commands for containers", members...))
+	return append(list, inspect, a.checkpointCommands(), group("container", "commands for containers", members...))
 }
 
 // alone makes a command that is called again and again without all the others:

@@ -40,7 +40,7 @@ func createFlags() []cli.Flag {
 		str("cpus to run on, `LIST` like 0-2,5", "cpuset-cpus"),
 		str("memory nodes to use, `LIST`", "cpuset-mems"),
 		yes("an init in the container that hands signals on and reaps orphans", "init"),
-		list("device `HOST[:CONTAINER[:PERMISSIONS]]`", "device"),
+		list("device `HOST[:CONTAINER[:PERMISSIONS]]`; one of CDI is refused", "device"),
 		list("refused: a user has no device controller", "device-cgroup-rule"),
 		str("slice of the user's manager, `NAME.slice`", "cgroup-parent"),
 		str("user namespace: host, which is the engine's, keep-id[:uid=…,gid=…], auto[:size=…] or nomap", "userns"),

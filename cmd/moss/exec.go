@@ -34,7 +34,7 @@ func (a *app) exec(c *cli.Context) error {
 	}
 	if detach {
 		_, err := api.ExecStart(c.Context, made.ID, client.ExecStartOptions{Detach: true, TTY: s.tty})
-		return execError(err)
+		return err // 1, as docker's client has it: nobody waits for the command
 	}
 	conn, err := api.ExecAttach(c.Context, made.ID, client.ExecAttachOptions{TTY: s.tty, ConsoleSize: a.size(s)})
 	if err != nil {

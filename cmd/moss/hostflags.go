@@ -23,11 +23,12 @@ func addHost(c *cli.Context, h *container.HostConfig) error {
 		return err
 	}
 	h.UsernsMode, h.CgroupParent, h.Isolation = userns, c.String("cgroup-parent"), container.Isolation(c.String("isolation"))
-	h.DeviceCgroupRules, h.BlkioWeight = c.StringSlice("device-cgroup-rule"), uint16(c.Int("blkio-weight"))
-	if w := c.Int("blkio-weight"); w != int(h.BlkioWeight) {
-		return fmt.Errorf("cannot use --blkio-weight %d: it must be from 10 to 1000", w)
-	}
+	h.DeviceCgroupRules = c.StringSlice("device-cgroup-rule")
 	for _, d := range c.StringSlice("device") {
+		if isCDI(d) {
+			h.DeviceRequests = cdiRequest(h.DeviceRequests, d)
+			continue
+		}
 		m, err := deviceMapping(d)
 		if err != nil {
 			return err
@@ -38,7 +39,7 @@ func addHost(c *cli.Context, h *container.HostConfig) error {
 		return err
 	}
 	if g := c.String("gpus"); g != "" {
-		h.DeviceRequests = []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
+		h.DeviceRequests = append(h.DeviceRequests, container.DeviceRequest{Count: -1, Capabilities: [][]string{{"gpu"}}})
 	}
 	if s := c.StringSlice("storage-opt"); len(s) > 0 {
 		h.StorageOpt = toMap(s)
@@ -50,6 +51,16 @@ func addHost(c *cli.Context, h *container.HostConfig) error {
 		on := true
 		h.OomKillDisable = &on
 	}
+	return addOldLimits(c, h)
+}
+
+// addOldLimits carries over the weight, and limits of which most are cgroup v1's.
+func addOldLimits(c *cli.Context, h *container.HostConfig) error {
+	w := c.Int("blkio-weight")
+	if w != 0 && (w < 10 || w > 1000) {
+		return fmt.Errorf("cannot use --blkio-weight %d: it must be from 10 to 1000", w)
+	}
+	h.BlkioWeight = uint16(w)
 	h.CPURealtimePeriod, h.CPURealtimeRuntime = c.Int64("cpu-rt-period"), c.Int64("cpu-rt-runtime")
 	if s := c.String("kernel-memory"); s != "" {
 		if _, err := units.RAMInBytes(s); err != nil {
@@ -58,6 +69,25 @@ func addHost(c *cli.Context, h *container.HostConfig) error {
 		return errors.New("cannot use --kernel-memory: cgroup v2 has no such limit; use --memory")
 	}
 	return nil
+}
+
+// isCDI says whether it is a device of the Container Device Interface,
+// VENDOR/CLASS=DEVICE, for which docker's client asks by name: no path of a device.
+func isCDI(d string) bool {
+	kind, device, named := strings.Cut(d, "=")
+	vendor, class, ok := strings.Cut(kind, "/")
+	return named && ok && vendor != "" && vendor[0] != '.' && class != "" && device != "" && !strings.ContainsAny(class, "/:")
+}
+
+// cdiRequest adds a device to the one request for such.
+func cdiRequest(all []container.DeviceRequest, name string) []container.DeviceRequest {
+	for i := range all {
+		if all[i].Driver == "cdi" {
+			all[i].DeviceIDs = append(all[i].DeviceIDs, name)
+			return all
+		}
+	}
+	return append(all, container.DeviceRequest{Driver: "cdi", DeviceIDs: []string{name}})
 }
 
 // deviceMapping reads HOST[:CONTAINER[:PERMISSIONS]], or HOST:PERMISSIONS, as

@@ -113,14 +113,18 @@ func (a *app) start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	checkpoint := client.ContainerStartOptions{CheckpointID: c.String("checkpoint"), CheckpointDir: c.String("checkpoint-dir")}
 	if !c.Bool("attach") && !c.Bool("interactive") {
 		return a.each(c, func(ref string) error {
-			_, err := api.ContainerStart(c.Context, ref, client.ContainerStartOptions{})
+			_, err := api.ContainerStart(c.Context, ref, checkpoint)
 			return err
 		})
 	}
-	if c.NArg() > 1 {
+	switch {
+	case c.NArg() > 1:
 		return &status{1, "only one container can be started and attached to at a time"}
+	case checkpoint != client.ContainerStartOptions{}:
+		return &status{1, "a container cannot be attached to while it starts from a checkpoint"}
 	}
 	got, err := api.ContainerInspect(c.Context, c.Args().First(), client.ContainerInspectOptions{})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 func updateFlags(create []cli.Flag) []cli.Flag {
 	return slices.DeleteFunc(create, func(f cli.Flag) bool {
 		return !slices.Contains([]string{
-			"cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation", "memory-swap", "pids-limit", "restart",
+			"blkio-weight", "cpu-rt-period", "cpu-rt-runtime", "kernel-memory", "cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "memory", "memory-reservation", "memory-swap", "pids-limit", "restart",
 		}, f.Names()[0])
 	})
 }
@@ -25,6 +25,9 @@ func (a *app) update(c *cli.Context) error {
 	}
 	var h container.HostConfig
 	if err := addResources(c, &h); err != nil {
+		return err
+	}
+	if err := addOldLimits(c, &h); err != nil {
 		return err
 	}
 	if err := addRestart(c, &h); err != nil {

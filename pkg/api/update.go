@@ -8,8 +8,15 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
+// updateBody has the members that clients send and newer types have lost.
+type updateBody struct {
+	container.UpdateConfig
+	KernelMemory    int64
+	KernelMemoryTCP int64
+}
+
 func (s *Server) updateContainer(w *response, r *request) error {
-	var in container.UpdateConfig
+	var in updateBody
 	if err := decodeStrict(w, r.Request, &in); err != nil {
 		return err
 	}
@@ -25,7 +32,7 @@ func (s *Server) updateContainer(w *response, r *request) error {
 }
 
 // decodeUpdate judges limits as those of a new container.
-func (s *Server) decodeUpdate(in container.UpdateConfig, v version) (u moss.ContainerUpdate, err error) {
+func (s *Server) decodeUpdate(in updateBody, v version) (u moss.ContainerUpdate, err error) {
 	if len(in.Ulimits) > 0 {
 		return u, notYet("ulimits of a container that is there", "create it with them")
 	}
@@ -34,6 +41,7 @@ func (s *Server) decodeUpdate(in container.UpdateConfig, v version) (u moss.Cont
 	}
 	body := createBody{HostConfig: &hostBody{}}
 	body.HostConfig.Resources = in.Resources
+	body.HostConfig.KernelMemory, body.HostConfig.KernelMemoryTCP = in.KernelMemory, in.KernelMemoryTCP
 	var req moss.CreateRequest
 	d := createDecoder{s: s, in: &body, out: &req, version: v, update: true}
 	if err := d.resources(); err != nil {
