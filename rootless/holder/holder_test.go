@@ -195,17 +195,33 @@ func testPorts(t *testing.T, r *running, talk func(string) string) {
 
 	// A client elsewhere keeps its address. The owner of the namespaces connects, as the holder does.
 	pool := newSocketPool(filepath.Join(r.state, ".bp.sock"), slog.New(slog.DiscardHandler))
-	for n := range 2 * socketBatch {
-		client := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.77"), uint16(40123+n))
+	seen := func(client netip.AddrPort) netip.AddrPort {
+		t.Helper()
 		c, err := pool.dial(netip.AddrPortFrom(child, uint16(inner)), client)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := io.ReadAll(c)
-		c.Close()
-		if want := client.String() + "\n"; err != nil || string(got) != want {
-			t.Errorf("the server saw %q, %v, want %q", got, err, want)
+		defer c.Close()
+		text, err := io.ReadAll(c)
+		if err != nil {
+			t.Fatal(err)
 		}
+		got, err := netip.ParseAddrPort(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	for n := range 2 * socketBatch {
+		client := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.77"), uint16(20123+n)) // nobody is given these
+		if got := seen(client); got != client {
+			t.Errorf("the server saw %s, want %s", got, client)
+		}
+	}
+	// Its port is the server's own, which has it at all addresses.
+	client := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.78"), uint16(inner))
+	if got := seen(client); got.Addr() != client.Addr() || got.Port() == client.Port() {
+		t.Errorf("the server saw %s, want another port of %s", got, client.Addr())
 	}
 	if _, err := pool.ask(msg.Request{Type: "nonsense"}); err == nil || !strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("a request that there is not: %v", err)

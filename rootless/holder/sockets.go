@@ -68,6 +68,9 @@ func (p *socketPool) dial(to, client netip.AddrPort) (*net.TCPConn, error) {
 	src := client.Addr().Unmap()
 	if src.IsValid() && !src.IsLoopback() && src.Is4() == to.Addr().Is4() && src.Zone() == "" && p.source.ok() {
 		c, err := p.connect(to, netip.AddrPortFrom(src, client.Port()))
+		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) { // the port is another's here, the address is not
+			c, err = p.connect(to, netip.AddrPortFrom(src, 0))
+		}
 		// Nobody listening is an answer; no answer may be a container without a
 		// route back.
 		if err == nil || errors.Is(err, unix.ECONNREFUSED) {
