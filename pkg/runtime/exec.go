@@ -83,6 +83,10 @@ func (r *Runtime) exec(ctx context.Context, c *moss.Container, name string, proc
 		if moss.ClassOf(err) == moss.Internal && r.over(id) {
 			return 0, moss.Errorf(moss.Conflict, "the container is not running any more: %w", err)
 		}
+		if c.IDMaps != nil && strings.Contains(err.Error(), "error executing setns process") {
+			// It enters the user namespace first, and may then not enter a network that belongs to the engine's.
+			return 0, moss.Errorf(moss.NotImplemented, "%w: the runtime %s cannot enter a user namespace without a network of its own, as runc before 1.2: use moss-runtime or crun, or --network host", err, c.Host.Runtime)
+		}
 		return 0, err
 	}
 	text, err := os.ReadFile(pidFile)

@@ -27,9 +27,7 @@ func TestMapped(t *testing.T) {
 	if !nstest.Full() {
 		t.Skip("only one id is mapped here")
 	}
-	for _, driver := range []string{driverOverlay, driverVFS} {
-		t.Run(driver, func(t *testing.T) { mapped(t, open(t, t.TempDir(), driver)) })
-	}
+	eachDriver(t, func(t *testing.T, driver string) { mapped(t, open(t, t.TempDir(), driver)) })
 }
 
 func mapped(t *testing.T, s *Storage) {
