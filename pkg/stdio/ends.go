@@ -11,7 +11,7 @@ import (
 // ends are our ends of a stream.
 type ends struct {
 	in       *os.File // the process's input; with a terminal that
-	out, err *os.File
+	out, err *source
 	tty      *os.File
 	console  *console // while the terminal is awaited
 	journal  *journal // nil where output is not logged or not kept
@@ -49,10 +49,14 @@ func (h *Hub) makeEnds(id moss.StreamID, spec moss.StdioSpec, sink moss.LogSink)
 	if err != nil {
 		return e, child, err
 	}
-	if e.out, child.Stdout, err = pipe(true); err != nil {
+	out, theirs, err := pipe(true)
+	e.out, child.Stdout = h.newSource(out), theirs
+	if err != nil {
 		return e, child, err
 	}
-	if e.err, child.Stderr, err = pipe(true); err != nil {
+	errs, theirs, err := pipe(true)
+	e.err, child.Stderr = h.newSource(errs), theirs
+	if err != nil {
 		return e, child, err
 	}
 	if !spec.Persist {
@@ -61,7 +65,7 @@ func (h *Hub) makeEnds(id moss.StreamID, spec moss.StdioSpec, sink moss.LogSink)
 	if e.in != nil {
 		err = h.put(id, e, endIn, e.in)
 	}
-	err = errors.Join(err, h.put(id, e, endOut, e.out), h.put(id, e, endErr, e.err))
+	err = errors.Join(err, h.put(id, e, endOut, out), h.put(id, e, endErr, errs))
 	return e, child, err
 }
 
@@ -102,7 +106,7 @@ func (h *Hub) findEnds(id moss.StreamID, spec moss.StdioSpec, sink moss.LogSink)
 			e.in = e.tty
 		}
 	} else {
-		e.out, e.err = mine(endOut), mine(endErr)
+		e.out, e.err = h.newSource(mine(endOut)), h.newSource(mine(endErr))
 		// An input that its one client has closed is not in the store any more.
 		if f := take(h.store, string(id)+endIn); f != nil && spec.Stdin {
 			e.stored = append(e.stored, endIn)
@@ -144,12 +148,17 @@ func (e *ends) close() error {
 	if e.in == e.tty {
 		e.in = nil
 	}
-	for _, f := range []*os.File{e.in, e.out, e.err, e.tty} {
+	for _, f := range []*os.File{e.in, e.tty} {
 		if f == nil {
 			continue
 		}
 		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
 			errs = append(errs, err)
+		}
+	}
+	for _, s := range []*source{e.out, e.err} {
+		if s != nil {
+			errs = append(errs, s.close())
 		}
 	}
 	if e.journal != nil {

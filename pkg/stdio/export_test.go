@@ -3,6 +3,8 @@ package stdio
 import (
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // NewTestHub returns a Hub with a manager in memory.
@@ -28,9 +30,14 @@ func Kill(t testing.TB, h *Hub) *Hub {
 
 func (s *stream) kill() {
 	s.mu.Lock()
-	for _, f := range []*os.File{s.ends.out, s.ends.err, s.ends.tty, s.ends.in} {
+	for _, f := range []*os.File{s.ends.tty, s.ends.in} {
 		if f != nil {
 			_ = f.Close() // ends pumps without draining
+		}
+	}
+	for _, p := range []*source{s.ends.out, s.ends.err} {
+		if p != nil {
+			p.kill()
 		}
 	}
 	s.mu.Unlock()
@@ -40,3 +47,19 @@ func (s *stream) kill() {
 
 // SendTerminal plays the runtime at a console socket.
 var SendTerminal = sendTerminal
+
+// kill closes the pipe below its pump, or has nothing in its place.
+func (s *source) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.hot() {
+		_ = s.file.Close()
+		return
+	}
+	if null, err := os.Open(os.DevNull); err == nil {
+		_ = control(null, func(fd int) error { return unix.Dup3(fd, s.fd, unix.O_CLOEXEC) })
+		_ = null.Close()
+	}
+	s.over = true
+	interrupt(s.clock)
+}

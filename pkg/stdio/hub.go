@@ -29,6 +29,7 @@ type Hub struct {
 	spare scratches
 
 	born  time.Time
+	large atomic.Int32 // how many pipes are, of those that are hot
 	moved atomic.Int64 // when output was last seen, in nanoseconds since born: nobody sets that clock
 
 	mu      sync.Mutex

@@ -2,7 +2,6 @@ package stdio
 
 import (
 	"errors"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,17 +13,14 @@ import (
 // others may still write to it, and the kernel does not tell how much is there.
 const maxDrain = 1 << 20
 
-// interrupt makes the pump of a file stop waiting.
-func interrupt(f *os.File) { _ = f.SetReadDeadline(time.Unix(1, 0)) } // known to the poller
-
 // pumpLocked starts the pumps of the ends that are there.
 func (s *stream) pumpLocked() {
 	for _, p := range []*pump{
-		{file: s.ends.out, kind: moss.Stdout},
-		{file: s.ends.err, kind: moss.Stderr},
-		{file: s.ends.tty, kind: moss.Stdout, tty: true},
+		{source: s.ends.out, kind: moss.Stdout},
+		{source: s.ends.err, kind: moss.Stderr},
+		{source: s.hub.newSource(s.ends.tty), kind: moss.Stdout, tty: true},
 	} {
-		if p.file != nil {
+		if p.source != nil {
 			p.s, p.journal, p.sink = s, s.ends.journal, s.sink
 			s.pumps.Go(p.run)
 		}
@@ -34,7 +30,9 @@ func (s *stream) pumpLocked() {
 // pump moves one stream's output.
 type pump struct {
 	s       *stream
-	file    *os.File
+	source  *source
+	heat    heat
+	size    int // of the pipe while it is hot
 	kind    moss.StreamKind
 	tty     bool
 	journal *journal // nil for reading straight
@@ -44,46 +42,76 @@ type pump struct {
 // run pumps until the pipe's end or until it is interrupted; then it moves
 // what is left.
 func (p *pump) run() {
-	rc, err := p.file.SyscallConn()
-	if err != nil {
-		return // closed
-	}
 	for {
-		var n int
-		var stepErr error
-		var buf *[]byte
-		err := rc.Read(func(fd uintptr) bool {
-			buf = buffers.Get().(*[]byte)
-			if n, stepErr = p.step(int(fd), *buf); !p.later(n, stepErr) {
-				return true
-			}
-			buffers.Put(buf) // a quiet process holds no buffer
-			return false
-		})
+		c, err := p.next()
 		if err != nil {
 			break
 		}
-		if !p.deliver(buf, n, stepErr) {
+		if c.buf != nil && !p.deliver(c) {
 			return
 		}
+		p.heed()
 	}
 	left := maxDrain
 	if !p.tty {
-		if err := control(p.file, func(fd int) (err error) { left, err = pending(fd); return err }); err != nil {
+		if err := p.source.now(func(fd int) (err error) { left, err = pending(fd); return err }); err != nil {
 			return
 		}
 	}
 	for left > 0 {
-		var n int
-		buf := buffers.Get().(*[]byte)
-		err := control(p.file, func(fd int) (err error) {
-			n, err = p.step(fd, (*buf)[:min(left, chunkSize)])
+		c := taken{buf: buffers.Get().(*[]byte)}
+		c.err = p.source.now(func(fd int) (err error) {
+			c.n, err = p.step(fd, (*c.buf)[:min(left, chunkSize)])
 			return err
 		})
-		if !p.deliver(buf, n, err) {
+		if !p.deliver(c) {
 			return
 		}
-		left -= n
+		left -= c.n
+	}
+}
+
+// taken is what a read has brought.
+type taken struct {
+	buf *[]byte // nil where there was nothing yet
+	n   int
+	err error // with n > 0 the sink's
+}
+
+// next waits for output. The error is an interruption.
+func (p *pump) next() (c taken, err error) {
+	var at time.Time
+	try := func(fd int) bool {
+		at = time.Now()
+		c.buf = buffers.Get().(*[]byte)
+		if c.n, c.err = p.step(fd, *c.buf); !p.later(c.n, c.err) {
+			return true
+		}
+		buffers.Put(c.buf) // a quiet process holds no buffer
+		c.buf = nil
+		return false
+	}
+	if p.heat.hot {
+		err = p.source.waitUntil(p.heat.due(), func(fd int) { try(fd) })
+	} else {
+		err = p.source.wait(try)
+	}
+	if err == nil && !p.tty { // what one types on a terminal is to be seen at once
+		p.heat.read(at, c.n, p.size)
+	}
+	return c, err
+}
+
+// heed has the source waited for as the heat says.
+func (p *pump) heed() {
+	switch {
+	case p.heat.hot && !p.source.hot():
+		size, err := p.source.heat()
+		if p.size = size; err != nil {
+			p.heat.leave(time.Now()) // it goes as well without
+		}
+	case !p.heat.hot && p.source.hot():
+		p.source.cool()
 	}
 }
 
@@ -114,16 +142,16 @@ func (p *pump) step(fd int, buf []byte) (int, error) {
 
 // deliver hands what was read to the clients, and with it the buffer. It says
 // whether more can come.
-func (p *pump) deliver(buf *[]byte, n int, err error) bool {
-	if err != nil && (n > 0 || !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EIO)) {
-		p.s.pumpFailed(err)
+func (p *pump) deliver(c taken) bool {
+	if c.err != nil && (c.n > 0 || !errors.Is(c.err, unix.EAGAIN) && !errors.Is(c.err, unix.EIO)) {
+		p.s.pumpFailed(c.err)
 	}
-	if n == 0 {
-		buffers.Put(buf)
+	if c.n == 0 {
+		buffers.Put(c.buf)
 		return false
 	}
 	p.s.hub.move()
-	p.s.broadcast(p.kind, buf, n)
+	p.s.broadcast(p.kind, c.buf, c.n)
 	return true
 }
 

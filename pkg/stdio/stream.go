@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 
@@ -152,10 +151,13 @@ func (s *stream) drain(ctx context.Context) error {
 		if s.ends.console != nil {
 			s.ends.console.close()
 		}
-		for _, f := range []*os.File{s.ends.out, s.ends.err, s.ends.tty} {
-			if f != nil {
-				interrupt(f)
+		for _, p := range []*source{s.ends.out, s.ends.err} {
+			if p != nil {
+				p.interrupt()
 			}
+		}
+		if s.ends.tty != nil {
+			interrupt(s.ends.tty)
 		}
 		for b := range s.boxes {
 			b.unbound()
