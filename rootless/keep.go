@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,12 +30,14 @@ type Kept struct {
 }
 
 // The messages of the keeping socket, one a packet (unix(7), SOCK_SEQPACKET).
-// Each connection has one purpose: gives and then a commit; a take; or a drop.
+// Each connection has one purpose: gives and then a commit; a take; a drop; or
+// questions about peers.
 const (
 	KeepGive   = "give"   // to the holder, with a file: Name, Watch
 	KeepCommit = "commit" // to the holder: what was given takes the place of what is kept; Wake
 	KeepTake   = "take"   // to the holder; the answers are a file each, then done
 	KeepDrop   = "drop"   // to the holder: it closes all that is kept
+	KeepPeer   = "peer"   // to the holder, with a connection; the answer has its UID
 	KeepFile   = "file"   // from the holder, with a file: Name
 	KeepDone   = "done"   // from the holder
 	KeepFailed = "failed" // from the holder: Error
@@ -46,6 +49,7 @@ type KeepMessage struct {
 	Name  string `json:"name,omitempty"`
 	Watch bool   `json:"watch,omitempty"`
 	Wake  string `json:"wake,omitempty"` // the unix socket to connect to when a watched file is readable
+	UID   uint32 `json:"uid,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 
@@ -124,6 +128,24 @@ func (k Keeper) Drop(ctx context.Context) error {
 	})
 }
 
+// PeerUID is the uid of who connected to the unix socket that c was accepted at,
+// as the holder sees it: outside the user namespace, in which all users that it
+// does not map are one.
+func (k Keeper) PeerUID(ctx context.Context, c syscall.Conn) (uid uint32, err error) {
+	err = k.call(ctx, func(holder *net.UnixConn) error {
+		if err := SendKeep(holder, KeepMessage{Op: KeepPeer}, c); err != nil {
+			return err
+		}
+		m, _, err := answer(holder)
+		if err == nil && m.Op != KeepPeer {
+			err = fmt.Errorf("the answer %q makes no sense", m.Op)
+		}
+		uid = m.UID
+		return err
+	})
+	return uid, err
+}
+
 func (k Keeper) call(ctx context.Context, fn func(*net.UnixConn) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
@@ -136,7 +158,7 @@ func (k Keeper) call(ctx context.Context, fn func(*net.UnixConn) error) (err err
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := fn(c.(*net.UnixConn)); err != nil {
-		return fmt.Errorf("the namespace holder cannot keep files: %w", err)
+		return fmt.Errorf("the namespace holder: %w", err)
 	}
 	return nil
 }
@@ -157,8 +179,8 @@ func answer(c *net.UnixConn) (KeepMessage, *os.File, error) {
 	return m, f, nil
 }
 
-// SendKeep sends a message, and a file with it unless that is nil.
-func SendKeep(c *net.UnixConn, m KeepMessage, f *os.File) error {
+// SendKeep sends a message, and a file or a connection with it unless that is nil.
+func SendKeep(c *net.UnixConn, m KeepMessage, f syscall.Conn) error {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -69,6 +70,9 @@ type Options struct {
 	// Peers are the user ids, as this process sees them, that may use a unix
 	// socket; nil means this process's own. In the user namespace the owner is 0.
 	Peers []uint32
+	// PeerUID is the uid of who connected, as the machine sees it: the machine's
+	// root may use a unix socket too. Nil where nobody can tell.
+	PeerUID func(ctx context.Context, c syscall.Conn) (uint32, error)
 }
 
 // Server answers the Engine API. It is an http.Handler; Serve adds the

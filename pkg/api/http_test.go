@@ -298,11 +298,19 @@ func TestPanic(t *testing.T) {
 func TestPeers(t *testing.T) {
 	s, _ := newFake()
 	me := uint32(os.Getuid())
+	stranger := func() (bool, error) { return false, nil }
 	for _, tc := range []struct {
 		uid    uint32
+		root   func() (bool, error)
 		status int
-	}{{me, 200}, {65534, 403}, {me + 1, 403}} {
-		ctx := context.WithValue(t.Context(), peerKey{}, peer{cred: &unix.Ucred{Uid: tc.uid}})
+	}{
+		{me, nil, 200},
+		{65534, stranger, 403},
+		{me + 1, stranger, 403},
+		{65534, func() (bool, error) { return true, nil }, 200},
+		{65534, func() (bool, error) { return false, errors.New("nobody knows") }, 403},
+	} {
+		ctx := context.WithValue(t.Context(), peerKey{}, peer{cred: &unix.Ucred{Uid: tc.uid}, root: tc.root})
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequestWithContext(ctx, get, "/_ping", nil))
 		if w.Code != tc.status {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 		Handler:           s,
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       3 * time.Minute,
-		ConnContext:       withPeer,
+		ConnContext:       s.withPeer,
 		ConnState:         s.rest.connected,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -83,11 +84,14 @@ type peerKey struct{}
 type peer struct {
 	cred *unix.Ucred
 	err  error
+	// root says whether that is the machine's root. The kernel shows it in a
+	// user namespace as it shows every user that has no number there.
+	root func() (bool, error)
 }
 
 // withPeer asks the kernel who connected; for other sockets than unix there is
 // nobody to tell.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
+func (s *Server) withPeer(ctx context.Context, c net.Conn) context.Context {
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
 		return ctx
@@ -100,12 +104,23 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 		})
 	}
 	p.err = errors.Join(p.err, err)
+	p.root = sync.OnceValues(func() (bool, error) {
+		if s.o.PeerUID == nil {
+			return false, nil
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), peerTimeout)
+		defer cancel()
+		uid, err := s.o.PeerUID(ctx, uc)
+		return err == nil && uid == 0, err
+	})
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
-// allowed says whether the connection's peer may use the API. A user that the
-// user namespace does not map, the host's root among them, appears as the
-// overflow id like every stranger, so it is refused as one.
+// peerTimeout is how long it may take to tell who a stranger is.
+const peerTimeout = 5 * time.Second
+
+// allowed says whether the connection's peer may use the API: the owner and the
+// machine's root, who can do all that the owner can anyway.
 func (s *Server) allowed(ctx context.Context) error {
 	p, ok := ctx.Value(peerKey{}).(peer)
 	switch {
@@ -114,6 +129,11 @@ func (s *Server) allowed(ctx context.Context) error {
 	case p.err != nil:
 		return moss.Errorf(moss.Forbidden, "cannot tell who is at the socket: %w", p.err)
 	case slices.Contains(s.o.Peers, p.cred.Uid):
+		return nil
+	}
+	if root, err := p.root(); err != nil {
+		s.log.Warn("who is at the socket is refused: it cannot be told whether that is root", "error", err)
+	} else if root {
 		return nil
 	}
 	return moss.Errorf(moss.Forbidden, "this engine belongs to another user: run the client as the user whose socket it is")

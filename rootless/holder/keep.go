@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -79,7 +80,7 @@ func (k *keeping) serve(c *net.UnixConn) {
 			}
 			return
 		}
-		if (m.Op == rootless.KeepGive) != (f != nil) {
+		if (m.Op == rootless.KeepGive || m.Op == rootless.KeepPeer) != (f != nil) {
 			if f != nil {
 				_ = f.Close()
 			}
@@ -95,6 +96,12 @@ func (k *keeping) serve(c *net.UnixConn) {
 			if err == nil {
 				given = nil
 			}
+		case rootless.KeepPeer:
+			var uid uint32
+			if uid, err = peerUID(f); err == nil {
+				k.reply(c, rootless.KeepMessage{Op: rootless.KeepPeer, UID: uid})
+				continue
+			}
 		case rootless.KeepTake:
 			err = k.take(c)
 		case rootless.KeepDrop:
@@ -108,6 +115,22 @@ func (k *keeping) serve(c *net.UnixConn) {
 		}
 		k.reply(c, rootless.KeepMessage{Op: rootless.KeepDone})
 	}
+}
+
+// peerUID is the uid of who connected to the socket that f was accepted at. The
+// kernel tells it in the user namespace of who asks, and this process is in the
+// machine's.
+func peerUID(f *os.File) (uid uint32, err error) {
+	raw, err := f.SyscallConn()
+	if err == nil {
+		var cred *unix.Ucred
+		var serr error
+		err = raw.Control(func(fd uintptr) { cred, serr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+		if err = errors.Join(err, serr); err == nil {
+			uid = cred.Uid
+		}
+	}
+	return uid, errors.Join(err, f.Close())
 }
 
 func (k *keeping) reply(c *net.UnixConn, m rootless.KeepMessage) {

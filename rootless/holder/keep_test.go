@@ -175,6 +175,37 @@ func TestKeepWakes(t *testing.T) {
 	}
 }
 
+// The holder tells who connected to a socket.
+func TestKeepPeerUID(t *testing.T) {
+	k, l := keeper(t)
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := l.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if uid, err := k.PeerUID(t.Context(), accepted); err != nil || uid != uint32(os.Getuid()) {
+		t.Errorf("the peer is %d, %v", uid, err)
+	}
+	if _, err := c.Write([]byte("x")); err != nil { // the connection goes on
+		t.Error(err)
+	}
+	if _, err := accepted.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	out, _ := pipe(t)
+	if uid, err := k.PeerUID(t.Context(), out); err == nil {
+		t.Errorf("a pipe is of %d", uid)
+	}
+}
+
 // A socket that is not there yet is tried again, and a daemon that dies while
 // it gives leaves what is kept as it was.
 func TestKeepFaults(t *testing.T) {

@@ -201,6 +201,24 @@ func TestUpgrade(t *testing.T) {
 	r.same(pid)
 }
 
+// The socket serves its owner and root, and nobody else even where its mode would
+// let them in: other users have no number in the engine's user namespace, or one
+// that the kernel gives to all who have none.
+func TestWhoIsServed(t *testing.T) {
+	r := newDaemonRig(t, "peers")
+	r.do("moss setup --runtime && docker version")
+	const sock = `cd "/run/user/$(id -u alice)"; export DOCKER_HOST=unix://$PWD/moss/moss.sock; `
+	r.root(sock + "docker ps")
+	r.root(sock + "chmod a+x . moss; chmod a+rw moss/moss.sock")
+	r.root(sock + `SUB=$(sed -n 's/^alice:\([0-9]*\):.*/\1/p' /etc/subuid)
+		for uid in 65534 12345 $SUB $((SUB + 65533)); do
+			setpriv --reuid $uid --regid 65534 --clear-groups env HOME=/ docker ps >/dev/null 2>/tmp/said && { echo $uid is served; exit 1; }
+			grep 'belongs to another user' /tmp/said || { cat /tmp/said; exit 1; }
+		done
+		docker ps`)
+	r.do("docker ps")
+}
+
 // Clients of a daemon that is restarted end: those that wait for an answer with an
 // error, those that follow something with what there was. Containers run on.
 func TestRestartUnderClients(t *testing.T) {
