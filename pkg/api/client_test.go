@@ -129,11 +129,17 @@ func TestClientUnreadInput(t *testing.T) {
 // TestClientLeaves: a client that goes away ends its attachment, one that only
 // ends its input does not.
 func TestClientLeaves(t *testing.T) {
-	for _, stdin := range []bool{false, true} {
-		socket, w := serve(t)
-		c := dial(t, socket)
+	for _, tc := range []struct{ stdin, tls bool }{{}, {stdin: true}, {tls: true}, {stdin: true, tls: true}} {
+		var c *client.Client
+		var w *world
+		if tc.tls {
+			c, w = serveTLS(t)
+		} else {
+			socket, world := serve(t)
+			c, w = dial(t, socket), world
+		}
 		id := create(t, c, container.Config{OpenStdin: true})
-		a, err := c.ContainerAttach(t.Context(), id, client.ContainerAttachOptions{Stream: true, Stdin: stdin, Stdout: true})
+		a, err := c.ContainerAttach(t.Context(), id, client.ContainerAttachOptions{Stream: true, Stdin: tc.stdin, Stdout: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,14 +149,14 @@ func TestClientLeaves(t *testing.T) {
 		_ = a.CloseWrite()
 		select {
 		case <-w.left:
-			t.Errorf("stdin %v: ending the input ended the attachment", stdin)
+			t.Errorf("%+v: ending the input ended the attachment", tc)
 		case <-time.After(50 * time.Millisecond):
 		}
 		a.Close()
 		select {
 		case <-w.left:
-		case <-time.After(10 * time.Second):
-			t.Errorf("stdin %v: the attachment outlives its client", stdin)
+		case <-time.After(time.Minute):
+			t.Errorf("%+v: the attachment outlives its client", tc)
 		}
 	}
 }

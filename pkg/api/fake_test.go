@@ -2,10 +2,14 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -522,17 +526,44 @@ func serve(t *testing.T) (socket string, w *world) {
 // serveWith is serve after a change.
 func serveWith(t *testing.T, change func(*Server)) (socket string, w *world) {
 	t.Helper()
-	s, w := newFake()
-	change(s)
 	dir, err := os.MkdirTemp("", "moss-api") // a short path: sun_path holds 108 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return socket, serveAt(t, l, change)
+}
+
+// serveTLS runs the API behind TLS.
+func serveTLS(t *testing.T) (*client.Client, *world) {
+	t.Helper()
+	cert := httptest.NewTLSServer(nil)
+	cert.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(cert.Certificate())
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: cert.TLS.Certificates, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := serveAt(t, l, func(*Server) {})
+	mine := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
+	c, err := client.New(client.WithHTTPClient(mine), client.WithHost("tcp://"+l.Addr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c, w
+}
+
+func serveAt(t *testing.T, l net.Listener, change func(*Server)) *world {
+	t.Helper()
+	s, w := newFake()
+	change(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l, 5*time.Second) }()
@@ -546,9 +577,8 @@ func serveWith(t *testing.T, change func(*Server)) (socket string, w *world) {
 		if n := len(s.hijacked); n != 0 {
 			t.Errorf("%d hijacked connections are left", n)
 		}
-		_ = os.RemoveAll(dir)
 	})
-	return socket, w
+	return w
 }
 
 func dial(t *testing.T, socket string) *client.Client {

@@ -75,9 +75,16 @@ func (h *hijack) take() error {
 }
 
 // watchHangup calls gone when the client has closed the connection, not when it
-// has only ended its input.
+// has only ended its input. A unix socket hangs up then. With TLS, input ends by a
+// message of TLS, and the end of the connection below is that of all. Plain TCP
+// ends the same way for both: a client that left is noticed when its machine
+// resets what is written, or a keep-alive probe.
 func (h *hijack) watchHangup() {
-	f, ok := h.conn.(interface{ File() (*os.File, error) })
+	conn, ends := h.conn, int16(unix.POLLHUP|unix.POLLERR)
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn, ends = t.NetConn(), ends|unix.POLLRDHUP
+	}
+	f, ok := conn.(interface{ File() (*os.File, error) })
 	if !ok {
 		return
 	}
@@ -92,9 +99,9 @@ func (h *hijack) watchHangup() {
 	}
 	go func() {
 		err := raw.Read(func(fd uintptr) bool {
-			fds := []unix.PollFd{{Fd: int32(fd)}}
+			fds := []unix.PollFd{{Fd: int32(fd), Events: ends}}
 			n, err := unix.Poll(fds, 0)
-			return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+			return err == nil && n > 0 && fds[0].Revents&ends != 0
 		})
 		if err == nil {
 			h.gone()
