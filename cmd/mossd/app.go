@@ -63,6 +63,18 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 				return err
 			},
 		}, {
+			Name: "reload", Usage: "make the running daemon read its configuration anew; fails when that cannot be used", OnUsageError: misused,
+			Action: func(c *cli.Context) error {
+				if c.Args().Present() {
+					return errors.New("mossd reload takes no argument " + c.Args().First())
+				}
+				defaults, err := config.Default(c.String("prefix"), getenv)
+				if err != nil {
+					return err
+				}
+				return askReload(c.Context, defaults.Socket())
+			},
+		}, {
 			Name: "rootless", Usage: "hold the namespaces of the engine", OnUsageError: misused,
 			Action: func(c *cli.Context) error {
 				if err := userns.CheckNotRoot(); err != nil {

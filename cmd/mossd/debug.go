@@ -20,6 +20,7 @@ func (d *daemon) debug() http.Handler {
 	mux.HandleFunc("GET /debug/goroutines", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(stacks()) // a lost client wants nothing more
 	})
+	mux.HandleFunc("POST /debug/reload", d.serveReload)
 	mux.HandleFunc("GET /debug/config", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.inForce()) })
 	mux.HandleFunc("GET /debug/boot-times", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.steps.all()) })
 	// The clients put a version before every path.

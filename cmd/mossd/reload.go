@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,9 +28,10 @@ var reloadable = []string{
 	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "shutdown-timeout", "authorization-plugins",
 }
 
-// hearSignals reads the configuration anew at SIGHUP and writes the stacks of
-// all goroutines to a file at SIGUSR1, until ctx ends.
+// hearSignals reads the configuration anew at SIGHUP, or when it is asked to, and
+// writes the stacks of all goroutines to a file at SIGUSR1, until ctx ends.
 func (d *daemon) hearSignals(ctx context.Context, signals <-chan os.Signal) error {
+	defer close(d.deaf)
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,15 +41,69 @@ func (d *daemon) hearSignals(ctx context.Context, signals <-chan os.Signal) erro
 				d.dump()
 				continue
 			}
-			err := d.sd.Reloading()
-			if e := d.reload(); e != nil { //nolint:contextcheck // what is asked of plugins has a time of its own
-				d.log.Error("the configuration could not be read anew; the one before stays in force", "error", e)
-			}
-			if err = errors.Join(err, d.sd.Ready(d.status)); err != nil {
-				d.log.Error("the manager could not be told of the reload", "error", err)
-			}
+			_ = d.readAnew() //nolint:contextcheck // what is asked of plugins has a time of its own; it is logged
+		case answer := <-d.reloads:
+			answer <- d.readAnew() //nolint:contextcheck // as above
 		}
 	}
+}
+
+// readAnew reloads, and tells the log and the manager how that went.
+func (d *daemon) readAnew() error {
+	err := d.sd.Reloading()
+	status := d.status
+	failed := d.reload()
+	if failed != nil {
+		d.log.Error("the configuration could not be read anew; the one before stays in force", "error", failed)
+		status += "; the configuration could not be read anew: " + failed.Error()
+	}
+	if err = errors.Join(err, d.sd.Ready(status)); err != nil {
+		d.log.Error("the manager could not be told of the reload", "error", err)
+	}
+	return failed
+}
+
+// serveReload answers when the configuration has been read anew, or why it could not be.
+func (d *daemon) serveReload(w http.ResponseWriter, r *http.Request) {
+	answer := make(chan error, 1)
+	var err error
+	select {
+	case d.reloads <- answer:
+		err = <-answer
+	case <-d.deaf:
+		err = errors.New("the engine is being stopped")
+	case <-r.Context().Done():
+		return
+	}
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, err.Error()) // a lost client wants nothing more
+	}
+}
+
+// askReload makes the daemon at a socket read its configuration anew.
+func askReload(ctx context.Context, socket string) error {
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://moss/debug/reload", nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot reach the engine at %s: %w", socket, errors.Unwrap(err))
+	}
+	defer res.Body.Close()
+	why, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the configuration could not be read anew; the one before stays in force: %s", why)
+	}
+	return nil
 }
 
 // reload takes over what can be, tells what cannot, and after an error leaves all as it was.

@@ -65,13 +65,15 @@ type daemon struct {
 	recorder *sd.Recorder // nil unless the daemon ends when it is idle
 	sources  []idleSource // for that
 	engineID string
-	status   string     // what systemctl status shows
-	mu       sync.Mutex // of cfg, which only a reload changes
+	status   string // what systemctl status shows
+	reloads  chan chan error
+	deaf     chan struct{} // closed when nobody hears of reloads any more
+	mu       sync.Mutex    // of cfg, which only a reload changes
 }
 
 // wire puts the daemon together: the picture in DESIGN.md, in Go.
 func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.LevelVar, took *steps) (d *daemon, err error) {
-	d = &daemon{cfg: cfg, log: log, level: level, steps: took}
+	d = &daemon{cfg: cfg, log: log, level: level, steps: took, reloads: make(chan chan error), deaf: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())

@@ -198,9 +198,11 @@ func (s *Server) serve(w *response, r *http.Request) (version, error) {
 	if err := s.allowed(r.Context()); err != nil {
 		return version{}, err
 	}
-	r, err := s.authorize(w, r)
-	if err != nil {
-		return version{}, err
+	if !reloads(r) {
+		var err error
+		if r, err = s.authorize(w, r); err != nil {
+			return version{}, err
+		}
 	}
 	path, asked := splitVersion(r.URL.Path)
 	if r.Method == http.MethodOptions {

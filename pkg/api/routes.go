@@ -39,6 +39,7 @@ func routes() []route {
 		{get, "/system/df", v(25), (*Server).diskUsage},
 		{post, "/auth", all, (*Server).login},
 		{get, "/debug/{name}", all, (*Server).debug},
+		{post, "/debug/{name}", all, (*Server).debug},
 
 		{get, "/containers/json", all, (*Server).listContainers},
 		{post, "/containers/create", all, (*Server).createContainer},
