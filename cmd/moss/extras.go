@@ -58,6 +58,22 @@ func (a *app) extras(ctx context.Context, cfg config.Config, binDir string) ([]s
 //go:embed moss.1
 var manual string
 
+// manualsUnseen says whether manual pages are where man(1) does not look, and
+// where that is. What it looks at depends on the PATH and more, see manpath(5);
+// where there is no manpath(1), nobody can tell.
+func (a *app) manualsUnseen(ctx context.Context, all []setup.Extra) (dir string, unseen bool) {
+	for _, x := range all {
+		if strings.HasSuffix(x.Path, "/man1/moss.1") {
+			dir = filepath.Dir(filepath.Dir(x.Path))
+		}
+	}
+	if dir == "" {
+		return "", false
+	}
+	out, err := exec.CommandContext(ctx, "manpath", "-q").Output()
+	return dir, err == nil && !slices.Contains(filepath.SplitList(strings.TrimSpace(string(out))), dir)
+}
+
 // dockerDir is where docker's client has its configuration.
 func (a *app) dockerDir() string {
 	if dir := a.getenv("DOCKER_CONFIG"); dir != "" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -73,6 +74,9 @@ func (a *app) setup(c *cli.Context) error {
 	if c.Bool("uninstall") {
 		chosen := cfg
 		readErr := chosen.ReadFile(cfg.File()) // before it is deleted
+		if o.Purge {
+			announce(a.out, cfg)
+		}
 		report, err = setup.Uninstall(c.Context, m, m, o)
 		if o.Purge && readErr == nil && chosen.Data != cfg.Data {
 			fmt.Fprintf(a.err, "not deleted: %s, the data-root of daemon.json, which may hold more than moss's\n", chosen.Data)
@@ -93,11 +97,33 @@ func (a *app) setup(c *cli.Context) error {
 	if user, lingers := doctor.Lingers(); !o.Runtime && !lingers {
 		fmt.Fprintln(a.out, "note: containers end with your last logout and do not start at boot; let them run with: sudo loginctl enable-linger "+user)
 	}
+	if dir, unseen := a.manualsUnseen(c.Context, o.Extras); unseen {
+		fmt.Fprintln(a.out, "note: man does not look at "+dir+"; let it with: export MANPATH=:"+dir)
+	}
 	if wrote(report, o.Extras) {
 		fmt.Fprintln(a.out, "docker's client knows the engine now: docker context use "+cfg.Prefix)
 	}
 	fmt.Fprintf(a.out, "the engine is at: export DOCKER_HOST=unix://%s\n", cfg.Socket())
 	return nil
+}
+
+// announce tells what a purge deletes, before it does.
+func announce(w io.Writer, cfg config.Config) {
+	if _, err := os.Lstat(cfg.Data); err == nil {
+		fmt.Fprintln(w, "to be deleted: "+cfg.Data+" (images, containers, volumes, networks, secrets)")
+	}
+	entries, err := os.ReadDir(cfg.Etc)
+	if err != nil {
+		return
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if len(names) == 0 {
+		names = []string{"empty"}
+	}
+	fmt.Fprintln(w, "to be deleted: "+cfg.Etc+" ("+strings.Join(names, ", ")+")")
 }
 
 // unitEnv are the directories that this shell has set and a unit would not see.
