@@ -160,6 +160,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path, "status", w.status, "took", s.now().Sub(start))
 	}()
 	v, err := s.serve(w, hr)
+	err = s.why(err)
 	endBody(w, hr)
 	if err == nil {
 		return
@@ -225,6 +226,17 @@ func (s *Server) serve(w *response, r *http.Request) (version, error) {
 		return v, err
 	}
 	return v, rt.handle(s, w, &request{Request: r, query: q, version: v, name: name})
+}
+
+// errClosing is why what was under way has ended; what is done by then is kept.
+var errClosing = moss.Errorf(moss.Unavailable, "the engine is being stopped or restarted; ask again when it is back")
+
+// why is the reason behind the error of a request that the server itself has ended.
+func (s *Server) why(err error) error {
+	if s.closing.Err() != nil && errors.Is(err, context.Canceled) {
+		return errClosing
+	}
+	return err
 }
 
 // stream returns a context for an answer that goes on until someone ends it:

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"io"
-	"net/http"
 
 	"github.com/distribution/reference"
 	digest "github.com/opencontainers/go-digest"
@@ -38,7 +36,7 @@ func (s *Server) pullImage(w *response, r *request, platform string) error {
 		return err
 	}
 	// What docker's clients send here is empty; reading it makes net/http watch for the client's leaving.
-	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w.ResponseWriter, r.Body, maxJSON))
+	_, _ = smallBody(w.ResponseWriter, r.Request, bodyTimeout)
 	return s.tell(w, r, func(ctx context.Context, p *progress) error {
 		_, err := s.o.Transfers.Pull(ctx, moss.PullRequest{
 			Ref: ref.String(), All: reference.IsNameOnly(ref), Platform: platform, Credentials: c,

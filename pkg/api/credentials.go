@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"io"
-	"net/http"
 	"strings"
 
 	"github.com/moby/moby/api/types/registry"
@@ -54,7 +52,7 @@ func (r *request) credentials() (moss.Credentials, error) {
 // credentialsOrBody are those of the header, or of the body, where the oldest
 // clients have them.
 func (r *request) credentialsOrBody(w *response) (moss.Credentials, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, maxJSON))
+	body, err := smallBody(w.ResponseWriter, r.Request, bodyTimeout)
 	if err != nil {
 		return moss.Credentials{}, moss.Errorf(moss.Invalid, "cannot read the request's body: %w", err)
 	}

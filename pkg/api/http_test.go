@@ -319,6 +319,46 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// TestSmallBody: a body that does not come ends the wait for it, and one that
+// does leaves the connection as it was.
+func TestSmallBody(t *testing.T) {
+	limit := make(chan time.Duration, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := smallBody(w, r, <-limit)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		_, _ = w.Write(body)
+	}))
+	defer srv.Close()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(c)
+	for _, ask := range []struct {
+		limit      time.Duration
+		body, want string
+	}{{time.Minute, "abcd", "abcd"}, {time.Minute, "efgh", "efgh"}, {10 * time.Millisecond, "ij", "i/o timeout\n"}} {
+		limit <- ask.limit
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n%s", ask.body)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || !strings.HasSuffix(string(out), ask.want) {
+			t.Errorf("%q is answered by %q, %v", ask.body, out, err)
+		}
+	}
+}
+
 // TestOldHijack: without Upgrade the connection is taken over after a 200.
 func TestOldHijack(t *testing.T) {
 	socket, _ := serve(t)

@@ -61,7 +61,7 @@ func (s *Server) tell(w *response, r *request, work func(ctx context.Context, p 
 	go p.write()
 	defer p.finish() // also after a panic: nobody may write once the handler has returned
 
-	err := work(ctx, p)
+	err := s.why(work(ctx, p))
 	if err != nil && p.hasBegun() {
 		if moss.ClassOf(err) == moss.Internal {
 			s.log.Error("a request failed", "method", r.Method, "path", r.URL.Path, "error", err)

@@ -125,6 +125,21 @@ func unmarshal(body []byte, out any) error {
 	return nil
 }
 
+// bodyTimeout is how long a client may take to send a small body.
+const bodyTimeout = time.Minute
+
+// smallBody reads one. A client that does not send what it has announced holds
+// nothing for ever.
+func smallBody(w http.ResponseWriter, r *http.Request, limit time.Duration) ([]byte, error) {
+	within := http.NewResponseController(w)
+	_ = within.SetReadDeadline(time.Now().Add(limit)) // a test's has no connection
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSON))
+	if err == nil { // else net/http would wait for the rest
+		_ = within.SetReadDeadline(time.Time{})
+	}
+	return body, err
+}
+
 func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > maxJSON {
 		return nil, moss.Errorf(moss.TooLarge, "the request's body is %d bytes long, the limit is %d", r.ContentLength, maxJSON)
@@ -145,7 +160,7 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if rw, ok := w.(*response); ok {
 		w = rw.ResponseWriter // MaxBytesReader tells net/http to close the connection
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSON))
+	body, err := smallBody(w, r, bodyTimeout)
 	if e := (*http.MaxBytesError)(nil); errors.As(err, &e) {
 		return nil, moss.Errorf(moss.TooLarge, "the request's body is over the limit of %d bytes", e.Limit)
 	}
