@@ -13,7 +13,7 @@ import (
 // settingFlags has a flag for each setting of daemon.json that can have one.
 func settingFlags() []cli.Flag {
 	var flags []cli.Flag
-	short := map[string][]string{"host": {"H"}, "debug": {"D"}, "log-level": {"l"}, "storage-driver": {"s"}}
+	short := map[string][]string{"host": {"H"}, "debug": {"D"}, "log-level": {"l"}, "storage-driver": {"s"}, "pidfile": {"p"}}
 	for _, s := range config.Settings() {
 		switch s.Kind {
 		case config.Text:

@@ -76,6 +76,14 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	}
 
+	if cfg.PIDFile != "" {
+		remove, err := writePID(cfg.PIDFile)
+		if err != nil {
+			return err
+		}
+		d.closer = append(d.closer, remove)
+	}
+
 	// The units are watched for a little longer than requests are served, so that
 	// the ends of containers that go down with the holder are still written down.
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))

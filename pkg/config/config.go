@@ -59,6 +59,8 @@ type Config struct {
 	NetworkDriver string `json:"moss-network-driver"`
 	// IdleTimeout is how long the engine has nothing to do before it ends, until it is needed again; "" or 0 for never.
 	IdleTimeout string `json:"idle-timeout"`
+	// PIDFile has the daemon's process number while it runs; "" for none.
+	PIDFile string `json:"pidfile"`
 
 	Bridge
 	Images
@@ -199,6 +201,9 @@ func (c *Config) Validate() error {
 	}
 	if !filepath.IsAbs(c.Data) {
 		return &Error{Key: "data-root", Err: fmt.Errorf("%q is not an absolute path", c.Data)}
+	}
+	if c.PIDFile != "" && !filepath.IsAbs(c.PIDFile) {
+		return &Error{Key: "pidfile", Err: fmt.Errorf("%q is not an absolute path", c.PIDFile)}
 	}
 	switch c.StorageDriver {
 	case "", "overlay", "fuse-overlayfs", "vfs":

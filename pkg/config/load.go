@@ -112,6 +112,7 @@ var usages = map[string]string{
 	"moss-network-driver":      "network `DRIVER` of the namespaces: auto, pasta, slirp4netns, gvisor-tap-vsock or none",
 	"shutdown-timeout":         "`SECONDS` to write down the ends of containers when all of it stops",
 	"idle-timeout":             "`TIME` without anything to do after which the engine ends, until it is needed again: 10m; 0 for never",
+	"pidfile":                  "`FILE` with the daemon's process number",
 	"registry-mirrors":         "`URL` of a mirror of docker.io",
 	"insecure-registries":      "`REGISTRY` whose certificate is not checked",
 	"authorization-plugins":    "plugin `NAME` that is asked about every request",
