@@ -236,3 +236,11 @@ func TestAlone(t *testing.T) {
 		}
 	}
 }
+
+// An address that only docker's client can use is refused with the way out.
+func TestSSHAddress(t *testing.T) {
+	a := &app{host: "ssh://me@server"}
+	if _, err := a.api(); err == nil || !strings.Contains(err.Error(), "run docker with it") {
+		t.Errorf("got %v", err)
+	}
+}
