@@ -77,10 +77,9 @@ type ImageMaker interface {
 // of pulls that were cut short, kept for the next try, and copies for user
 // namespaces that no container has.
 type ImageSpace interface {
-	Unused(ctx context.Context) (bytes int64, err error)
-	// Copies tells the bytes of the images' copies that containers have.
-	Copies(ctx context.Context) (map[moss.ImageID]int64, error)
-	// Collect removes them, but for those that a running transfer is about to use.
+	// Usage tells what Collect would free, and the bytes of the images' copies that containers have.
+	Usage(ctx context.Context) (unused int64, copies map[moss.ImageID]int64, err error)
+	// Collect removes what is unused, but for those that a running transfer is about to use.
 	Collect(ctx context.Context) (bytes int64, err error)
 }
 

@@ -18,11 +18,7 @@ func (s System) Usage(ctx context.Context) (moss.DiskUsage, error) {
 	if err != nil {
 		return moss.DiskUsage{}, err
 	}
-	unused, err := s.Space.Unused(ctx)
-	if err != nil {
-		return moss.DiskUsage{}, err
-	}
-	copies, err := s.Space.Copies(ctx)
+	unused, copies, err := s.Space.Usage(ctx)
 	if err != nil {
 		return moss.DiskUsage{}, err
 	}

@@ -13,42 +13,30 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// Unused tells what Collect would free, from sizes that are kept.
-func (s *Store) Unused(ctx context.Context) (bytes int64, err error) {
+// Usage tells what Collect would free, from sizes that are kept, and what the
+// copies of each image take that were made for containers with user namespaces of
+// their own, and that a container has.
+func (s *Store) Usage(ctx context.Context) (unused int64, copies map[moss.ImageID]int64, err error) {
+	const op = "look for unused layers"
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, nil, moss.Wrap(err, op, "")
 	}
 	all, err := s.all()
 	if err != nil {
-		return 0, moss.Wrap(err, "look for unused layers", "")
-	}
-	for _, l := range s.unneeded(all, false) {
-		bytes += all.size(l)
-	}
-	return bytes, nil
-}
-
-// Copies tells what the copies of each image take that were made for containers
-// with user namespaces of their own, and that a container has. The others are Unused.
-func (s *Store) Copies(ctx context.Context) (map[moss.ImageID]int64, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	all, err := s.all()
-	if err != nil {
-		return nil, moss.Wrap(err, "look for copies of images", "")
+		return 0, nil, moss.Wrap(err, op, "")
 	}
 	spare := make(map[string]bool)
 	for _, l := range s.unneeded(all, false) {
 		spare[l] = true
+		unused += all.size(l)
 	}
-	sizes := make(map[moss.ImageID]int64)
+	copies = make(map[moss.ImageID]int64)
 	for copied, im := range all.copies {
 		if _, there := all.layers[copied]; there && !spare[copied] {
-			sizes[moss.ImageID("sha256:"+im.ID)] += all.size(copied)
+			copies[moss.ImageID("sha256:"+im.ID)] += all.size(copied)
 		}
 	}
-	return sizes, nil
+	return unused, copies, nil
 }
 
 // Collect removes the layers that neither an image nor a container nor a

@@ -37,13 +37,13 @@ func TestCollect(t *testing.T) {
 	// They are still there after a start: the next pull will want them.
 	s.store.Free()
 	s = open(t, dir)
-	if n, err := s.Unused(t.Context()); err != nil || n != a+b+c {
+	if n, _, err := s.Usage(t.Context()); err != nil || n != a+b+c {
 		t.Errorf("Unused is %d, %v; want %d", n, err, a+b+c)
 	}
 	// What a transfer holds stays, with what is below it.
 	release, err := s.hold(t.Context(), high, "of a layer that is not there yet")
 	must(t, err)
-	if n, err := s.Unused(t.Context()); err != nil || n != c {
+	if n, _, err := s.Usage(t.Context()); err != nil || n != c {
 		t.Errorf("Unused while two are held is %d, %v; want %d", n, err, c)
 	}
 	if n, err := s.Collect(t.Context()); err != nil || n != c {
@@ -57,7 +57,7 @@ func TestCollect(t *testing.T) {
 	if n, err := s.Collect(t.Context()); err != nil || n != a+b {
 		t.Errorf("Collect is %d, %v; want %d", n, err, a+b)
 	}
-	if n, err := s.Unused(t.Context()); err != nil || n != 0 {
+	if n, _, err := s.Usage(t.Context()); err != nil || n != 0 {
 		t.Errorf("Unused after it is %d, %v", n, err)
 	}
 	if left := leftovers(t, s); len(left) > 0 {
@@ -101,10 +101,10 @@ func TestCopies(t *testing.T) {
 			t.Errorf("copy %d is there: %v", i, s.store.Exists(l))
 		}
 	}
-	if n, err := s.Unused(t.Context()); err != nil || n != im.Size {
+	if n, _, err := s.Usage(t.Context()); err != nil || n != im.Size {
 		t.Errorf("Unused is %d, %v; want %d", n, err, im.Size)
 	}
-	if n, err := s.Copies(t.Context()); err != nil || n[id] != im.Size || len(n) != 1 {
+	if _, n, err := s.Usage(t.Context()); err != nil || n[id] != im.Size || len(n) != 1 {
 		t.Errorf("Copies are %v, %v; want %d", n, err, im.Size)
 	}
 	if n, err := s.Collect(t.Context()); err != nil || n != im.Size {
@@ -141,7 +141,7 @@ func TestDeleteKilled(t *testing.T) {
 	if s.store.Exists(layers[0]) {
 		t.Error("the layer of the deleted image is still there")
 	}
-	if n, err := s.Unused(t.Context()); err != nil || n != 0 {
+	if n, _, err := s.Usage(t.Context()); err != nil || n != 0 {
 		t.Errorf("Unused is %d, %v", n, err)
 	}
 	if left := leftovers(t, s); len(left) > 0 {

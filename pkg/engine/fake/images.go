@@ -43,7 +43,7 @@ func NewImages(rootfs *Rootfs) *Images {
 }
 
 // Fail makes a method ("Resolve", "List", "Tag", "Untag", "Delete", "Load", "Import", "Save", "Make",
-// "Attestations", "Unused", "Copies", "Collect") return err until it is called with nil.
+// "Attestations", "Usage", "Collect") return err until it is called with nil.
 func (s *Images) Fail(method string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -108,44 +108,30 @@ func (s *Images) Copy(id moss.ImageID) (drop func()) {
 	}
 }
 
-// Unused implements engine.ImageSpace.
-func (s *Images) Unused(ctx context.Context) (int64, error) {
-	if err := s.failure(ctx, "Unused"); err != nil {
-		return 0, err
+// Usage implements engine.ImageSpace.
+func (s *Images) Usage(ctx context.Context) (unused int64, copies map[moss.ImageID]int64, err error) {
+	if err := s.failure(ctx, "Usage"); err != nil {
+		return 0, nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var bytes int64
 	for size := range maps.Values(s.stranded) {
-		bytes += size
+		unused += size
 	}
+	copies = make(map[moss.ImageID]int64)
 	for _, c := range s.copies {
 		if c.spare {
-			bytes += c.size
+			unused += c.size
+		} else {
+			copies[c.of] += c.size
 		}
 	}
-	return bytes, nil
-}
-
-// Copies implements engine.ImageSpace.
-func (s *Images) Copies(ctx context.Context) (map[moss.ImageID]int64, error) {
-	if err := s.failure(ctx, "Copies"); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sizes := make(map[moss.ImageID]int64)
-	for _, c := range s.copies {
-		if !c.spare {
-			sizes[c.of] += c.size
-		}
-	}
-	return sizes, nil
+	return unused, copies, nil
 }
 
 // Collect implements engine.ImageSpace.
 func (s *Images) Collect(ctx context.Context) (int64, error) {
-	bytes, err := s.Unused(ctx)
+	bytes, _, err := s.Usage(ctx)
 	if err == nil {
 		err = s.failure(ctx, "Collect")
 	}

@@ -163,7 +163,7 @@ func ImageSpace(t *testing.T, open func(t *testing.T) SpaceFixture) {
 	t.Run("collect", func(t *testing.T) {
 		f := open(t)
 		unused := func() int64 {
-			n, err := f.Space.Unused(t.Context())
+			n, _, err := f.Space.Usage(t.Context())
 			must(t, err)
 			return n
 		}
@@ -199,9 +199,7 @@ func ImageSpace(t *testing.T, open func(t *testing.T) SpaceFixture) {
 		size := im.Size
 		is := func(when string, copies, unused int64) {
 			t.Helper()
-			c, err := f.Space.Copies(t.Context())
-			must(t, err)
-			u, err := f.Space.Unused(t.Context())
+			u, c, err := f.Space.Usage(t.Context())
 			must(t, err)
 			if c[id] != copies || u != unused || len(c) > 1 {
 				t.Errorf("%s: copies are %v, %d bytes unused; want %d and %d", when, c, u, copies, unused)
