@@ -239,7 +239,7 @@ func TestAlone(t *testing.T) {
 
 // An address that only docker's client can use is refused with the way out.
 func TestSSHAddress(t *testing.T) {
-	a := &app{host: "ssh://me@server"}
+	a := &app{host: "ssh://me@server", getenv: func(string) string { return "" }}
 	if _, err := a.api(); err == nil || !strings.Contains(err.Error(), "run docker with it") {
 		t.Errorf("got %v", err)
 	}
