@@ -111,7 +111,7 @@ func TestErrorsSayTheWayOut(t *testing.T) {
 		{"run --mount type=bind,bogus=1 img", 125, `unknown setting "bogus"`},
 		{"run --mount type=volume,target=/v,idmap img", 125, `moss does not map the ids of mounts`},
 		{"run --attach stdin -d img", 125, "exclude each other"},
-		{"ps --filter x", 1, "KEY=VALUE"},
+		{"ps --filter x", 125, "KEY=VALUE"},
 		{"inspect --type plugin x", 1, "none of container, image, network, volume"},
 	} {
 		code, _, errs := run1(t, env, strings.Fields(c.args)...)
@@ -168,15 +168,17 @@ func TestParseMount(t *testing.T) {
 }
 
 func TestPrintRows(t *testing.T) {
-	rows := []map[string]string{{"ID": "1", "Names": "a"}, {"ID": "22", "Names": "b"}}
+	rows := []map[string]string{{"ID": "1", "Names": "a"}, {"ID": "22", "Names": "b", labelKey + "org.x_y": "z"}}
 	columns := []column{{"ID", "CONTAINER ID"}, {"Names", "NAMES"}}
 	for format, want := range map[string]string{
-		"":                             "CONTAINER ID   NAMES\n1              a\n22             b\n",
-		"{{.Names}}":                   "a\nb\n",
-		`{{.ID}}\t{{.Names}}`:          "1\ta\n22\tb\n",
-		"table {{.Names}}":             "NAMES\na\nb\n",
-		"json":                         `{"ID":"1","Names":"a"}` + "\n" + `{"ID":"22","Names":"b"}` + "\n",
-		"{{upper .Names}}{{json .ID}}": "A\"1\"\nB\"22\"\n",
+		"":                                    "CONTAINER ID   NAMES\n1              a\n22             b\n",
+		"{{.Names}}":                          "a\nb\n",
+		`{{.ID}}\t{{.Names}}`:                 "1\ta\n22\tb\n",
+		"table {{.Names}}":                    "NAMES\na\nb\n",
+		"json":                                `{"ID":"1","Names":"a"}` + "\n" + `{"ID":"22","Names":"b"}` + "\n",
+		`table {{.ID}}\t{{.Label "org.x_y"}}`: "CONTAINER ID   x y\n1              \n22             z\n",
+		"{{json .}}":                          `{"ID":"1","Names":"a"}` + "\n" + `{"ID":"22","Names":"b"}` + "\n",
+		"{{upper .Names}}{{json .ID}}":        "A\"1\"\nB\"22\"\n",
 	} {
 		var b bytes.Buffer
 		if err := printRows(&b, format, "{{.ID}}\t{{.Names}}", columns, rows); err != nil {

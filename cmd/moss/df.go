@@ -81,13 +81,6 @@ func dfDetails(du client.DiskUsageResult, now time.Time) []detail {
 	for i, s := range du.Containers.Items {
 		containers[i] = psRow(s, true, now)
 		containers[i]["Size"] = units.HumanSizeWithPrecision(float64(s.SizeRw), 3)
-		local := 0
-		for _, m := range s.Mounts {
-			if m.Driver == "local" {
-				local++
-			}
-		}
-		containers[i]["LocalVolumes"] = strconv.Itoa(local)
 	}
 	var volumes []map[string]string
 	for _, v := range du.Volumes.Items {

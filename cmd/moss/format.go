@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -65,14 +67,54 @@ func parseTemplate(text string) (*template.Template, error) {
 	return t, nil
 }
 
+// row is what templates see of a line of a list. Keys that begin with a zero byte are
+// no fields: single labels, and the mark of the row of headings.
+type row map[string]string
+
+const (
+	labelKey   = "\x00label "
+	headingKey = "\x00heading"
+)
+
+// Label is {{.Label "key"}}: one label's value, and its heading the last word of the key.
+func (r row) Label(key string) string {
+	if _, ok := r[headingKey]; ok {
+		return strings.NewReplacer("-", " ", "_", " ").Replace(key[strings.LastIndexByte(key, '.')+1:])
+	}
+	return r[labelKey+key]
+}
+
+// MarshalJSON has the fields alone.
+func (r row) MarshalJSON() ([]byte, error) {
+	fields := make(map[string]string, len(r))
+	for k, v := range r {
+		if !strings.HasPrefix(k, "\x00") {
+			fields[k] = v
+		}
+	}
+	text, err := toJSON(fields)
+	return []byte(text), err
+}
+
+// addLabels gives a row its labels, in one field and each for itself.
+func addLabels(r, labels map[string]string) map[string]string {
+	all := make([]string, 0, len(labels))
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		all = append(all, k+"="+labels[k])
+		r[labelKey+k] = labels[k]
+	}
+	r["Labels"] = strings.Join(all, ",")
+	return r
+}
+
 // column is one field of a list: its name in templates and its heading.
 type column struct{ name, heading string }
 
 // printRows prints rows in the given format; plain is the default table's.
 func printRows(w io.Writer, format, plain string, columns []column, rows []map[string]string) error {
 	if format == "json" {
-		for _, row := range rows {
-			text, err := toJSON(row)
+		for _, r := range rows {
+			text, err := toJSON(row(r))
 			if err != nil {
 				return err
 			}
@@ -91,7 +133,7 @@ func printRows(w io.Writer, format, plain string, columns []column, rows []map[s
 	if !table {
 		return execute(t, w, rows)
 	}
-	headings := make(map[string]string, len(columns))
+	headings := map[string]string{headingKey: ""}
 	for _, c := range columns {
 		headings[c.name] = c.heading
 	}
@@ -103,8 +145,8 @@ func printRows(w io.Writer, format, plain string, columns []column, rows []map[s
 }
 
 func execute(t *template.Template, w io.Writer, rows []map[string]string) error {
-	for _, row := range rows {
-		if err := t.Execute(w, row); err != nil {
+	for _, r := range rows {
+		if err := t.Execute(w, row(r)); err != nil {
 			return &status{1, "template execution error: " + err.Error()}
 		}
 	}

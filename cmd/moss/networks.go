@@ -170,16 +170,11 @@ func (a *app) networkList(c *cli.Context) error {
 		if !c.Bool("no-trunc") {
 			id = id[:min(12, len(id))]
 		}
-		var labels []string
-		for k, v := range n.Labels {
-			labels = append(labels, k+"="+v)
-		}
-		slices.Sort(labels)
-		rows[i] = map[string]string{
+		rows[i] = addLabels(map[string]string{
 			"ID": id, "Name": n.Name, "Driver": n.Driver, "Scope": n.Scope, "Internal": strconv.FormatBool(n.Internal),
-			"IPv4": strconv.FormatBool(n.EnableIPv4), "IPv6": strconv.FormatBool(n.EnableIPv6), "Labels": strings.Join(labels, ","),
+			"IPv4": strconv.FormatBool(n.EnableIPv4), "IPv6": strconv.FormatBool(n.EnableIPv6),
 			"CreatedAt": n.Created.Local().Format("2006-01-02 15:04:05.999999999 -0700 MST"),
-		}
+		}, n.Labels)
 	}
 	format := c.String("format")
 	if c.Bool("quiet") {

@@ -26,6 +26,7 @@ var psColumns = []column{
 	{"Names", "NAMES"},
 	{"Labels", "LABELS"},
 	{"Mounts", "MOUNTS"},
+	{"LocalVolumes", "LOCAL VOLUMES"},
 	{"Networks", "NETWORKS"},
 	{"Unit", "UNIT"},
 	{"Size", "SIZE"},
@@ -43,7 +44,7 @@ func (a *app) ps(c *cli.Context) error {
 		return err
 	}
 	format, plain := c.String("format"), psTable
-	sized := c.Bool("size") || strings.Contains(format, ".Size")
+	sized := c.Bool("size") || strings.Contains(format, ".Size") || strings.Contains(format, "{{json .}}")
 	if c.Bool("size") {
 		plain += `	{{.Size}}`
 	}
@@ -58,7 +59,6 @@ func (a *app) ps(c *cli.Context) error {
 	rows := make([]map[string]string, len(list.Items))
 	for i, s := range list.Items {
 		rows[i] = psRow(s, !c.Bool("no-trunc"), time.Now())
-		rows[i]["Size"] = units.HumanSizeWithPrecision(float64(s.SizeRw), 3) + " (virtual " + units.HumanSizeWithPrecision(float64(s.SizeRootFs), 3) + ")"
 		rows[i]["Unit"] = a.prefix() + "-" + s.ID[:min(12, len(s.ID))] + ".service"
 	}
 	if c.Bool("quiet") {
@@ -77,7 +77,8 @@ func psRow(s container.Summary, cut bool, now time.Time) map[string]string {
 			image = strings.TrimPrefix(image, "sha256:")[:12]
 		}
 	}
-	var names, networks, mounts, labels []string
+	var names, networks, mounts []string
+	local := 0
 	for _, n := range s.Names {
 		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") || !cut { // links are seen in full only
 			names = append(names, n)
@@ -89,18 +90,31 @@ func psRow(s container.Summary, cut bool, now time.Time) map[string]string {
 		}
 	}
 	for _, m := range s.Mounts {
-		mounts = append(mounts, cmp.Or(m.Name, m.Source))
-	}
-	for k, v := range s.Labels {
-		labels = append(labels, k+"="+v)
+		name := cmp.Or(m.Name, m.Source)
+		if cut {
+			name = ellipsis(name, 15)
+		}
+		mounts = append(mounts, name)
+		if m.Driver == "local" {
+			local++
+		}
 	}
 	slices.Sort(networks)
-	slices.Sort(labels)
-	return map[string]string{
+	return addLabels(map[string]string{
 		"ID": id, "Image": image, "Command": strconv.Quote(command), "CreatedAt": created.String(),
 		"RunningFor": units.HumanDuration(now.Sub(created)) + " ago", "Ports": portList(s.Ports), "State": string(s.State), "Status": s.Status,
-		"Names": strings.Join(names, ","), "Labels": strings.Join(labels, ","), "Mounts": strings.Join(mounts, ","), "Networks": strings.Join(networks, ","),
+		"Names": strings.Join(names, ","), "Mounts": strings.Join(mounts, ","), "Networks": strings.Join(networks, ","),
+		"LocalVolumes": strconv.Itoa(local), "Size": diskSize(s),
+	}, s.Labels)
+}
+
+// size is what a container takes on the disk, with its image where that was asked for.
+func diskSize(s container.Summary) string {
+	own := units.HumanSizeWithPrecision(float64(s.SizeRw), 3)
+	if s.SizeRootFs == 0 {
+		return own
 	}
+	return own + " (virtual " + units.HumanSizeWithPrecision(float64(s.SizeRootFs), 3) + ")"
 }
 
 // portList is docker's: 0.0.0.0:8080->80/tcp, 90/tcp.
@@ -142,7 +156,7 @@ func filters(c *cli.Context) (client.Filters, error) {
 	for _, kv := range c.StringSlice("filter") {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok {
-			return nil, &status{1, fmt.Sprintf("cannot use --filter %q: it is not KEY=VALUE", kv)}
+			return nil, &status{125, fmt.Sprintf("cannot use --filter %q: it is not KEY=VALUE", kv)}
 		}
 		f.Add(strings.ToLower(strings.TrimSpace(k)), strings.TrimSpace(v))
 	}

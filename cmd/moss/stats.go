@@ -146,6 +146,9 @@ func statsRow(ref string, s container.StatsResponse, cut bool) map[string]string
 	if cut {
 		id = id[:min(12, len(id))]
 	}
+	if ref == s.ID { // nobody named it
+		ref = id
+	}
 	row := map[string]string{"Container": ref, "ID": id, "Name": strings.TrimPrefix(s.Name, "/")}
 	if s.Read.IsZero() { // it does not run
 		maps.Copy(row, map[string]string{"CPUPerc": "--", "MemUsage": "-- / --", "MemPerc": "--", "NetIO": "--", "BlockIO": "--", "PIDs": "--"})

@@ -2,10 +2,7 @@ package main
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/volume"
@@ -97,14 +94,9 @@ func (a *app) listVolumes(c *cli.Context) error {
 }
 
 func volumeRow(v volume.Volume) map[string]string {
-	var labels []string
-	for _, k := range slices.Sorted(maps.Keys(v.Labels)) {
-		labels = append(labels, k+"="+v.Labels[k])
-	}
-	row := map[string]string{
-		"Driver": v.Driver, "Name": v.Name, "Scope": v.Scope, "Mountpoint": v.Mountpoint,
-		"Labels": strings.Join(labels, ","), "Links": "N/A", "Size": "N/A",
-	}
+	row := addLabels(map[string]string{
+		"Driver": v.Driver, "Name": v.Name, "Scope": v.Scope, "Mountpoint": v.Mountpoint, "Links": "N/A", "Size": "N/A",
+	}, v.Labels)
 	if v.UsageData != nil {
 		row["Links"], row["Size"] = strconv.FormatInt(v.UsageData.RefCount, 10), units.HumanSize(float64(v.UsageData.Size))
 	}

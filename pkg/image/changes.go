@@ -79,16 +79,17 @@ func logicalLines(changes []string) []string {
 }
 
 var instructions = map[string]func(*moss.ContainerConfig, string) error{
-	"CMD":        func(c *moss.ContainerConfig, rest string) error { c.Cmd = commandLine(rest); return nil },
-	"ENTRYPOINT": func(c *moss.ContainerConfig, rest string) error { c.Entrypoint = commandLine(rest); return nil },
-	"ENV":        env,
-	"EXPOSE":     expose,
-	"LABEL":      label,
-	"ONBUILD":    onBuild,
-	"STOPSIGNAL": stopSignal,
-	"USER":       user,
-	"VOLUME":     volume,
-	"WORKDIR":    workdir,
+	"CMD":         func(c *moss.ContainerConfig, rest string) error { c.Cmd = commandLine(rest); return nil },
+	"ENTRYPOINT":  func(c *moss.ContainerConfig, rest string) error { c.Entrypoint = commandLine(rest); return nil },
+	"ENV":         env,
+	"EXPOSE":      expose,
+	"HEALTHCHECK": healthCheck,
+	"LABEL":       label,
+	"ONBUILD":     onBuild,
+	"STOPSIGNAL":  stopSignal,
+	"USER":        user,
+	"VOLUME":      volume,
+	"WORKDIR":     workdir,
 }
 
 // commandLine reads the exec form, a JSON array, or the shell form, anything else.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -32,6 +33,11 @@ func TestApplyChanges(t *testing.T) {
 		{"signal", []string{"STOPSIGNAL SIGQUIT"}, moss.ContainerConfig{StopSignal: "SIGQUIT"}},
 		{"onbuild", []string{"ONBUILD RUN make"}, moss.ContainerConfig{OnBuild: []string{"RUN make"}}},
 		{"lines", []string{"# nothing\n\nUSER a\nENV A=1 \\\n  B=2\n", "\tWORKDIR\t/x"}, moss.ContainerConfig{User: "a", Env: []string{"A=1", "B=2"}, WorkingDir: "/x"}},
+		{"health", []string{`HEALTHCHECK --interval=5s --timeout=1m --start-period=2s --start-interval=1ms --retries=3 cmd curl -f "http://x" || exit 1`}, moss.ContainerConfig{Healthcheck: &moss.Healthcheck{
+			Test: []string{"CMD-SHELL", `curl -f "http://x" || exit 1`}, Interval: 5 * time.Second, Timeout: time.Minute, StartPeriod: 2 * time.Second, StartInterval: time.Millisecond, Retries: 3,
+		}}},
+		{"health, exec form", []string{`HEALTHCHECK NONE`, `HEALTHCHECK CMD ["a", "b c"]`}, moss.ContainerConfig{Healthcheck: &moss.Healthcheck{Test: []string{"CMD", "a", "b c"}}}},
+		{"no health", []string{`HEALTHCHECK none`}, moss.ContainerConfig{Healthcheck: &moss.Healthcheck{Test: []string{"NONE"}}}},
 		{"none", nil, moss.ContainerConfig{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,30 +54,37 @@ func TestApplyChanges(t *testing.T) {
 
 func TestApplyChangesRefuses(t *testing.T) {
 	for change, words := range map[string]string{
-		"RUN make":             "RUN is not a valid change command",
-		"FROM x":               "FROM is not a valid change command",
-		"HEALTHCHECK CMD true": "HEALTHCHECK is not",
-		"CMD":                  "no arguments",
-		"ENV":                  "no arguments",
-		"ENV A":                "a name and a value",
-		"ENV A=1 B":            "name=value",
-		"ENV =x":               "empty",
-		`ENV A="x`:             "not closed",
-		"ENV A=${B":            "not closed",
-		"ENV A=${B?x}":         ":- and :+",
-		"ENV A=${}":            "no name",
-		`LABEL a='b`:           "not closed",
-		"EXPOSE x":             `"x"`,
-		"EXPOSE 0":             "1 to 65535",
-		"EXPOSE 70000":         "1 to 65535",
-		"EXPOSE 9-8":           "range",
-		"EXPOSE 80/icmp":       "protocol",
-		"USER a b":             "exactly one",
-		"VOLUME ['']":          "",
-		`VOLUME [""]`:          "no path",
-		"STOPSIGNAL SIGNOPE":   "SIGNOPE",
-		"ONBUILD ONBUILD x":    "ONBUILD",
-		"ONBUILD from x":       "FROM",
+		"RUN make":                          "RUN is not a valid change command",
+		"FROM x":                            "FROM is not a valid change command",
+		"HEALTHCHECK true":                  "CMD or NONE",
+		"HEALTHCHECK CMD":                   "no command",
+		"HEALTHCHECK CMD []":                "no command",
+		"HEALTHCHECK NONE x":                "no arguments",
+		"HEALTHCHECK --interval=soon CMD x": "no time",
+		"HEALTHCHECK --interval=10us CMD x": "no time",
+		"HEALTHCHECK --retries=-1 CMD x":    "number",
+		"HEALTHCHECK --often=1s CMD x":      "unknown flag --often",
+		"CMD":                               "no arguments",
+		"ENV":                               "no arguments",
+		"ENV A":                             "a name and a value",
+		"ENV A=1 B":                         "name=value",
+		"ENV =x":                            "empty",
+		`ENV A="x`:                          "not closed",
+		"ENV A=${B":                         "not closed",
+		"ENV A=${B?x}":                      ":- and :+",
+		"ENV A=${}":                         "no name",
+		`LABEL a='b`:                        "not closed",
+		"EXPOSE x":                          `"x"`,
+		"EXPOSE 0":                          "1 to 65535",
+		"EXPOSE 70000":                      "1 to 65535",
+		"EXPOSE 9-8":                        "range",
+		"EXPOSE 80/icmp":                    "protocol",
+		"USER a b":                          "exactly one",
+		"VOLUME ['']":                       "",
+		`VOLUME [""]`:                       "no path",
+		"STOPSIGNAL SIGNOPE":                "SIGNOPE",
+		"ONBUILD ONBUILD x":                 "ONBUILD",
+		"ONBUILD from x":                    "FROM",
 	} {
 		_, err := applyChanges([]string{change})
 		if change == "VOLUME ['']" {
@@ -87,7 +100,7 @@ func TestApplyChangesRefuses(t *testing.T) {
 }
 
 func FuzzChanges(f *testing.F) {
-	for _, s := range []string{`ENV A=1 B="x $A" C='y'`, `LABEL "a b"=c`, "EXPOSE 80 8000-8010/udp", `CMD ["a"]`, "ENV A ${A:-b}", "VOLUME /a\\", "WORKDIR ../x", "ONBUILD x"} {
+	for _, s := range []string{`ENV A=1 B="x $A" C='y'`, `LABEL "a b"=c`, "EXPOSE 80 8000-8010/udp", `CMD ["a"]`, "ENV A ${A:-b}", "VOLUME /a\\", "WORKDIR ../x", "ONBUILD x", "HEALTHCHECK --retries=2 CMD x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
