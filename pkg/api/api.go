@@ -67,6 +67,11 @@ type Options struct {
 	// Debug answers below /debug/, for the owner at the unix socket; nil answers nothing.
 	Debug http.Handler
 
+	// Trace is told of every request and of its route, a path of the table or "":
+	// the context that it returns goes with the request. The function is called at
+	// its end, with the status, which is 0 where there was no answer. Nil follows nothing.
+	Trace func(r *http.Request, route string) (context.Context, func(status int, err error))
+
 	// Peers are the user ids, as this process sees them, that may use a unix
 	// socket; nil means this process's own. In the user namespace the owner is 0.
 	Peers []uint32
@@ -139,6 +144,12 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	start := s.now()
 	s.rest.begin()
 	defer s.rest.end()
+	var err error
+	if s.o.Trace != nil {
+		ctx, done := s.o.Trace(hr, s.routeOf(hr))
+		hr = hr.WithContext(ctx)
+		defer func() { done(w.status, err) }()
+	}
 	s.headers(w)
 	aborted := false
 	defer func() { // the last: what is answered to a panic is an answer too
@@ -152,27 +163,38 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 				aborted = true
 				panic(v)
 			}
-			s.log.Error("a handler panicked", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = moss.Errorf(moss.Internal, "a fault in moss: %v", v)
+			s.log.ErrorContext(hr.Context(), "a handler panicked", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			if !w.begun {
-				writeError(w, moss.Errorf(moss.Internal, "a fault in moss: %v", v), version{})
+				writeError(w, err, version{})
 			}
 		}
-		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path, "status", w.status, "took", s.now().Sub(start))
+		s.log.DebugContext(hr.Context(), "request", "method", hr.Method, "path", hr.URL.Path, "status", w.status, "took", s.now().Sub(start))
 	}()
-	v, err := s.serve(w, hr)
+	var v version
+	v, err = s.serve(w, hr)
 	err = s.why(err)
 	endBody(w, hr)
 	if err == nil {
 		return
 	}
 	if statusOf(err) >= http.StatusInternalServerError && moss.ClassOf(err) == moss.Internal {
-		s.log.Error("a request failed", "method", hr.Method, "path", hr.URL.Path, "error", err)
+		s.log.ErrorContext(hr.Context(), "a request failed", "method", hr.Method, "path", hr.URL.Path, "error", err)
 	}
 	if !w.begun {
 		writeError(w, err, v)
 	} else {
-		s.log.Debug("an answer was cut short", "method", hr.Method, "path", hr.URL.Path, "error", err)
+		s.log.DebugContext(hr.Context(), "an answer was cut short", "method", hr.Method, "path", hr.URL.Path, "error", err)
 	}
+}
+
+// routeOf is the path of a request's route, "" where there is none.
+func (s *Server) routeOf(r *http.Request) string {
+	path, _ := splitVersion(r.URL.Path)
+	if rt, _, ok := find(s.base, r.Method, path); ok {
+		return rt.path
+	}
+	return ""
 }
 
 // bodyGrace is how long a client may go on sending what nobody needs.
