@@ -48,6 +48,7 @@ type Deps struct {
 	Events         Events
 	History        EventHistory
 	Host           Host
+	Tracer         Tracer // nil for none
 	Log            *slog.Logger
 }
 
@@ -214,6 +215,15 @@ func (e *Engine) spawn(fn func(ctx context.Context)) {
 		defer e.going.Add(-1)
 		fn(e.ctx)
 	})
+}
+
+// follow begins what no request asked for.
+func (e *Engine) follow(ctx context.Context, what string, c *container) (context.Context, func(error)) {
+	if e.Tracer == nil {
+		return ctx, func(error) {}
+	}
+	ctx, end := e.Tracer.Begin(ctx, what, c.record())
+	return ctx, func(err error) { end(c.record(), err) }
 }
 
 // Busy says whether something goes on that no request waits for and that ends

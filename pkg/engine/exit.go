@@ -74,6 +74,8 @@ func (e *Engine) exited(ctx context.Context, c *container, st moss.UnitStatus) {
 		c.release()
 		return
 	}
+	ctx, end := e.follow(ctx, "exit", c)
+	defer end(nil)
 	rec, retry := e.finishRun(ctx, c, st)
 	remove := rec.Host.AutoRemove && !retry && !c.kept()
 	c.release()
@@ -133,7 +135,7 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	e.noteFact(c, func(r *moss.Container) { ended := run; r.Ended = &ended })
 	if err := e.teardown(ctx, rec); err != nil {
 		run.Error = errors.Join(errors.New("its end could not be cleaned up"), err).Error()
-		e.Log.Error("a container's end could not be cleaned up", "container", rec.Name, "error", err)
+		e.Log.ErrorContext(ctx, "a container's end could not be cleaned up", "container", rec.Name, "error", err)
 		c.update(func() { c.unclean = true })
 	}
 
@@ -175,7 +177,7 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 		}
 	})
 	if err != nil {
-		e.Log.Error("the end of a container does not fit its state", "container", rec.Name, "error", err)
+		e.Log.ErrorContext(ctx, "the end of a container does not fit its state", "container", rec.Name, "error", err)
 	}
 	return rec, retry
 }
@@ -253,7 +255,10 @@ func (e *Engine) restartByPolicy(ctx context.Context, c *container) {
 	if c.isRemoved() || rec.State != moss.StateRestarting || e.quiet.Load() {
 		return
 	}
-	if err := e.start(ctx, c, rec.Run.Restarts+1); err != nil {
-		e.Log.Error("the restart policy could not start a container", "container", rec.Name, "error", err)
+	ctx, end := e.follow(ctx, "restart", c)
+	err := e.start(ctx, c, rec.Run.Restarts+1)
+	end(err)
+	if err != nil {
+		e.Log.ErrorContext(ctx, "the restart policy could not start a container", "container", rec.Name, "error", err)
 	}
 }

@@ -46,6 +46,7 @@ type rig struct {
 	layering, deleting time.Duration
 	labels             engine.Labels // nil: the kernel has no SELinux
 	selinux            bool          // the setting
+	wrap               func(*engine.Deps)
 	faults             *faults
 	halt               func()
 }
@@ -140,13 +141,17 @@ func (r *rig) bootAndEnd(n int) (restored bool, calls []string) {
 // wire puts an engine together.
 func (r *rig) wire(f *faults) {
 	r.faults = f
-	r.Engine = engine.New(engine.Deps{
+	deps := engine.Deps{
 		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
 		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Meter: r.units, Networks: faultyNetworks{r.nets, f}, Activator: r.ports, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: faultyVolumes{r.volumes, f}, VolumeData: faultyVolumes{r.volumes, f}, VolumeUse: faultyVolumes{r.volumes, f}, VolumeDrivers: r.volumes, Secrets: r.secrets, SecretFiles: faultySecrets{r.secrets, f}, Labels: r.labels,
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),
-	}, engine.Options{
+	}
+	if r.wrap != nil {
+		r.wrap(&deps)
+	}
+	r.Engine = engine.New(deps, engine.Options{
 		ID: "engine", DataRoot: r.dir, ContainersDir: filepath.Join(r.dir, "containers"),
 		Runtimes: map[string]string{"moss-runtime": "moss-runtime"}, Runtime: "moss-runtime", LogConfig: moss.LogConfig{Driver: "json-file"},
 		SELinux: r.selinux,

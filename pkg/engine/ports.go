@@ -419,5 +419,12 @@ type Events interface {
 	Publish(e moss.Event)
 }
 
+// Tracer follows what the engine does for a container that no request asks for.
+type Tracer interface {
+	// Begin is called when an exit is dealt with ("exit"), when the restart policy starts a container ("restart") and
+	// when one is brought into agreement with its unit ("restore"). The context goes with it; the function is called at the end.
+	Begin(ctx context.Context, what string, c *moss.Container) (context.Context, func(now *moss.Container, err error))
+}
+
 // ErrDetached is what Attach returns after the client typed the detach keys.
 var ErrDetached = moss.ErrDetached

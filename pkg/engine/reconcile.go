@@ -173,9 +173,11 @@ func (e *Engine) restoreAll(ctx context.Context, records []*moss.Container, unit
 				return
 			}
 			// Given up half-way, a removal would leave the container dead, and a start its process without an owner.
-			start, err := e.restoreOne(context.WithoutCancel(ctx), c, units[rec.ID.Short()], verdicts[rec.ID], fresh)
+			ctx, end := e.follow(context.WithoutCancel(ctx), "restore", c)
+			start, err := e.restoreOne(ctx, c, units[rec.ID.Short()], verdicts[rec.ID], fresh)
+			end(err)
 			if err != nil {
-				e.Log.Error("a container could not be restored", "container", rec.Name, "verdict", verdicts[rec.ID], "error", err)
+				e.Log.ErrorContext(ctx, "a container could not be restored", "container", rec.Name, "verdict", verdicts[rec.ID], "error", err)
 			}
 			if start {
 				mu.Lock()

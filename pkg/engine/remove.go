@@ -92,7 +92,7 @@ func (e *Engine) removeLater(ctx context.Context, c *container) {
 		return
 	}
 	if err := e.remove(ctx, c); err != nil {
-		e.Log.Error("a container could not be removed after its end", "container", c.record().Name, "error", err)
+		e.Log.ErrorContext(ctx, "a container could not be removed after its end", "container", c.record().Name, "error", err)
 	}
 }
 

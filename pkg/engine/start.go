@@ -165,7 +165,7 @@ func (e *Engine) startFailed(ctx context.Context, c *container, err, undoErr err
 		r.Run.PID, r.Run.ExitCode, r.Run.Error = 0, code, err.Error()
 	}, nil)
 	if undoErr != nil {
-		e.Log.Error("a failed start could not be cleaned up", "container", rec.Name, "error", undoErr)
+		e.Log.ErrorContext(ctx, "a failed start could not be cleaned up", "container", rec.Name, "error", undoErr)
 		c.update(func() { c.unclean = true })
 	}
 	switch {
