@@ -14,15 +14,12 @@ import (
 	"github.com/moss-containers/moss/pkg/api"
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/moss"
-	"github.com/moss-containers/moss/pkg/network"
-	ociruntime "github.com/moss-containers/moss/pkg/runtime"
-	"github.com/moss-containers/moss/pkg/storage"
 	"github.com/moss-containers/moss/pkg/version"
 )
 
 // metrics measures for Prometheus, under docker's names where docker has them.
-// It does so by decorators of the engine's ports and of the API's services, in
-// place only where metrics-addr asks for them.
+// It does so by decorators of the engine's ports (phases) and of the API's
+// services, in place only where metrics-addr asks for them.
 type metrics struct {
 	registry *prometheus.Registry
 	actions  *prometheus.HistogramVec // of the API, by what is done
@@ -112,61 +109,6 @@ func since(h prometheus.Observer, begun time.Time, err error) {
 	if err == nil {
 		h.Observe(time.Since(begun).Seconds())
 	}
-}
-
-// ports puts decorators around what a start goes through.
-func (m *metrics) ports(d *engine.Deps, store *storage.Storage, nets *network.Networks, oci *ociruntime.Runtime, u engine.Units) {
-	phase := func(name string) prometheus.Observer { return m.phases.WithLabelValues(name) }
-	d.Rootfs = timedRootfs{store, phase("mount")}
-	d.Networks = timedNetworks{nets, phase("network")}
-	d.Runtime = timedRuntime{oci, phase("bundle"), phase("start")}
-	d.Units = timedUnits{u, phase("unit")}
-	d.Events = countedEvents{d.Events, m.events}
-}
-
-type timedRootfs struct {
-	*storage.Storage
-	mount prometheus.Observer
-}
-
-func (t timedRootfs) Mount(ctx context.Context, id moss.ContainerID) (_ moss.Mount, err error) {
-	defer func(b time.Time) { since(t.mount, b, err) }(time.Now())
-	return t.Storage.Mount(ctx, id)
-}
-
-type timedNetworks struct {
-	*network.Networks
-	attach prometheus.Observer
-}
-
-func (t timedNetworks) Attach(ctx context.Context, c *moss.Container) (_ moss.Attachment, err error) {
-	defer func(b time.Time) { since(t.attach, b, err) }(time.Now())
-	return t.Networks.Attach(ctx, c)
-}
-
-type timedRuntime struct {
-	*ociruntime.Runtime
-	prepare, start prometheus.Observer
-}
-
-func (t timedRuntime) Prepare(ctx context.Context, b moss.Bundle) (_ moss.Launch, err error) {
-	defer func(b time.Time) { since(t.prepare, b, err) }(time.Now())
-	return t.Runtime.Prepare(ctx, b)
-}
-
-func (t timedRuntime) Start(ctx context.Context, c *moss.Container) (err error) {
-	defer func(b time.Time) { since(t.start, b, err) }(time.Now())
-	return t.Runtime.Start(ctx, c)
-}
-
-type timedUnits struct {
-	engine.Units
-	start prometheus.Observer
-}
-
-func (t timedUnits) Start(ctx context.Context, u moss.UnitSpec) (_ moss.UnitStatus, err error) {
-	defer func(b time.Time) { since(t.start, b, err) }(time.Now())
-	return t.Units.Start(ctx, u)
 }
 
 type countedEvents struct {

@@ -34,7 +34,9 @@ func serve(ctx context.Context, cfg settings) (err error) {
 	if err != nil {
 		return err
 	}
-	d, err := wire(ctx, cfg, log, level, took)
+	traces, log := openTraces(ctx, cfg.Prefix, log)
+	defer traces.close()
+	d, err := wire(ctx, cfg, log, level, took, traces)
 	isReady, told := false, ctx
 	defer func() {
 		if err == nil || isReady {
@@ -64,7 +66,7 @@ func serve(ctx context.Context, cfg settings) (err error) {
 	if err := d.sd.Status("restoring containers"); err != nil {
 		return err
 	}
-	if err := d.engine.Restore(ctx, fresh); err != nil {
+	if err := traces.restore(ctx, took, func(ctx context.Context) error { return d.engine.Restore(ctx, fresh) }); err != nil {
 		return err
 	}
 	took.done("restore")
@@ -129,6 +131,7 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		}
 	}
 	took.done("listeners")
+	traces.started(took)
 	log.Info("ready", "after", took.total().Round(time.Millisecond), "network", d.holder.NetworkDriver, "steps", took)
 	if err := d.sd.Ready(d.status); err != nil {
 		return err

@@ -36,6 +36,13 @@ func (s *steps) all() []step {
 	return append([]step(nil), s.list...)
 }
 
+// latest is the end of the last one.
+func (s *steps) latest() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
 func (s *steps) total() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -59,6 +59,7 @@ type daemon struct {
 	engine  *engine.Engine
 	api     *api.Server
 	metrics *metrics // nil unless asked for
+	traces  *tracing // likewise
 	certs   certificates
 	closer  []func() error
 
@@ -72,8 +73,8 @@ type daemon struct {
 }
 
 // wire puts the daemon together: the picture in DESIGN.md, in Go.
-func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.LevelVar, took *steps) (d *daemon, err error) {
-	d = &daemon{cfg: cfg, log: log, level: level, steps: took, reloads: make(chan chan error), deaf: make(chan struct{})}
+func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.LevelVar, took *steps, traces *tracing) (d *daemon, err error) {
+	d = &daemon{cfg: cfg, log: log, level: level, steps: took, traces: traces, reloads: make(chan chan error), deaf: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -229,7 +230,10 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	if cfg.MetricsAddress != "" {
 		d.metrics = newMetrics()
-		d.metrics.ports(&deps, store, nets, oci, d.units)
+		deps.Events = countedEvents{deps.Events, d.metrics.events}
+	}
+	if d.metrics != nil || d.traces != nil {
+		phases{d.metrics, d.traces}.decorate(&deps, store, nets, oci, d.units, streams, vols)
 	}
 	d.bus = deps.Events
 	d.engine = engine.New(deps, engine.Options{
@@ -247,7 +251,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		Containers: containers, Upkeep: d.engine.Containers(), Links: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
 		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(), Plugins: d.plugins,
-		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, SELinux: deps.Labels != nil, Debug: d.debug(), PeerUID: d.keeper.PeerUID, Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
+		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, SELinux: deps.Labels != nil, Debug: d.debug(), Trace: traces.requests(), PeerUID: d.keeper.PeerUID, Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit,
 	})
 	d.api.Authorize(cfg.AuthorizationPlugins)
 	if err := d.checkAuthorizers(cfg.AuthorizationPlugins); err != nil { //nolint:contextcheck // as in reload
