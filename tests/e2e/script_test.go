@@ -61,6 +61,7 @@ func runScripts(t *testing.T, dir, path string) {
 		"kill-engine": cmdKillEngine,
 		"leak-check":  cmdLeakCheck,
 		"settings":    cmdSettings,
+		"collector":   cmdCollector,
 		"swap":        cmdSwap,
 	}
 	maps.Copy(cmds, registry.Commands())
