@@ -419,31 +419,6 @@ func (s *space) setRoute(i moss.Interface) error {
 
 func ones(n *net.IPNet) int { bits, _ := n.Mask.Size(); return bits }
 
-// Detach undoes Attach and closes ports still open; nil when nothing is left.
-func (n *Networks) Detach(ctx context.Context, id moss.ContainerID, a moss.Attachment) error {
-	errs := []error{n.unpublish(ctx, id, a), n.stopResolver(id)} //nolint:contextcheck // also where the caller's is over
-	for _, i := range a.Interfaces() {
-		if i.HostLink != "" {
-			errs = append(errs, n.removeLink(i.HostLink))
-		}
-	}
-	if len(a.Interfaces()) == 0 && a.Mode != moss.NetworkHost && a.Mode != moss.NetworkNone {
-		errs = append(errs, n.removeLink(hostLink(id))) // of a start that was cut short
-	}
-	errs = append(errs, removeNetNS(n.path(id)))
-	err := errors.Join(errs...)
-	if err != nil {
-		return moss.Wrap(err, "detach from network "+string(a.Mode)+" container", n.name(id))
-	}
-	// Only now: nobody else may get the address while the link is there.
-	for _, i := range a.Interfaces() {
-		n.release(id, i)
-	}
-	n.setName(id, "")
-	n.setPorts(id, false)
-	return nil
-}
-
 // namesIn are a container's names in a network, the one for PTR first.
 func (n *Networks) namesIn(c *moss.Container, i moss.Interface, want moss.Endpoint) []string {
 	p := n.placeOf(i.Network)
@@ -457,42 +432,4 @@ func (n *Networks) namesIn(c *moss.Container, i moss.Interface, want moss.Endpoi
 		}
 	}
 	return out
-}
-
-// undoInterface takes one link away and gives its addresses back.
-func (n *Networks) undoInterface(id moss.ContainerID, i moss.Interface) error {
-	if err := n.removeLink(i.HostLink); err != nil {
-		return err
-	}
-	n.release(id, i)
-	return nil
-}
-
-// release gives the addresses of an interface that is gone back.
-func (n *Networks) release(id moss.ContainerID, i moss.Interface) {
-	p := n.placeOf(i.Network)
-	if p == nil {
-		return
-	}
-	if i.Address.IsValid() {
-		p.v4.release(id, i.Address.Addr())
-	}
-	if i.Address6.IsValid() {
-		p.v6.release(id, i.Address6.Addr())
-	}
-	n.zone.remove(id, i.Network)
-	n.leave(p, id)
-}
-
-// removeLink takes a link away; nil when there is none.
-func (n *Networks) removeLink(name string) error {
-	link, err := n.handle.LinkByName(name)
-	if err == nil {
-		err = n.handle.LinkDel(link)
-	}
-	// It may go with its namespace at any time.
-	if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("cannot remove the link %s: %w", name, err)
-	}
-	return nil
 }

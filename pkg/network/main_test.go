@@ -146,6 +146,7 @@ func (p *testPorts) List(context.Context) (map[int]Port, error) {
 }
 
 type networksRig struct {
+	all   []*Networks
 	n     *Networks
 	cfg   Config
 	ports *testPorts
@@ -184,6 +185,7 @@ func (r *networksRig) open(t testing.TB) *Networks {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
+	r.all = append(r.all, n)
 	return n
 }
 
@@ -226,6 +228,9 @@ func (r *networksRig) left(t testing.TB) []string {
 				left = append(left, "mount "+f[4])
 			}
 		}
+	}
+	for _, n := range r.all {
+		n.dismissed.Wait()
 	}
 	links, err := r.n.handle.LinkList()
 	if err != nil {

@@ -64,9 +64,12 @@ type Config struct {
 type Networks struct {
 	cfg     Config
 	handle  *netlink.Handle // in the holder's namespace
+	slow    *netlink.Handle // the same, for what takes the kernel long
 	netns   *os.File        // the holder's
 	bridge  int             // link index of the default bridge
 	started time.Time
+
+	dismissed sync.WaitGroup // links whose end the kernel is busy with
 
 	making     sync.Mutex     // one network is made or removed at a time
 	filterName string         // of the packet filter's table in force
@@ -125,8 +128,11 @@ func (n *Networks) Notes() []string { return n.notes }
 
 // Close lets go of the holder's namespace; everything in it stays.
 func (n *Networks) Close() error {
-	if n.handle != nil {
-		n.handle.Close()
+	n.dismissed.Wait()
+	for _, h := range []*netlink.Handle{n.handle, n.slow} {
+		if h != nil {
+			h.Close()
+		}
 	}
 	return errors.Join(n.closeResolvers(), n.netns.Close())
 }
@@ -135,6 +141,9 @@ func (n *Networks) Close() error {
 func (n *Networks) setup(host []netip.Prefix) error {
 	var err error
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("cannot open netlink: %w", err)
+	}
+	if n.slow, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("cannot open netlink: %w", err)
 	}
 	if n.ways, err = n.driversRoutes(); err != nil {
