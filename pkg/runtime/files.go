@@ -192,6 +192,26 @@ func writeFiles(b moss.Bundle) error {
 		if err := writeFile(f.path, f.data, 0o644); err != nil {
 			return err
 		}
+		if err := giveToRoot(f.path, b.Container.IDMaps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveToRoot makes a file that of root in a container that has a user namespace
+// of its own, as it is of root in others.
+func giveToRoot(path string, m *moss.IDMaps) error {
+	if m == nil {
+		return nil
+	}
+	uid, known := moss.ToEngine(m.UIDs, 0)
+	gid, alsoKnown := moss.ToEngine(m.GIDs, 0)
+	if !known || !alsoKnown {
+		return nil
+	}
+	if err := os.Chown(path, int(uid), int(gid)); err != nil {
+		return fmt.Errorf("cannot give %s to the container's root: %w", path, err)
 	}
 	return nil
 }
