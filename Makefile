@@ -89,8 +89,8 @@ walk: deps build ## random operations beside kills of the daemon, for TIME (defa
 networks: ## 2,500 networks of both families come and go, with an end point in each, and containers move between five under traffic; minutes
 	@MOSS_LONG=1 PKG=./tests/e2e RUN='TestManyNetworks|TestTopology' tests/dev/test.sh
 
-robust: ## the daemon without a bus, on a disk that cannot be written to, killed at its start, beside a second one; a minute
-	@MOSS_LONG=1 PKG=./tests/e2e RUN='TestVanishedBus|TestReadOnlyDisk|TestKilledAtStart|TestTwoDaemons' tests/dev/test.sh
+robust: ## the daemon without a bus, on disks that cannot be written to, killed at its start, beside a second one; a minute
+	@MOSS_LONG=1 PKG=./tests/e2e RUN='TestVanishedBus|TestReadOnlyDisk|TestFailedDisk|TestKilledAtStart|TestTwoDaemons' tests/dev/test.sh
 
 # Its go.mod replaces and excludes, so it is built as the main module.
 bin/tools/compose-$(COMPOSE)/docker-compose:

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -133,14 +134,20 @@ func (e *Engine) commit(c *container, t lifecycle.Trigger, change func(*moss.Con
 }
 
 // commitFact is commit for what has happened whether or not it can be
-// written: the record store's failure is logged, and the units, which are the
-// truth, will tell again after a restart.
+// written: the record store's failure is logged, the fact counts until the next
+// boot where that can be kept, and the units, which are the truth, will tell
+// again after a restart.
 func (e *Engine) commitFact(c *container, t lifecycle.Trigger, change func(*moss.Container), also func()) (*moss.Container, error) {
 	rec, err := moved(c.record(), t, change)
 	if err != nil {
 		return rec, err
 	}
-	if err := e.Records.Put(rec, !rec.Host.AutoRemove); err != nil {
+	durable := !rec.Host.AutoRemove
+	err = e.Records.Put(rec, durable)
+	if err != nil && durable { // a disk that fails; the volatile record is in memory
+		err = errors.Join(err, e.Records.Put(rec, false))
+	}
+	if err != nil {
 		e.Log.Error("a container's record could not be written", "container", rec.Name, "error", err)
 	}
 	c.update(func() {

@@ -102,6 +102,9 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	if err := os.Setenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes"); err != nil { // see CreateMapped; what is on disk is the same everywhere
 		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
 	}
+	if err := linkLocks(o.GraphRoot, filepath.Join(o.RunRoot, "locks"), c.driver); err != nil {
+		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
+	}
 	store, err := storage.GetStore(types.StoreOptions{
 		GraphRoot: o.GraphRoot, RunRoot: o.RunRoot, GraphDriverName: c.driver, GraphDriverOptions: c.options(),
 	})

@@ -89,6 +89,36 @@ func TestReadOnlyDisk(t *testing.T) {
 	r.same(pid)
 }
 
+// A data root whose file system gives up under the engine, as ext4 does when its
+// journal cannot be written: what must write says why, all else is as before, the
+// same daemon stays, and mended is what fsck and a mount mend.
+func TestFailedDisk(t *testing.T) {
+	if _, err := os.Stat("/sys/block/loop0"); err != nil {
+		t.Skip("the kernel has no loop devices: ", err)
+	}
+	r := newDaemonRig(t, "faileddisk")
+	const data = "/home/alice/.local/share/moss"
+	r.root("for i in 0 1 2 3 4 5 6 7; do mknod /dev/loop$i b 7 $i; done; mknod /dev/loop-control c 10 237; install -d -o alice -g alice /home/alice/.local /home/alice/.local/share " + data +
+		" && truncate -s 64M /home/disk && mkfs.ext4 -q /home/disk && mount -o loop,errors=remount-ro /home/disk " + data + " && rm -r " + data + "/lost+found && chown alice:alice " + data + " && chmod 700 " + data)
+	pid := r.setUp()
+	daemon := r.do("systemctl --user show -P MainPID moss.service")
+	r.root("sync -f " + data + " && mount -o remount,abort " + data + "; ! touch " + data + "/no")
+	for _, command := range []string{
+		"docker create moss/hello", "docker start ended", "docker rename ended other", "docker tag moss/hello other", "docker update --restart no web", "docker rm ended",
+		"docker volume create volume", "docker network create network", "docker cp /etc/hostname web:/",
+	} {
+		r.says(command, "ead-only file system")
+	}
+	out := r.do("docker ps --format '{{.Names}}'; docker inspect -f '{{.State.Pid}}' web; docker images -q | wc -l; docker info -f '{{.ContainersRunning}}'; docker exec web /moss-hello --help 2>&1 | head -1; docker logs web 2>&1 | grep -c listens; curl -sf -o /dev/null http://127.0.0.1:18082/ && systemctl --user show -P MainPID moss.service")
+	if want := "web\n" + pid + "\n1\n1\nUsage of /moss-hello:\n1\n" + daemon; out != want {
+		t.Errorf("on a failed disk: %q, want %q", out, want)
+	}
+	r.do("systemctl --user stop moss.socket moss.service moss-rootless.service")
+	r.root("umount " + data + " && { e2fsck -p /home/disk || [ $? = 1 ]; } && mount -o loop /home/disk " + data)
+	r.do("systemctl --user start moss.socket; for i in $(seq 600); do docker ps -q | grep -q . && break; sleep 0.1; done; docker rm ended && docker create --name ended moss/hello")
+	r.same(r.do("docker inspect -f '{{.State.Pid}}' web"))
+}
+
 // A second engine on the data root of another says whose it is, to everyone who
 // asks, and the first does not notice.
 func TestTwoDaemonsOnOneDataRoot(t *testing.T) {
