@@ -19,6 +19,7 @@ func TestHostGateway(t *testing.T) {
 	}{
 		{name: "no way out", none: true},
 		{name: "set", cfg: config.Config{HostGatewayIP: wanted}, holder: rootless.Info{ChildIP: child, Gateway: gateway, HostLoopback: true}, want: wanted},
+		{name: "the newer key", cfg: config.Config{HostGatewayIPs: []netip.Addr{wanted, netip.MustParseAddr("2001:db8::9")}}, holder: rootless.Info{ChildIP: child}, want: wanted},
 		{name: "loopback", holder: rootless.Info{ChildIP: child, Gateway: gateway, HostLoopback: true}, want: gateway},
 	} {
 		n := networkConfig(test.cfg, test.holder)

@@ -40,9 +40,13 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 	if len(cfg.DNS) > 0 {
 		n.DNS, n.Upstreams = cfg.DNS, cfg.DNS
 	}
-	switch {
-	case cfg.HostGatewayIP.IsValid():
-		n.Host = func() netip.Addr { return cfg.HostGatewayIP }
+	n.Search, n.Options = cfg.DNSSearch, cfg.DNSOptions
+	switch gateways := cfg.HostGateways(); {
+	case len(gateways) > 0:
+		n.Host = func() netip.Addr { return gateways[0] }
+		if len(gateways) > 1 {
+			n.Host2 = gateways[1]
+		}
 	case holder.HostLoopback:
 		n.Host = func() netip.Addr { return holder.Gateway }
 	case holder.ChildIP.IsValid(): // there is a way out

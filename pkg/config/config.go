@@ -49,7 +49,10 @@ type Config struct {
 	Pools          []AddressPool      `json:"default-address-pools"` // what subnets of networks that name none are cut from: base and size
 	MTU            int                `json:"mtu"`                   // of the bridge; 0 means the network driver's
 	DNS            []netip.Addr       `json:"dns"`
-	HostGatewayIP  netip.Addr         `json:"host-gateway-ip"` // what "host-gateway" means; else an address of the host
+	DNSSearch      []string           `json:"dns-search"`
+	DNSOptions     []string           `json:"dns-opts"`
+	HostGatewayIP  netip.Addr         `json:"host-gateway-ip"`  // what "host-gateway" means; else an address of the host
+	HostGatewayIPs []netip.Addr       `json:"host-gateway-ips"` // docker's newer key for the same: of each family one
 	// ShutdownTimeout is how many seconds the daemon takes to write down the ends of containers that
 	// went down with the holder; negative is for ever.
 	ShutdownTimeout int `json:"shutdown-timeout"`
@@ -235,6 +238,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		return &Error{Key: "mtu", Err: fmt.Errorf("%d is not between 576 and 65535", c.MTU)}
+	}
+	if err := c.validateDNS(); err != nil {
+		return err
 	}
 	if err := c.validateIdle(); err != nil {
 		return err

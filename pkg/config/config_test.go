@@ -53,10 +53,15 @@ func TestFile(t *testing.T) {
 		`{"storage-driver": "zfs"}`:   `"storage-driver"`,
 		`{"moss-network-driver": ""}`: `"moss-network-driver"`,
 		`{"mtu": 1400, "dns": ["x"]}`: `the setting "dns": ParseAddr("x")`,
-		`{"ip": "é"}`:                 `the setting "ip"`,
-		`{"mtu": "x"}`:                `the setting "mtu"`,
-		`{} {}`:                       "after top-level value",
-		`[`:                           "cannot use the configuration",
+		`{"dns-search": ["example.org", "."], "dns-opts": ["ndots:2"], "host-gateway-ips": ["192.0.2.1", "2001:db8::1"]}`: "",
+		`{"dns-search": ["example.org b"]}`:                             `the setting "dns-search": "example.org b" is not one word`,
+		`{"dns-opts": [""]}`:                                            `the setting "dns-opts": "" is not one word`,
+		`{"host-gateway-ips": ["192.0.2.1", "192.0.2.2"]}`:              `one IPv4 and one IPv6`,
+		`{"host-gateway-ips": ["::1"], "host-gateway-ip": "192.0.2.2"}`: `leave one out`,
+		`{"ip": "é"}`:  `the setting "ip"`,
+		`{"mtu": "x"}`: `the setting "mtu"`,
+		`{} {}`:        "after top-level value",
+		`[`:            "cannot use the configuration",
 	} {
 		c, err := Default("", env("XDG_RUNTIME_DIR", "/r", "HOME", "/h"))
 		if err != nil {

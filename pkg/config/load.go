@@ -76,7 +76,7 @@ func kindOf(t reflect.Type) Kind {
 
 var flagNames = map[string]string{
 	"hosts": "host", "labels": "label", "log-opts": "log-opt", "storage-opts": "storage-opt",
-	"registry-mirrors": "registry-mirror", "insecure-registries": "insecure-registry",
+	"dns-opts": "dns-opt", "registry-mirrors": "registry-mirror", "insecure-registries": "insecure-registry",
 	"authorization-plugins": "authorization-plugin",
 }
 
@@ -107,8 +107,11 @@ var usages = map[string]string{
 	"userland-proxy":           "a proxy for each published port; there is none",
 	"ip":                       "`ADDRESS` where ports are published that name none",
 	"mtu":                      "`BYTES` of the largest packet on the bridge",
-	"dns":                      "name server `ADDRESS` of containers on the bridge",
+	"dns":                      "name server `ADDRESS` of containers",
+	"dns-search":               "search `DOMAIN` of containers",
+	"dns-opts":                 "resolver `OPTION` of containers",
 	"host-gateway-ip":          "`ADDRESS` that host-gateway means in --add-host",
+	"host-gateway-ips":         "`ADDRESS` that it means, of each family one",
 	"moss-network-driver":      "network `DRIVER` of the namespaces: auto, pasta, slirp4netns, gvisor-tap-vsock or none",
 	"shutdown-timeout":         "`SECONDS` to write down the ends of containers when all of it stops",
 	"idle-timeout":             "`TIME` without anything to do after which the engine ends, until it is needed again: 10m; 0 for never",

@@ -85,8 +85,11 @@ type Attachment struct {
 	Interface              // the one with the default route and the published ports
 	Others    []Interface  `json:",omitempty"` // those in further networks
 	DNS       []netip.Addr // what resolv.conf gets when the user names none
+	Search    []string     `json:",omitempty"` // the same of search domains, in place of the host's
+	Options   []string     `json:",omitempty"` // the same of the resolver's options
 	Upstreams []netip.Addr `json:",omitempty"` // whom the resolver at ResolverAddr asks instead of the host's servers
 	HostIP    netip.Addr   // what "host-gateway" means; the zero Addr where the host cannot be reached
+	HostIP2   netip.Addr   `json:",omitzero"` // the same in the other family, where it has an address in both
 	Published []PublishedPort
 }
 

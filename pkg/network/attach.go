@@ -34,13 +34,14 @@ func (n *Networks) Attach(ctx context.Context, c *moss.Container) (moss.Attachme
 		mode = moss.NetworkBridge
 	}
 	n.setName(c.ID, c.Name)
-	a := moss.Attachment{Mode: mode}
+	a := moss.Attachment{Mode: mode, Search: n.cfg.Search, Options: n.cfg.Options}
 	if n.cfg.Host != nil {
-		a.HostIP = n.cfg.Host()
+		a.HostIP, a.HostIP2 = n.cfg.Host(), n.cfg.Host2
 	}
 	var err error
 	switch {
 	case mode == moss.NetworkHost:
+		a.DNS = n.cfg.Upstreams
 		a.Interface = moss.Interface{Network: networkID(mode), Name: string(mode), Endpoint: moss.NewHexID()}
 	case mode == moss.NetworkNone:
 		a.Interface = moss.Interface{Network: networkID(mode), Name: string(mode), Endpoint: moss.NewHexID()}

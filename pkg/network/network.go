@@ -43,13 +43,17 @@ type Config struct {
 	PublishIP netip.Addr        // where ports are published that name no address; the zero Addr is everywhere
 	MTU       int               // bytes; of the holder's network driver, 0 leaves the kernel's
 	DNS       []netip.Addr      // name servers that containers on the bridge can reach
+	Search    []string          // search domains of containers that name none; none for the host's
+	Options   []string          // the same of their resolvers' options
 	Host      func() netip.Addr // where containers that start now reach the host; nil, or the zero Addr, where they cannot
+	Host2     netip.Addr        // the same in the other family; the zero Addr for none
 	Ports     PortDriver
 	// Own are TCP addresses that the engine itself listens at, or wants to: their ports are nobody else's.
 	Own []netip.AddrPort
 	// Sockets keeps those of the resolvers while the daemon is away; nil for none.
 	Sockets Sockets
-	// Upstreams are the name servers that resolvers ask; none for those of the host's resolv.conf.
+	// Upstreams are the name servers that resolvers, and containers in the host's network, ask; none for
+	// those of the host's resolv.conf.
 	Upstreams []netip.Addr
 	// Pools are what subnets of networks that name none are cut from; nil means moss's own.
 	Pools []Pool

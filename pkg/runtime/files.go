@@ -59,7 +59,7 @@ func hostsFile(b moss.Bundle, host []byte) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// extraHost is the line of one "name:address".
+// extraHost are the lines of one "name:address".
 func extraHost(extra string, a moss.Attachment) (string, error) {
 	name, address, ok := strings.Cut(extra, ":")
 	if !ok || name == "" || strings.ContainsAny(extra, " \t\n") {
@@ -73,7 +73,11 @@ func extraHost(extra string, a moss.Attachment) (string, error) {
 			return "", moss.Errorf(moss.Invalid,
 				"invalid extra host %q: the host cannot be reached from this network; give an address of the host, or use --network host", extra)
 		}
-		return a.HostIP.String() + "\t" + name + "\n", nil
+		lines := a.HostIP.String() + "\t" + name + "\n"
+		if a.HostIP2.IsValid() {
+			lines += a.HostIP2.String() + "\t" + name + "\n"
+		}
+		return lines, nil
 	}
 	ip, err := netip.ParseAddr(strings.Trim(address, "[]"))
 	if err != nil {
@@ -83,27 +87,34 @@ func extraHost(extra string, a moss.Attachment) (string, error) {
 }
 
 // resolvFile is a container's /etc/resolv.conf (resolv.conf(5)): what the user
-// asks for, else what the network has. In the host's network it is the host's,
-// with the user's choices in place of its own.
+// asks for, else what the network has, else, of search domains and options, what
+// the host has. In the host's network all of it is the host's, with the choices
+// in place of its own.
 func resolvFile(c moss.Container, a moss.Attachment, host []byte) []byte {
 	servers, search, options := c.Host.DNS, c.Host.DNSSearch, c.Host.DNSOptions
+	embedded := len(a.DNS) == 1 && a.DNS[0] == moss.ResolverAddr
+	if embedded {
+		servers = nil // the resolver asks them
+	}
+	if len(servers) == 0 {
+		servers = a.DNS
+	}
+	if len(search) == 0 {
+		search = a.Search
+	}
+	if len(options) == 0 {
+		options = a.Options
+	}
 	if a.Mode == moss.NetworkHost && len(servers)+len(search)+len(options) == 0 {
 		return host
 	}
 	var base resolvConf
-	embedded := len(a.DNS) == 1 && a.DNS[0] == moss.ResolverAddr
-	switch {
-	case a.Mode == moss.NetworkHost:
+	if a.Mode == moss.NetworkNone {
+		search, options = c.Host.DNSSearch, c.Host.DNSOptions // there is nobody to ask, unless the user knows one
+	} else {
 		base = parseResolv(host)
-	case embedded:
-		base = parseResolv(host)
-		base.servers = nil
-		servers = nil // the resolver asks them
 	}
-	for _, s := range a.DNS {
-		base.servers = append(base.servers, s.String())
-	}
-	if len(servers) > 0 {
+	if a.Mode != moss.NetworkHost || len(servers) > 0 { // the host's may be at its loopback address
 		base.servers = nil
 		for _, s := range servers {
 			base.servers = append(base.servers, s.String())

@@ -309,6 +309,19 @@ func TestFiles(t *testing.T) {
 		t.Errorf("resolv.conf: %q", got)
 	}
 	host := []byte("# mine\nnameserver 1.1.1.1\nsearch a b\noptions ndots:2\n")
+	// Search domains and options are the host's, unless the network or the user has others.
+	bridged := moss.Attachment{Mode: moss.NetworkBridge, DNS: a.DNS}
+	if got := string(resolvFile(c, bridged, host)); got != "nameserver 10.0.2.3\nsearch a b\noptions ndots:2\n" {
+		t.Errorf("resolv.conf with the host's search domains: %q", got)
+	}
+	bridged.Search, bridged.Options = []string{"net.example"}, []string{"timeout:1"}
+	if got := string(resolvFile(c, bridged, host)); got != "nameserver 10.0.2.3\nsearch net.example\noptions timeout:1\n" {
+		t.Errorf("resolv.conf with the network's search domains: %q", got)
+	}
+	bridged.Mode, bridged.DNS = moss.NetworkNone, nil
+	if got := string(resolvFile(c, bridged, host)); got != "" {
+		t.Errorf("resolv.conf without a network: %q", got)
+	}
 	onHost := moss.Attachment{Mode: moss.NetworkHost}
 	if got := resolvFile(c, onHost, host); string(got) != string(host) {
 		t.Errorf("host's resolv.conf: %q", got)
