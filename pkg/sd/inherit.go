@@ -16,10 +16,9 @@ import (
 // Inherited are the files that the manager passed to this process: sockets
 // that listen, and what was in the descriptor store.
 type Inherited struct {
+	mu        sync.Mutex
 	listeners map[string][]net.Listener
-
-	mu    sync.Mutex
-	files map[string][]*os.File
+	files     map[string][]*os.File
 }
 
 // Inherit takes the files over: they are closed on exec from now on, and the
@@ -66,8 +65,18 @@ func (in *Inherited) Has(name string) bool {
 	return len(in.files[name]) > 0 || len(in.listeners[name]) > 0
 }
 
-// Listeners returns the sockets of a name.
-func (in *Inherited) Listeners(name string) []net.Listener { return in.listeners[name] }
+// Listeners returns the sockets of a name, until [Store.Remove].
+func (in *Inherited) Listeners(name string) []net.Listener {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.listeners[name]
+}
+
+func (in *Inherited) forget(name string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	delete(in.listeners, name)
+}
 
 // Names returns the names in the store that were not taken yet, sorted.
 func (in *Inherited) Names() []string {
@@ -114,4 +123,11 @@ func listening(f *os.File) (bool, error) {
 type Store struct {
 	*Notifier
 	*Inherited
+}
+
+// Remove lets go of what has a name. What was inherited under it and is in use
+// stays its user's, and is nobody's who asks for the name later.
+func (s Store) Remove(name string) error {
+	s.forget(name)
+	return s.Notifier.Remove(name)
 }

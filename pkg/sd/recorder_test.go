@@ -77,4 +77,11 @@ func TestRecorder(t *testing.T) {
 	if got := contents(); got != "a.dns a.out " {
 		t.Errorf("got %s", got)
 	}
+	// Whoever has the name next would get a socket that its user closes.
+	if err := rec.Remove("a.dns"); err != nil {
+		t.Fatal(err)
+	}
+	if all := rec.Listeners("a.dns"); len(all) != 0 || in.Has("a.dns") {
+		t.Errorf("a removed socket is still to be had: %v", all)
+	}
 }
