@@ -13,7 +13,8 @@ var programs = []string{"run", "create", "exec", "top", "unshare"}
 
 // normalize rewrites a command line in docker's style to what urfave/cli reads:
 // -it becomes -i -t, -p80:80 becomes -p 80:80, and flags after arguments come
-// before them, but for those of a container's own program.
+// before them, but for those of a container's own program. A flag has its first
+// name, since urfave/cli lets nobody say -e and --env in one line.
 func normalize(root *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return args
@@ -57,10 +58,10 @@ func lookup(known []*cli.Command, name string) *cli.Command {
 // split parts flags with their values from operands. With stop, the first
 // operand ends the flags.
 func split(known []cli.Flag, args []string, stop bool) (flags, operands []string) {
-	takesValue := make(map[string]bool)
+	byName := make(map[string]cli.Flag)
 	for _, f := range known {
 		for _, n := range f.Names() {
-			takesValue[n] = !isBool(f)
+			byName[n] = f
 		}
 	}
 	for i := 0; i < len(args); i++ {
@@ -74,14 +75,18 @@ func split(known []cli.Flag, args []string, stop bool) (flags, operands []string
 			}
 			operands = append(operands, arg)
 		case strings.HasPrefix(arg, "--"):
-			flags = append(flags, arg)
 			name, _, valued := strings.Cut(arg[2:], "=")
-			if takesValue[name] && !valued && i+1 < len(args) {
+			f, ok := byName[name]
+			if ok {
+				arg = first(f) + arg[2+len(name):]
+			}
+			flags = append(flags, arg)
+			if ok && !isBool(f) && !valued && i+1 < len(args) {
 				i++
 				flags = append(flags, args[i])
 			}
 		default:
-			short, needsValue := shorts(takesValue, arg[1:])
+			short, needsValue := shorts(byName, arg[1:])
 			flags = append(flags, short...)
 			if needsValue && i+1 < len(args) {
 				i++
@@ -100,24 +105,26 @@ func isBool(f cli.Flag) bool {
 	return false
 }
 
+// first is a flag as it is written with the first of its names.
+func first(f cli.Flag) string { return "--" + f.Names()[0] }
+
 // shorts spreads out a cluster of one-letter flags; the last may bring its
 // value along.
-func shorts(takesValue map[string]bool, cluster string) (flags []string, needsValue bool) {
+func shorts(byName map[string]cli.Flag, cluster string) (flags []string, needsValue bool) {
 	for i := 0; i < len(cluster); i++ {
-		name := cluster[i : i+1]
 		rest := cluster[i+1:]
-		valued, known := takesValue[name]
+		f, known := byName[cluster[i:i+1]]
 		switch {
 		case !known: // let the parser complain about it as it was written
 			return append(flags, "-"+cluster[i:]), false
-		case valued && rest == "":
-			return append(flags, "-"+name), true
-		case valued:
-			return append(flags, "-"+name+"="+strings.TrimPrefix(rest, "=")), false
+		case !isBool(f) && rest == "":
+			return append(flags, first(f)), true
+		case !isBool(f):
+			return append(flags, first(f)+"="+strings.TrimPrefix(rest, "=")), false
 		case strings.HasPrefix(rest, "="):
-			return append(flags, "-"+name+rest), false
+			return append(flags, first(f)+rest), false
 		}
-		flags = append(flags, "-"+name)
+		flags = append(flags, first(f))
 	}
 	return flags, false
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,7 +28,7 @@ func createFlags() []cli.Flag {
 		yes("with --activate: pass the listening sockets to its program (sd_listen_fds(3)), which takes connections itself", "activate-listen-fds"),
 		str("with --activate: stop it after `DURATION` without connections, such as 10m", "activate-idle"),
 		list("attach to `STREAM`: stdin, stdout or stderr", "attach", "a"),
-		list("`HOST:IP` line for /etc/hosts (IP may be host-gateway)", "add-host"),
+		list("`HOST:IP` line for /etc/hosts, or HOST=IP (IP may be host-gateway)", "add-host"),
 		list("`KEY=VALUE` handed to the OCI runtime", "annotation"),
 		list("add a Linux `CAPABILITY`", "cap-add"),
 		list("drop a Linux `CAPABILITY`", "cap-drop"),
@@ -238,6 +240,11 @@ func addDNS(c *cli.Context, h *container.HostConfig) error {
 		}
 		h.DNS = append(h.DNS, a)
 	}
+	for _, s := range h.DNSSearch {
+		if s == "" || strings.ContainsFunc(s, unicode.IsSpace) {
+			return fmt.Errorf("cannot use --dns-search %q: it is no domain; . stands for none", s)
+		}
+	}
 	return nil
 }
 
@@ -258,21 +265,36 @@ func addRestart(c *cli.Context, h *container.HostConfig) error {
 // docker's client does.
 func addSecurity(c *cli.Context, h *container.HostConfig) error {
 	for _, o := range c.StringSlice("security-opt") {
-		key, value, _ := strings.Cut(o, "=")
-		if key == "seccomp" && value != "unconfined" && value != "builtin" {
-			text, err := os.ReadFile(value)
-			if err != nil {
-				return fmt.Errorf("cannot read the seccomp profile: %w", err)
-			}
-			o = "seccomp=" + string(text)
+		key, value, ok := strings.Cut(o, "=")
+		if !ok {
+			key, value, _ = strings.Cut(o, ":") // as old clients had it
 		}
-		if o == "systempaths=unconfined" {
+		if key == "seccomp" && value != "unconfined" && value != "builtin" {
+			profile, err := seccompProfile(value)
+			if err != nil {
+				return err
+			}
+			o = "seccomp=" + profile
+		}
+		if key == "systempaths" && value == "unconfined" {
 			h.MaskedPaths, h.ReadonlyPaths = []string{}, []string{}
 			continue
 		}
 		h.SecurityOpt = append(h.SecurityOpt, o)
 	}
 	return nil
+}
+
+func seccompProfile(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the seccomp profile: %w", err)
+	}
+	var out bytes.Buffer
+	if err := json.Compact(&out, text); err != nil {
+		return "", fmt.Errorf("cannot read the seccomp profile %s: it is no JSON: %w", path, err)
+	}
+	return out.String(), nil
 }
 
 func addResources(c *cli.Context, h *container.HostConfig) error {

@@ -48,15 +48,17 @@ func (d *createDecoder) host() error {
 		return invalid("the '--group-add keep-groups' option is not allowed with any other --group-add options")
 	}
 	for _, h := range in.ExtraHosts {
-		if err := validHost(h); err != nil {
+		h, err := extraHost(h)
+		if err != nil {
 			return err
 		}
+		out.ExtraHosts = append(out.ExtraHosts, h)
 	}
 	out.ContainerIDFile, out.Annotations = in.ContainerIDFile, in.Annotations
 	// No driver means the engine's default.
 	out.LogConfig = moss.LogConfig{Driver: in.LogConfig.Type, Options: in.LogConfig.Config}
 	out.AutoRemove, out.PublishAll, out.ReadonlyRootfs = in.AutoRemove, in.PublishAllPorts, in.ReadonlyRootfs
-	out.GroupAdd, out.DNS, out.DNSOptions, out.DNSSearch, out.ExtraHosts = in.GroupAdd, in.DNS, in.DNSOptions, in.DNSSearch, in.ExtraHosts
+	out.GroupAdd, out.DNS, out.DNSOptions, out.DNSSearch = in.GroupAdd, in.DNS, in.DNSOptions, in.DNSSearch
 	out.ShmSize, out.Sysctls, out.OomScoreAdj = in.ShmSize, in.Sysctls, in.OomScoreAdj
 	out.Runtime, out.Umask, out.Init = in.Runtime, in.Umask, in.Init
 	return nil
@@ -81,22 +83,27 @@ func (d *createDecoder) restart() error {
 	return nil
 }
 
-// validHost checks name:address; the address may be host-gateway.
-func validHost(h string) error {
-	name, addr, ok := strings.Cut(h, ":")
+// extraHost reads name=address or name:address and gives the second; the
+// address may be host-gateway, or one in brackets.
+func extraHost(h string) (string, error) {
+	name, addr, ok := strings.Cut(h, "=")
 	if !ok {
-		name, addr, ok = strings.Cut(h, "=")
+		name, addr, ok = strings.Cut(h, ":")
 	}
-	if !ok || name == "" {
-		return invalid("bad format for add-host: %q", h)
+	if !ok || name == "" || strings.ContainsAny(name, " \t\n:") {
+		return "", invalid("bad format for add-host: %q", h)
 	}
 	if addr == "host-gateway" {
-		return nil
+		return name + ":" + addr, nil
 	}
-	if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
-		return invalid("invalid IP address in add-host: %q", addr)
+	inner, bracketed := strings.CutPrefix(addr, "[")
+	if bracketed {
+		inner = strings.TrimSuffix(inner, "]")
 	}
-	return nil
+	if _, err := netip.ParseAddr(inner); err != nil {
+		return "", invalid("invalid IP address in add-host: %q", addr)
+	}
+	return name + ":" + inner, nil
 }
 
 // namespaces reads the modes of the namespaces other than the network's.
