@@ -28,6 +28,7 @@ func networkFlags() []cli.Flag {
 func networkConfig(c *cli.Context) (container.NetworkMode, *network.NetworkingConfig, error) {
 	mode := container.NetworkMode("default")
 	ends := map[string]*network.EndpointSettings{}
+	alone := "" // what is no network among others
 	for i, arg := range c.StringSlice("network") {
 		name, end, err := networkArg(arg)
 		if err != nil {
@@ -40,6 +41,12 @@ func networkConfig(c *cli.Context) (container.NetworkMode, *network.NetworkingCo
 			return "", nil, fmt.Errorf("network %q is specified multiple times", name)
 		}
 		ends[name] = end
+		if m := container.NetworkMode(name); m.IsHost() || m.IsNone() || m.IsContainer() {
+			alone = name
+		}
+	}
+	if alone != "" && len(ends) > 1 {
+		return "", nil, fmt.Errorf("conflicting options: cannot attach to %s and to other networks", alone)
 	}
 	first := ends[string(mode)]
 	if first == nil {

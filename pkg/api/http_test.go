@@ -121,6 +121,8 @@ func TestHTTP(t *testing.T) {
 		{del, "/images/me/tools:1", "", "", 200, `[{"Untagged":"busybox:latest"},{"Deleted":"sha256:`},
 		{post, "/images/create?fromSrc=-&repo=a&tag=b", "", "tar", 200, `{"status":"sha256:imported"}`},
 		{get, "/networks/bridge", "", "", 200, `"Subnet":"10.88.0.0/16"`},
+		{get, "/networks/bridge", "", "", 200, `"Status":{"IPAM":{"Subnets":{"10.88.0.0/16":{"IPsInUse":`},
+		{get, "/v1.51/networks/bridge", "", "", 200, `"Containers":{`},
 		{get, "/networks/b", "", "", 200, `"Name":"none"`},
 		{get, "/networks/a", "", "", 400, "ambiguous"},
 		{get, "/networks/x", "", "", 404, "network x not found"},

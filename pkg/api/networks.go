@@ -84,6 +84,7 @@ func (s *Server) inspectNetwork(w *response, r *request) error {
 		return err
 	}
 	out := network.Inspect{Network: encodeNetwork(n), Containers: map[string]network.EndpointResource{}}
+	var taken []netip.Addr
 	for i := range running {
 		c := &running[i]
 		if c.Network == nil {
@@ -98,7 +99,11 @@ func (s *Server) inspectNetwork(w *response, r *request) error {
 				e.MacAddress = network.HardwareAddr(mac)
 			}
 			out.Containers[string(c.ID)] = e
+			taken = append(taken, i.Address.Addr(), i.Address6.Addr())
 		}
+	}
+	if !r.version.before(v1(52)) {
+		out.Status = subnetsStatus(n, taken)
 	}
 	return writeJSON(w, http.StatusOK, out)
 }

@@ -155,7 +155,9 @@ func (s Networking) Connect(ctx context.Context, network, ref string, end moss.E
 		return err
 	}
 	switch {
-	case ownNetwork(rec.Host.NetworkMode) || n.Name == string(moss.NetworkHost):
+	case n.Name == string(moss.NetworkHost) && !ownNetwork(rec.Host.NetworkMode):
+		return moss.Errorf(moss.Invalid, "container cannot be disconnected from host network or connected to host network")
+	case ownNetwork(rec.Host.NetworkMode):
 		return moss.Errorf(moss.Invalid, "container sharing network namespace with another container or host cannot be connected to any other network")
 	case rec.Host.NetworkMode == moss.NetworkNone || n.Name == string(moss.NetworkNone):
 		return moss.Errorf(moss.Invalid, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
