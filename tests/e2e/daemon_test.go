@@ -260,7 +260,7 @@ func TestRestartUnderClients(t *testing.T) {
 		docker exec web /moss-hello -addr :81 >exec 2>&1 & X=$!
 		docker logs -f web >logs 2>&1 & L=$!
 		docker events --since 10m >events 2>&1 & E=$!
-		until grep -q listens exec && grep -q listens logs && grep -q exec_start events; do sleep 0.1; done
+		until grep -qs listens exec && grep -qs listens logs && grep -qs exec_start events; do sleep 0.1; done
 		systemctl --user restart moss.service
 		wait $L; wait $E
 		for p in $A $W $X; do wait $p && echo "no error: $p of $A $W $X"; done; true`)
