@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/moby/moby/client"
 	"github.com/urfave/cli/v2"
@@ -37,6 +38,9 @@ type status struct {
 func (s *status) Error() string { return s.text }
 
 // run runs the command line and returns the exit code. It is main, for tests.
+// exitInterrupted is the exit code of what was told to end before it was done.
+const exitInterrupted = 128 + int(syscall.SIGINT)
+
 func run(ctx context.Context, args []string, s streams, getenv func(string) string) int {
 	a := &app{streams: s, getenv: getenv}
 	defer a.close()
@@ -58,7 +62,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 		}
 		return st.code
 	case errors.Is(err, context.Canceled):
-		return 130
+		return exitInterrupted
 	default:
 		fmt.Fprintln(s.err, "moss: "+message(err))
 		return 1

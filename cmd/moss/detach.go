@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/moss-containers/moss/cmd/moss/dockerconfig"
 )
 
 // defaultDetachKeys are docker's: ctrl-p, ctrl-q.
@@ -29,6 +33,22 @@ func detachSequence(s string) ([]byte, error) {
 		}
 	}
 	return keys, nil
+}
+
+// detachKeys are those that the flag says, or else docker's configuration;
+// empty stands for docker's own.
+func (a *app) detachKeys(c *cli.Context) (string, error) {
+	keys := c.String("detach-keys")
+	if keys == "" {
+		cfg, err := dockerconfig.Load(a.getenv)
+		if err != nil { // what matters for nothing else here keeps nobody out
+			fmt.Fprintln(a.err, "WARNING: "+message(err))
+			return "", nil
+		}
+		keys = cfg.DetachKeys()
+	}
+	_, err := detachSequence(keys)
+	return keys, err
 }
 
 // watcher passes on what it reads and calls found once the sequence has come by. The

@@ -19,15 +19,19 @@ func (a *app) exec(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	keys, err := a.detachKeys(c)
+	if err != nil {
+		return err
+	}
 	detach := c.Bool("detach")
-	s := session{detachKeys: c.String("detach-keys"), tty: c.Bool("tty"), stdin: c.Bool("interactive") && !detach, stdout: !detach, stderr: !detach}
+	s := session{detachKeys: keys, tty: c.Bool("tty"), stdin: c.Bool("interactive") && !detach, stdout: !detach, stderr: !detach}
 	if s.tty && s.stdin && !term.IsTerminal(int(a.in.Fd())) {
 		return &status{1, "the input device is not a TTY"}
 	}
 	made, err := api.ExecCreate(c.Context, c.Args().First(), client.ExecCreateOptions{
 		User: c.String("user"), Privileged: c.Bool("privileged"), TTY: s.tty, ConsoleSize: a.size(s),
 		AttachStdin: s.stdin, AttachStdout: s.stdout, AttachStderr: s.stderr,
-		DetachKeys: c.String("detach-keys"), Env: env, WorkingDir: c.String("workdir"), Cmd: c.Args().Tail(),
+		DetachKeys: keys, Env: env, WorkingDir: c.String("workdir"), Cmd: c.Args().Tail(),
 	})
 	if err != nil {
 		return err

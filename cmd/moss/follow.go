@@ -33,6 +33,9 @@ func (a *app) follow(ctx context.Context, id string, s session) error {
 	if err != nil {
 		return err
 	}
+	if s.proxy { // SIGTERM is the container's too, and the session lasts until it ends
+		ctx = context.WithoutCancel(ctx)
+	}
 	conn, err := api.ContainerAttach(ctx, id, client.ContainerAttachOptions{
 		Stream: true, Stdin: s.stdin, Stdout: s.stdout, Stderr: s.stderr, DetachKeys: s.detachKeys,
 	})

@@ -20,6 +20,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	code := run(ctx, os.Args, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Getenv)
+	if code == exitInterrupted && ctx.Err() != nil {
+		code = 128 + int(syscall.SIGTERM)
+	}
 	stop()
 	os.Exit(code)
 }

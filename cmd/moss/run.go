@@ -83,6 +83,10 @@ func (a *app) create(c *cli.Context) error {
 }
 
 func (a *app) runContainer(c *cli.Context) error {
+	keys, err := a.detachKeys(c)
+	if err != nil {
+		return &status{exitCannotRun, message(err)}
+	}
 	id, cfg, err := a.makeContainer(c)
 	if err != nil {
 		return &status{exitCannotRun, message(err)}
@@ -104,7 +108,7 @@ func (a *app) runContainer(c *cli.Context) error {
 	}
 	return a.follow(c.Context, id, session{
 		tty: cfg.Tty, stdin: cfg.AttachStdin, stdout: cfg.AttachStdout, stderr: cfg.AttachStderr,
-		detachKeys: c.String("detach-keys"), proxy: c.Bool("sig-proxy") && !cfg.Tty, autoRemove: c.Bool("rm"), start: true,
+		detachKeys: keys, proxy: c.Bool("sig-proxy") && !cfg.Tty, autoRemove: c.Bool("rm"), start: true,
 	})
 }
 
@@ -126,6 +130,10 @@ func (a *app) start(c *cli.Context) error {
 	case checkpoint != client.ContainerStartOptions{}:
 		return &status{1, "a container cannot be attached to while it starts from a checkpoint"}
 	}
+	keys, err := a.detachKeys(c)
+	if err != nil {
+		return err
+	}
 	got, err := api.ContainerInspect(c.Context, c.Args().First(), client.ContainerInspectOptions{})
 	if err != nil {
 		return err
@@ -133,12 +141,16 @@ func (a *app) start(c *cli.Context) error {
 	in := got.Container
 	return a.follow(c.Context, in.ID, session{
 		tty: in.Config.Tty, stdin: c.Bool("interactive") && in.Config.OpenStdin, stdout: true, stderr: true,
-		detachKeys: c.String("detach-keys"), proxy: c.Bool("sig-proxy") && !in.Config.Tty, autoRemove: in.HostConfig.AutoRemove, start: true,
+		detachKeys: keys, proxy: c.Bool("sig-proxy") && !in.Config.Tty, autoRemove: in.HostConfig.AutoRemove, start: true,
 	})
 }
 
 func (a *app) attach(c *cli.Context) error {
 	api, err := a.api()
+	if err != nil {
+		return err
+	}
+	keys, err := a.detachKeys(c)
 	if err != nil {
 		return err
 	}
@@ -152,10 +164,12 @@ func (a *app) attach(c *cli.Context) error {
 		return &status{1, "cannot attach to a stopped container, start it first"}
 	case in.State.Paused:
 		return &status{1, "cannot attach to a paused container, unpause it first"}
+	case in.State.Restarting:
+		return &status{1, "cannot attach to a restarting container, wait until it is running"}
 	}
 	return a.follow(c.Context, in.ID, session{
 		tty: in.Config.Tty, stdin: !c.Bool("no-stdin") && in.Config.OpenStdin, stdout: true, stderr: true,
-		detachKeys: c.String("detach-keys"), proxy: c.Bool("sig-proxy") && !in.Config.Tty,
+		detachKeys: keys, proxy: c.Bool("sig-proxy") && !in.Config.Tty,
 	})
 }
 

@@ -24,12 +24,13 @@ const IndexServer = "https://index.docker.io/v1/"
 
 // Config is the configuration as it was read.
 type Config struct {
-	path  string
-	keys  map[string]json.RawMessage // all of the file
-	auths map[string]entry
-	env   map[string]entry  // of $DOCKER_AUTH_CONFIG, which comes first
-	store string            // helper for all
-	each  map[string]string // helper for one
+	path         string
+	keys         map[string]json.RawMessage // all of the file
+	auths        map[string]entry
+	env          map[string]entry  // of $DOCKER_AUTH_CONFIG, which comes first
+	store        string            // helper for all
+	each         map[string]string // helper for one
+	keysToDetach string
 }
 
 // entry is one registry's credentials, all keys of it.
@@ -70,7 +71,7 @@ func (c *Config) read() error {
 	if err := json.Unmarshal(text, &c.keys); err != nil {
 		return err
 	}
-	for key, to := range map[string]any{"auths": &c.auths, "credsStore": &c.store, "credHelpers": &c.each} {
+	for key, to := range map[string]any{"auths": &c.auths, "credsStore": &c.store, "credHelpers": &c.each, "detachKeys": &c.keysToDetach} {
 		raw, ok := c.keys[key]
 		if !ok {
 			continue
@@ -90,6 +91,9 @@ func (c *Config) read() error {
 
 // Path is the file's.
 func (c *Config) Path() string { return c.path }
+
+// DetachKeys are the keys that leave a container's terminal, empty for docker's own.
+func (c *Config) DetachKeys() string { return c.keysToDetach }
 
 // Helper is the name of the credential helper for a registry, "" for none.
 func (c *Config) Helper(server string) string { return cmp.Or(c.each[server], c.store) }
