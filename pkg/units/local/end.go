@@ -175,7 +175,7 @@ func killIn(ctx context.Context, mounts string) error {
 				continue
 			}
 			found = true
-			if err := killOne(ctx, pid, mounts); err != nil {
+			if err := killOne(ctx, pid, func() bool { return mountsOf(pid) == mounts }); err != nil {
 				return err
 			}
 		}
@@ -185,8 +185,8 @@ func killIn(ctx context.Context, mounts string) error {
 	}
 }
 
-// killOne kills a process that is still in a mount namespace, and waits for its end.
-func killOne(ctx context.Context, pid int, mounts string) error {
+// killOne kills a process that is still the one that is meant, and waits for its end.
+func killOne(ctx context.Context, pid int, is func() bool) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -195,7 +195,7 @@ func killOne(ctx context.Context, pid int, mounts string) error {
 		return os.NewSyscallError("pidfd_open", err)
 	}
 	defer unix.Close(fd)
-	if mountsOf(pid) != mounts {
+	if !is() {
 		return nil // another one by now
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {

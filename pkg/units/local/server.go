@@ -29,6 +29,7 @@ const startTimeout = 90 * time.Second
 type Server struct {
 	log    *slog.Logger
 	groups groups // set before it serves
+	left   left   // as well
 
 	mu       sync.Mutex
 	units    map[string]*unit      // by short id
@@ -98,6 +99,13 @@ func (s *Server) UseGroups(ctx context.Context, prefix string) error {
 	return s.groups.sweep(ctx)
 }
 
+// EndLeft ends what a server that kept its notes in dir has left, and keeps those
+// of this one there. It is called before anything is started.
+func (s *Server) EndLeft(ctx context.Context, dir string) error {
+	s.left = left{dir}
+	return s.left.sweep(ctx)
+}
+
 // reap takes every child that has ended.
 func (s *Server) reap() {
 	s.mu.Lock()
@@ -112,6 +120,7 @@ func (s *Server) reap() {
 			return
 		}
 		if fn := s.children[pid]; fn != nil {
+			s.left.drop(pid)
 			delete(s.children, pid)
 			fn(status)
 		} else if s.starting > 0 {
@@ -161,6 +170,9 @@ func (s *Server) forkLocked(p Process, ended func(wstatus)) (int, error) {
 		return 0, fmt.Errorf("cannot run %s: %w", p.Args[0], err)
 	}
 	s.children[pid] = ended
+	if err := s.left.note(pid, ""); err != nil {
+		s.log.Warn("a child is not remembered", "pid", pid, "error", err)
+	}
 	return pid, nil
 }
 

@@ -24,6 +24,7 @@ const SocketEnv = "_MOSS_UNITS"
 const (
 	socketFile = "units.sock"
 	lockFile   = "service.lock"
+	leftDir    = "children"
 )
 
 // How the daemon and the holder are dealt with; moss.service and
@@ -80,6 +81,9 @@ func Serve(ctx context.Context, o Options) (err error) {
 	s := &service{Options: o}
 	if s.Server, err = NewServer(life, o.Log); err != nil {
 		return err
+	}
+	if err := s.EndLeft(ctx, filepath.Join(o.Run, leftDir)); err != nil {
+		return fmt.Errorf("cannot end what the service before has left: %w", err)
 	}
 	if err := s.UseGroups(ctx, strings.TrimSuffix(o.Name, ".socket")); err != nil {
 		return fmt.Errorf("cannot take away the cgroups of containers before: %w", err)

@@ -160,6 +160,9 @@ func (s *Server) launchedLocked(u *unit, st wstatus) error {
 		return moss.Errorf(moss.Internal, "the process %d that the launcher has named is not its own", pid)
 	}
 	u.mounts = mountsOf(pid)
+	if err := s.left.note(pid, u.mounts); err != nil { // it would outlive us, at worst
+		s.log.Warn("a container is not remembered", "pid", pid, "error", err)
+	}
 	u.st.Phase = moss.UnitRunning
 	s.children[pid] = func(st wstatus) { s.endedLocked(u, ending{st, time.Now().UTC()}) }
 	s.tellLocked(u)
@@ -202,12 +205,10 @@ func (s *Server) failed(u *unit, err error) error {
 
 // parentOf is the parent of a process, also of one that has ended and was not reaped.
 func parentOf(pid int) (int, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	f, err := statOf(pid)
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')'):]), " ")
-	f := strings.Fields(rest)
 	if len(f) < 2 {
 		return 0, syscall.EINVAL
 	}
