@@ -223,6 +223,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		Stdio: streams, Attacher: streams, Logs: keeper, Records: rec, Events: bus, History: bus,
 		Host: d.host, Log: part(log, "engine"),
 	}
+	if x, ok := d.units.(engine.Expecter); ok {
+		deps.Expecter = x
+	}
 	if selinux.Enabled() {
 		deps.Labels = selinux.Labels{}
 	} else if cfg.SELinux {

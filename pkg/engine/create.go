@@ -21,6 +21,7 @@ func (e *Engine) Containers() Containers { return Containers{e} }
 // writable layer. Errors: NotFound for the image, Conflict for the name,
 // Invalid and NotImplemented for what is asked of it.
 func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.ContainerID, warnings []string, err error) {
+	s.expectStart() // most are started as soon as they are there
 	image, release, err := s.imageFor(ctx, r)
 	if err != nil {
 		return "", nil, err

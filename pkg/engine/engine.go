@@ -40,6 +40,7 @@ type Deps struct {
 	Units          Units
 	Freezer        Freezer
 	Limiter        Limiter
+	Expecter       Expecter // nil for none
 	Meter          Meter
 	Stdio          Stdio
 	Attacher       Attacher
@@ -215,6 +216,13 @@ func (e *Engine) spawn(fn func(ctx context.Context)) {
 		defer e.going.Add(-1)
 		fn(e.ctx)
 	})
+}
+
+// expectStart says that a container is about to be started.
+func (e *Engine) expectStart() {
+	if e.Expecter != nil {
+		e.Expecter.Expect()
+	}
 }
 
 // follow begins what no request asked for.

@@ -348,6 +348,12 @@ type Freezer interface {
 	Thaw(ctx context.Context, id moss.ContainerID) error
 }
 
+// Expecter gains from knowing of a start before it comes (pkg/units).
+type Expecter interface {
+	// Expect is told that a unit is about to be started, or may be, and returns at once.
+	Expect()
+}
+
 // Limiter changes running units (pkg/units).
 type Limiter interface {
 	// Limit gives a unit all limits in place of those it had. Errors: Conflict when it does not run, Invalid.

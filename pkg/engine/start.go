@@ -43,6 +43,7 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	if rec := c.record(); rec.State == moss.StateDead {
 		return moss.Errorf(moss.Conflict, "container %s is marked for removal and cannot be started", rec.Name)
 	}
+	e.expectStart()
 	var undo undo
 	defer func() {
 		if err != nil {

@@ -58,6 +58,8 @@ type Manager struct {
 	names *regexp.Regexp
 	paths string // what object paths of container units begin with
 
+	moves *migration
+
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
 	wg    sync.WaitGroup
@@ -91,11 +93,13 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 		units:    map[string]*unit{},
 		jobs:     map[string]map[*jobWait]struct{}{},
 		watchers: map[*watcher]struct{}{},
+		moves:    openMigration(),
 	}
 	m.ctx, m.close = context.WithCancel(context.Background())
 	l, err := m.connect(ctx)
 	if err != nil {
 		m.close()
+		_ = m.moves.close() // already failing
 		return nil, moss.Wrap(err, "reach the user's systemd", "")
 	}
 	m.wg.Go(func() { m.supervise(l) }) //nolint:contextcheck // lives until Close, not until ctx ends
@@ -104,9 +108,11 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 
 // Close ends the connection and every Watch.
 func (m *Manager) Close() error {
+	m.mu.Lock()
 	m.close()
+	m.mu.Unlock()
 	m.wg.Wait()
-	return nil
+	return m.moves.close()
 }
 
 // UnitName names the unit of a container.
