@@ -13,6 +13,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -252,6 +253,10 @@ func (m *Manager) up(ctx context.Context) (*link, error) {
 	}
 }
 
+// hungUp says whether the manager has closed its end, which the reader of the link
+// may be about to see.
+func hungUp(err error) bool { return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) }
+
 // do runs f with the link, again where that was lost meanwhile: for calls that
 // may be made twice.
 func (m *Manager) do(ctx context.Context, f func(*link) error) error {
@@ -260,7 +265,7 @@ func (m *Manager) do(ctx context.Context, f func(*link) error) error {
 		if err != nil {
 			return err
 		}
-		if err = f(l); err == nil || l.conn.Connected() || ctx.Err() != nil {
+		if err = f(l); err == nil || l.conn.Connected() && !hungUp(err) || ctx.Err() != nil {
 			return err
 		}
 		select { // until the loss is seen, lest up returns the dead link for ever
