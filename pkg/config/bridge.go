@@ -102,3 +102,12 @@ func conflict[V any](given map[string]V) error {
 	}
 	return nil
 }
+
+// conflictMasq refuses masquerading that was asked for and cannot be; where it is
+// on by default alone, it is left out.
+func (b Bridge) conflictMasq(given Sources) error {
+	if _, ok := given["ip-masq"]; ok && b.IPMasq && !b.IPTables {
+		return &Error{Key: "ip-masq", Err: errors.New("you specified iptables=false with ip-masq=true, and it is the packet filter that masquerades: leave one of them out")}
+	}
+	return nil
+}

@@ -194,7 +194,7 @@ func (c Config) Load(path string, flags map[string]any) (Config, Sources, error)
 		return c, nil, err
 	}
 	if len(flags) == 0 {
-		return c, sources, nil
+		return c, sources, c.conflictMasq(sources)
 	}
 	text, err = json.Marshal(flags)
 	if err != nil {
@@ -208,7 +208,7 @@ func (c Config) Load(path string, flags map[string]any) (Config, Sources, error)
 			sources[s.Key] = "flag --" + s.Flag
 		}
 	}
-	return c, sources, nil
+	return c, sources, c.conflictMasq(sources)
 }
 
 // split tells the settings of a file apart. The error names every key that is
