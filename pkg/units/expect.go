@@ -5,12 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
-)
 
-// groupMounts are where cgroup v2 is; the latter on a hybrid machine.
-var groupMounts = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
+	"github.com/moss-containers/moss/pkg/cgroup"
+)
 
 // A process that is put into a cgroup waits for all processors to have been
 // through the scheduler, unless another was just before: some 8 ms, and before
@@ -31,20 +29,14 @@ func openMigration() *migration {
 
 // ownProcs opens cgroup.procs of this process's cgroup, see cgroups(7).
 func ownProcs() (*os.File, error) {
-	text, err := os.ReadFile("/proc/self/cgroup")
+	group, err := cgroup.Path(cgroup.Own)
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(text)) {
-		path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
-		if !ok {
-			continue
-		}
-		for _, mount := range groupMounts {
-			f, err := os.OpenFile(filepath.Join(mount, path, "cgroup.procs"), os.O_WRONLY, 0)
-			if !errors.Is(err, fs.ErrNotExist) {
-				return f, err
-			}
+	for _, dir := range groupDirs("/sys/fs/cgroup", group) {
+		f, err := os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
 		}
 	}
 	return nil, fs.ErrNotExist

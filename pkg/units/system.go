@@ -160,12 +160,17 @@ func (m *Manager) Controllers(ctx context.Context) ([]string, error) {
 	return controllersAt("/sys/fs/cgroup", group)
 }
 
-// controllersAt reads a group's controllers; on a hybrid machine the unified
-// hierarchy is one level down.
+// groupDirs are where a group may be; on a hybrid machine the unified hierarchy
+// is one level down.
+func groupDirs(mount, group string) []string {
+	return []string{filepath.Join(mount, group), filepath.Join(mount, "unified", group)}
+}
+
+// controllersAt reads a group's controllers.
 func controllersAt(mount, group string) ([]string, error) {
 	var errs []error
-	for _, dir := range []string{mount, filepath.Join(mount, "unified")} {
-		b, err := os.ReadFile(filepath.Join(dir, group, "cgroup.controllers"))
+	for _, dir := range groupDirs(mount, group) {
+		b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 		if err == nil {
 			return strings.Fields(string(b)), nil
 		}

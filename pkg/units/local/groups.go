@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/cgroup"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -48,19 +49,14 @@ func ownGroup() (string, error) {
 	if err := unix.Statfs(cgroupMount, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
 		return "", errors.Join(fmt.Errorf("%s is not cgroup v2", cgroupMount), err)
 	}
-	text, err := os.ReadFile("/proc/self/cgroup")
+	path, err := cgroup.Path(cgroup.Own)
 	if err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			if strings.HasPrefix(path, "/..") {
-				return "", fmt.Errorf("the cgroup of this process, %s, is not below %s", path, cgroupMount)
-			}
-			return filepath.Join(cgroupMount, path), nil
-		}
+	if strings.HasPrefix(path, "/..") {
+		return "", fmt.Errorf("the cgroup of this process, %s, is not below %s", path, cgroupMount)
 	}
-	return "", errors.New("this process has no cgroup of v2")
+	return filepath.Join(cgroupMount, path), nil
 }
 
 // tryGroup makes a cgroup that can freeze, and removes it.

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/cgroup"
 )
 
 // Root is where the unified hierarchy must be mounted.
@@ -33,22 +35,17 @@ func Unified() bool {
 }
 
 // Own returns the path, below Root, of the calling process's cgroup.
-func Own() (string, error) { return read("/proc/self/cgroup") }
+func Own() (string, error) { return read(cgroup.Own) }
 
 // Of returns the path, below Root, of the cgroup process pid is in.
 func Of(pid int) (string, error) { return read("/proc/" + strconv.Itoa(pid) + "/cgroup") }
 
 func read(file string) (string, error) {
-	data, err := os.ReadFile(file)
+	path, err := cgroup.Path(file)
 	if err != nil {
 		return "", fmt.Errorf("cannot find the cgroup: %w", err)
 	}
-	for line := range strings.SplitSeq(string(data), "\n") {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(path, " (deleted)"), nil
-		}
-	}
-	return "", fmt.Errorf("cannot find the cgroup: %s names no unified hierarchy", file)
+	return path, nil
 }
 
 // Dir returns the directory of the cgroup at path.
