@@ -20,7 +20,7 @@ func (a *app) api() (*client.Client, error) {
 	if strings.HasPrefix(a.hostURL(), "ssh://") { // the library takes it for a name of TCP
 		return nil, fmt.Errorf("cannot use the engine's address %q: moss speaks no ssh: run docker with it, or forward the engine's socket with ssh -NL and name that as unix://", a.hostURL())
 	}
-	c, err := client.New(client.WithHost(a.hostURL()))
+	c, err := client.New(client.WithHost(a.hostURL()), client.WithHTTPHeaders(a.traceHeaders()))
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the engine's address %q: %w", a.hostURL(), err)
 	}
