@@ -26,6 +26,7 @@ type app struct {
 	streams
 	getenv func(string) string
 	host   string
+	tls    tlsFlags
 	client *client.Client
 }
 
@@ -81,9 +82,10 @@ func (a *app) root(args ...string) *cli.App {
 		HideHelpCommand:           true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              usage,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "host", Aliases: []string{"H"}, Usage: "socket of the engine, unix://PATH or tcp://ADDRESS (default: $MOSS_HOST, $DOCKER_HOST, the user's own)", Destination: &a.host},
-		},
+		}, tlsOptions()...),
+		Before:   func(c *cli.Context) error { a.tls = readTLS(c); return nil },
 		Commands: a.commands(args),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

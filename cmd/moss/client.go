@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +22,11 @@ func (a *app) api() (*client.Client, error) {
 	if strings.HasPrefix(a.hostURL(), "ssh://") { // the library takes it for a name of TCP
 		return nil, fmt.Errorf("cannot use the engine's address %q: moss speaks no ssh: run docker with it, or forward the engine's socket with ssh -NL and name that as unix://", a.hostURL())
 	}
-	c, err := client.New(client.WithHost(a.hostURL()), client.WithHTTPHeaders(a.traceHeaders()))
+	secure, err := a.secure()
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the engine's address %q: %w", a.hostURL(), err)
+	}
+	c, err := client.New(append(secure, client.WithHost(a.hostURL()), client.WithHTTPHeaders(a.traceHeaders()))...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the engine's address %q: %w", a.hostURL(), err)
 	}
@@ -61,6 +67,9 @@ func (a *app) prefix() string {
 // message makes an error of the API readable: what the daemon said, or how to
 // get a daemon.
 func message(err error) string {
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "cannot trust the engine: " + bad.Err.Error() + "\nits certificate is cert.pem where it runs; a renewed one is in force after: systemctl --user reload moss"
+	}
 	if client.IsErrConnectionFailed(err) {
 		return "cannot reach the engine: " + strings.TrimSuffix(err.Error(), ".") + "\nset it up with: moss setup; if it is, its log tells more: journalctl --user -u moss -n 20"
 	}

@@ -143,7 +143,7 @@ func (a *app) version(c *cli.Context) error {
 		v.Server = &server
 	}
 	if f := c.String("format"); f != "" {
-		if err := printOne(a.out, f, v); err != nil {
+		if err := printOne(a.out, f, v); err != nil && serverErr == nil { // else it says why there is no server
 			return err
 		}
 		return serverErr
