@@ -9,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/lately"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -91,7 +91,7 @@ type Networks struct {
 	zone      zone
 	upstreams upstreams
 	resolvers map[moss.ContainerID]*resolver
-	asked     atomic.Int64 // when a container last asked for a name, in nanoseconds since started: nobody sets that clock
+	asked     lately.Moment // when a container last asked for a name
 }
 
 // New sets the bridge and the packet filter up, or takes over what an earlier
@@ -120,12 +120,7 @@ func New(cfg Config) (*Networks, error) {
 }
 
 // Asked tells when a container last asked for a name; zero for never.
-func (n *Networks) Asked() time.Time {
-	if at := n.asked.Load(); at != 0 {
-		return n.started.Add(time.Duration(at))
-	}
-	return time.Time{}
-}
+func (n *Networks) Asked() time.Time { return n.asked.Time() }
 
 // Notes are for the user: what is not as the settings have it.
 func (n *Networks) Notes() []string { return n.notes }

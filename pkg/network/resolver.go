@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/moss-containers/moss/pkg/lately"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -43,8 +44,7 @@ type resolver struct {
 	view   atomic.Pointer[resolverView]
 	slots  chan struct{} // of queries over TCP
 	turn   atomic.Uint32
-	asked  *atomic.Int64 // when, last, of all resolvers, since begun
-	begun  time.Time
+	asked  *lately.Moment  // when, last, of all resolvers
 	ctx    context.Context //nolint:containedctx // of the queries that are on their way; it ends with the resolver
 	cancel context.CancelFunc
 	udp    *datagrams
@@ -100,7 +100,7 @@ func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
 	if err != nil {
 		return fmt.Errorf("cannot serve names: %w", err)
 	}
-	r = &resolver{zone: &n.zone, netns: a.NetNS, host: n.upstreams.servers, slow: &n.upstreams.slow, asked: &n.asked, begun: n.started, slots: make(chan struct{}, mostForwarded)}
+	r = &resolver{zone: &n.zone, netns: a.NetNS, host: n.upstreams.servers, slow: &n.upstreams.slow, asked: &n.asked, slots: make(chan struct{}, mostForwarded)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.view.Store(viewOf(a))
 	if r.udp, err = newDatagrams(socks.udp, openPending(socks.pending)); err != nil {
@@ -163,7 +163,7 @@ func (n *Networks) closeResolvers() error {
 // noted remembers when a query came or was answered.
 func (r *resolver) noted() {
 	if r.asked != nil {
-		r.asked.Store(max(1, int64(time.Since(r.begun))))
+		r.asked.Now()
 	}
 }
 

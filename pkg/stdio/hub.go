@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/moss-containers/moss/pkg/lately"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -28,9 +29,8 @@ type Hub struct {
 	store Store
 	spare scratches
 
-	born  time.Time
-	large atomic.Int32 // how many pipes are, of those that are hot
-	moved atomic.Int64 // when output was last seen, in nanoseconds since born: nobody sets that clock
+	large atomic.Int32  // how many pipes are, of those that are hot
+	moved lately.Moment // when output was last seen
 
 	mu      sync.Mutex
 	streams map[moss.StreamID]*stream
@@ -43,7 +43,7 @@ func New(cfg Config) (*Hub, error) {
 			return nil, moss.Wrap(err, "keep standard streams", "")
 		}
 	}
-	h := &Hub{cfg: cfg, store: cfg.Store, born: time.Now(), streams: map[moss.StreamID]*stream{}}
+	h := &Hub{cfg: cfg, store: cfg.Store, streams: map[moss.StreamID]*stream{}}
 	if h.store == nil {
 		h.store = noStore{}
 	}
@@ -171,15 +171,7 @@ func (h *Hub) forget(id moss.StreamID, stored []string) error {
 }
 
 // Moved tells when a process last printed something; zero for never.
-func (h *Hub) Moved() time.Time {
-	n := h.moved.Load()
-	if n == 0 {
-		return time.Time{}
-	}
-	return h.born.Add(time.Duration(n))
-}
-
-func (h *Hub) move() { h.moved.Store(max(1, int64(time.Since(h.born)))) }
+func (h *Hub) Moved() time.Time { return h.moved.Time() }
 
 func (h *Hub) find(id moss.StreamID) *stream {
 	h.mu.Lock()

@@ -14,7 +14,7 @@ func TestMoved(t *testing.T) {
 	if at := h.Moved(); !at.IsZero() {
 		t.Error("something was printed at", at)
 	}
-	h.move()
+	h.moved.Now()
 	if at := h.Moved(); at.IsZero() || at == at.Round(0) {
 		t.Errorf("%s is on the clock on the wall", at)
 	}

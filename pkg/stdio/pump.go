@@ -150,7 +150,7 @@ func (p *pump) deliver(c taken) bool {
 		buffers.Put(c.buf)
 		return false
 	}
-	p.s.hub.move()
+	p.s.hub.moved.Now()
 	p.s.broadcast(p.kind, c.buf, c.n)
 	return true
 }
