@@ -26,11 +26,9 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 		NetNS: holder.NetNS, Dir: filepath.Join(cfg.Run, "netns"), MTU: holder.MTU, DNS: holder.DNS,
 		Ports: holderPorts{rootless.NewPorts(cfg.Rootless())}, Ways: []netip.Prefix{rootless.TapNetwork6},
 	}
-	if cfg.BIP.IsValid() {
-		n.Subnet = cfg.BIP.Masked()
-	}
-	n.Range, n.IPv6 = cfg.FixedCIDR, cfg.IPv6
-	n.Subnet6, n.Range6 = cfg.Bridge.Subnet6()
+	n.IPv6 = cfg.IPv6
+	n.Subnet, n.Range = cfg.Subnet()
+	n.Subnet6, n.Range6 = cfg.Subnet6()
 	for _, p := range cfg.Pools {
 		n.Pools = append(n.Pools, network.Pool(p))
 	}

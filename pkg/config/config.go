@@ -119,8 +119,8 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 	return Config{
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc, Lib: filepath.Join(getenv("HOME"), ".local/lib"),
 		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
-		BIP: netip.MustParsePrefix("172.30.0.1/16"), NetworkDriver: "auto",
-		Bridge: defaultBridge(), Images: defaultImages(),
+		NetworkDriver: "auto",
+		Bridge:        defaultBridge(), Images: defaultImages(),
 	}, nil
 }
 
@@ -134,6 +134,15 @@ func (c *Config) PluginDirs() (sockets, specs []string) {
 		specs = append(specs, filepath.Join(c.Lib, "docker", "plugins"))
 	}
 	return sockets, specs
+}
+
+// Subnet is the network of the default bridge, and the part that addresses are given from; the zero
+// Prefix where nothing is set.
+func (c *Config) Subnet() (subnet, within netip.Prefix) {
+	if c.BIP.IsValid() {
+		return c.BIP.Masked(), c.FixedCIDR
+	}
+	return c.FixedCIDR, netip.Prefix{}
 }
 
 // File returns where the configuration file is looked for.
@@ -223,8 +232,10 @@ func (c *Config) Validate() error {
 	if c.BIP.IsValid() && (!c.BIP.Addr().Is4() || c.BIP.Bits() > 28 || c.BIP.Bits() < 8 || c.BIP.Addr() != c.BIP.Masked().Addr().Next()) {
 		return &Error{Key: "bip", Err: fmt.Errorf("%s is not the first IPv4 address of a network for the bridge, like 172.30.0.1/16", c.BIP)}
 	}
-	if f := c.FixedCIDR; f.IsValid() && (!f.Addr().Is4() || !c.BIP.IsValid() || !c.BIP.Contains(f.Addr()) || f.Bits() < c.BIP.Bits()) {
+	if f := c.FixedCIDR; f.IsValid() && c.BIP.IsValid() && (!c.BIP.Contains(f.Addr()) || f.Bits() < c.BIP.Bits()) {
 		return &Error{Key: "fixed-cidr", Err: fmt.Errorf("%s is not within bip %s", f, c.BIP)}
+	} else if f.IsValid() && !c.BIP.IsValid() && (!f.Addr().Is4() || f.Bits() > 28 || f.Bits() < 8 || f != f.Masked()) {
+		return &Error{Key: "fixed-cidr", Err: fmt.Errorf("%s is no IPv4 network for the bridge, like 172.30.0.0/16", f)}
 	}
 	for i, p := range c.Pools {
 		if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen()-2 {

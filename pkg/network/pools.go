@@ -51,10 +51,10 @@ func chooseSubnet(pools []Pool, taken []netip.Prefix) (netip.Prefix, error) {
 
 // pools4 are those for IPv4: what is set, or moss's own.
 func pools4(set []Pool) []Pool {
-	if len(set) == 0 {
-		return defaultPools
+	if mine := poolsOf(set, false); len(mine) > 0 {
+		return mine
 	}
-	return set
+	return defaultPools
 }
 
 // poolsOf are the pools of a family.
