@@ -274,8 +274,35 @@ func (n *Networks) makeUserBridge(p *place) error {
 	return nil
 }
 
+// bridgeAddress is an address of the link with the index.
+type bridgeAddress struct {
+	index int
+	addr  netip.Addr
+}
+
+// addresses are those of all links in the holder's namespace.
+func (n *Networks) addresses() (map[bridgeAddress]bool, error) {
+	list, err := n.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("cannot read the addresses of the bridges: %w", err)
+	}
+	has := make(map[bridgeAddress]bool, len(list))
+	for _, a := range list {
+		if p, ok := prefixOf(a.IPNet); ok {
+			has[bridgeAddress{a.LinkIndex, p.Addr()}] = true
+		}
+	}
+	return has, nil
+}
+
+// addressed says whether the place's bridge has its gateways.
+func (p *place) addressed(index int, has map[bridgeAddress]bool) bool {
+	return (!p.Subnet.IsValid() || has[bridgeAddress{index, p.Gateway}]) && (!p.Subnet6.IsValid() || has[bridgeAddress{index, p.Gateway6}])
+}
+
 // finishUserBridge gives a bridge what it lacks. It is up at last: one that is
-// down was left half-made by an engine that was killed.
+// down, or up without its addresses as an older engine made it, was left half-made
+// by an engine that was killed.
 func (n *Networks) finishUserBridge(p *place, link netlink.Link) (err error) {
 	p.index = link.Attrs().Index
 	if p.Subnet.IsValid() {

@@ -87,7 +87,7 @@ func (n *Networks) Create(ctx context.Context, net moss.Network) (moss.Network, 
 	n.mu.Lock()
 	n.noteLocked(p)
 	n.mu.Unlock()
-	err := n.setUp(p)
+	err := n.setUp(p, nil)
 	if err == nil {
 		err = n.filterOne(net, (*nftables.Conn).SetAddElements)
 	}
@@ -200,11 +200,12 @@ func (n *Networks) takenSubnets() []owned {
 	return out
 }
 
-// setUp makes the bridge of a network where it is not there yet.
-func (n *Networks) setUp(p *place) error {
+// setUp makes the bridge of a network where it is not there yet, and finishes it
+// where it is down or lacks an address: the addresses there are come along.
+func (n *Networks) setUp(p *place, has map[bridgeAddress]bool) error {
 	link, err := n.handle.LinkByName(p.Link)
 	switch {
-	case err == nil && link.Attrs().Flags&net.FlagUp != 0:
+	case err == nil && link.Attrs().Flags&net.FlagUp != 0 && p.addressed(link.Attrs().Index, has):
 		p.index = link.Attrs().Index
 		return nil
 	case err == nil:
@@ -255,10 +256,14 @@ func (n *Networks) Adopt(_ context.Context, nets []moss.Network) error {
 	defer n.making.Unlock()
 	var errs []error
 	keep := map[string]bool{Bridge: true}
+	has, err := n.addresses()
+	if err != nil {
+		errs = append(errs, err)
+	}
 	for _, net := range nets {
 		p := newPlace(net)
 		keep[net.Link] = true
-		if err := n.setUp(p); err != nil {
+		if err := n.setUp(p, has); err != nil {
 			errs = append(errs, moss.Wrap(err, "restore network", net.Name))
 			continue
 		}

@@ -226,7 +226,6 @@ func TestHalfMadeBridges(t *testing.T) {
 		return
 	}
 	r := newRig(t, "10.99.0.0/24")
-	ctx := t.Context()
 	r.cfg.IPv6 = true
 	r.open(t)
 	stop := func() error { return setSysctl("net/ipv6/conf/all/forwarding", "0") }
@@ -250,8 +249,15 @@ func TestHalfMadeBridges(t *testing.T) {
 		Subnet: netip.MustParsePrefix("10.5.0.0/24"), Gateway: netip.MustParseAddr("10.5.0.1"),
 		IPv6: true, Subnet6: netip.MustParsePrefix("fd00:5::/64"), Gateway6: netip.MustParseAddr("fd00:5::1"),
 	}
+	for _, flags := range []net.Flags{0, net.FlagUp} { // an older engine had it up at first
+		t.Run(fmt.Sprintf("flags=%v", flags), func(t *testing.T) { halfMade(t, n, kept, flags) })
+	}
+}
+
+func halfMade(t *testing.T, n *Networks, kept moss.Network, flags net.Flags) {
+	ctx := t.Context()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = kept.Link
+	attrs.Name, attrs.Flags = kept.Link, flags
 	if err := n.handle.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		t.Fatal(err)
 	}
