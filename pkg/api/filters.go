@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -81,6 +82,15 @@ func (f filters) exact(key string, values ...string) bool {
 func (f filters) prefix(key string, values ...string) bool {
 	return !f.has(key) || slices.ContainsFunc(values, func(v string) bool {
 		return slices.ContainsFunc(f[key], func(p string) bool { return p != "" && strings.HasPrefix(v, p) })
+	})
+}
+
+// matches says whether one of the key's values is v or a regular expression that
+// finds something in it, as docker has it, or the key is not there.
+func (f filters) matches(key, v string) bool {
+	return !f.has(key) || slices.ContainsFunc(f[key], func(want string) bool {
+		re, err := regexp.Compile(want)
+		return want == v || err == nil && re.MatchString(v)
 	})
 }
 

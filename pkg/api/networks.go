@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -52,23 +51,13 @@ func (s *Server) listNetworks(w *response, r *request) error {
 			kind = "builtin"
 		}
 		// Built-in networks count as used: there is nothing to clean up.
-		fits := f.exact("driver", n.Driver) && f.prefix("id", string(n.ID)) && f.contains("name", n.Name) &&
+		fits := f.exact("driver", n.Driver) && f.matches("id", string(n.ID)) && f.matches("name", n.Name) &&
 			f.exact("scope", "local") && f.exact("type", kind) && f.pairs("label", n.Labels) && (!asked || dangling == (kind == "custom" && !used[n.ID]))
 		if fits {
 			out = append(out, network.Summary{Network: encodeNetwork(n)})
 		}
 	}
 	return writeJSON(w, http.StatusOK, out)
-}
-
-// contains says whether one of the key's values is part of v, or the key is not there.
-func (f filters) contains(key, v string) bool {
-	for _, part := range f[key] {
-		if strings.Contains(v, part) {
-			return true
-		}
-	}
-	return !f.has(key)
 }
 
 func (s *Server) inspectNetwork(w *response, r *request) error {
