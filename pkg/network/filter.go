@@ -130,7 +130,7 @@ func (n *Networks) rules(nets ...moss.Network) Ruleset {
 	if n.cfg.NoFilter {
 		return Ruleset{}
 	}
-	return Rules(nets...)
+	return Rules(n.cfg.WayOut, nets...)
 }
 
 // filterOne lets a network into the filter in force, or takes it out: the rules

@@ -23,7 +23,7 @@ func TestFilterOfManyNetworks(t *testing.T) {
 	// was killed while it filled the next.
 	for round, some := range [][]moss.Network{nets, nets[:2500], nil, nets} {
 		if err := inNetNS(r.cfg.NetNS, func() error {
-			name, err := setFilter(Rules(some...))
+			name, err := setFilter(Rules(WayOut{}, some...))
 			if err != nil {
 				return err
 			}
@@ -34,7 +34,7 @@ func TestFilterOfManyNetworks(t *testing.T) {
 			if there, err := hasTable(other); err != nil || there {
 				t.Errorf("round %d: the other table is there: %t, %v", round, there, err)
 			}
-			for _, set := range Rules(some...).Sets {
+			for _, set := range Rules(WayOut{}, some...).Sets {
 				if has := elementsOf(t, name, set); has != len(set.elements()) {
 					t.Errorf("round %d: set %s has %d elements, not %d", round, set.Name, has, len(set.elements()))
 				}
@@ -44,7 +44,7 @@ func TestFilterOfManyNetworks(t *testing.T) {
 					t.Errorf("round %d: in force is %q, not %q: %v", round, live, name, err)
 				}
 				c.AddTable(filterTable(other))
-				if err := c.AddSet(Rules().Sets[0].kernel(filterTable(other)), nil); err != nil {
+				if err := c.AddSet(Rules(WayOut{}).Sets[0].kernel(filterTable(other)), nil); err != nil {
 					return err
 				}
 				return c.Flush()
@@ -70,7 +70,7 @@ func TestFilterOneNetwork(t *testing.T) {
 		t.Helper()
 		all := append([]moss.Network{r.n.placeOf(networkID(moss.NetworkBridge)).Network}, have...)
 		if err := inNetNS(r.cfg.NetNS, func() error {
-			for _, set := range Rules(all...).Sets {
+			for _, set := range Rules(WayOut{}, all...).Sets {
 				if has := elementsOf(t, r.n.filterName, set); has != len(set.elements()) {
 					t.Errorf("%s: set %s has %d elements, not %d", what, set.Name, has, len(set.elements()))
 				}

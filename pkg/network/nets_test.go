@@ -18,12 +18,26 @@ import (
 
 func TestRulesOfManyGolden(t *testing.T) {
 	got := Rules(
+		WayOut{},
 		moss.Network{Link: Bridge, Subnet: netip.MustParsePrefix("172.30.0.0/16")},
 		moss.Network{Link: "br-both", Subnet: netip.MustParsePrefix("10.1.0.0/24"), Subnet6: netip.MustParsePrefix("fd00:1::/64")},
 		moss.Network{Link: "br-inside", Subnet: netip.MustParsePrefix("10.2.0.0/24"), Internal: true},
 		moss.Network{Link: "br-apart", Subnet: netip.MustParsePrefix("10.3.0.0/24"), Isolated: true, NoMasquerade: true},
 	).String()
 	golden(t, "networks.nft", got)
+}
+
+func TestRulesOfTheWayOutGolden(t *testing.T) {
+	way := WayOut{
+		Mark: 0x6d6f7333, Link: "moss-out", Tap: "tap0",
+		Except: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24"), netip.MustParsePrefix("fd00::/64")},
+	}
+	got := Rules(
+		way,
+		moss.Network{Link: Bridge, Subnet: netip.MustParsePrefix("172.30.0.0/16")},
+		moss.Network{Link: "br-inside", Subnet: netip.MustParsePrefix("10.2.0.0/24"), Internal: true},
+	).String()
+	golden(t, "wayout.nft", got)
 }
 
 // TestPoolLeaksNothing: whatever is taken, claimed, kept over a restart and

@@ -59,6 +59,8 @@ type Config struct {
 	Pools []Pool
 	// Kept are the networks that Adopt is going to be told of: the default bridge takes no subnet of theirs.
 	Kept []moss.Network
+	// WayOut is the holder's for TCP, past its driver; the zero WayOut for none.
+	WayOut WayOut
 	// Ways are what the holder's driver may come to lead to; what it leads to now is known anyway.
 	Ways []netip.Prefix
 }

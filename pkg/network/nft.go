@@ -69,7 +69,7 @@ func past(p netip.Prefix) []byte {
 }
 
 var hooks = map[string]*nftables.ChainHook{
-	"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward, "postrouting": nftables.ChainHookPostrouting,
+	"prerouting": nftables.ChainHookPrerouting, "input": nftables.ChainHookInput, "forward": nftables.ChainHookForward, "postrouting": nftables.ChainHookPostrouting,
 }
 
 var verdicts = map[string]expr.Any{
@@ -95,6 +95,9 @@ func (r Rule) exprs() []expr.Any {
 		if set != "" {
 			all = append(append(all, load...), &expr.Lookup{SourceRegister: 1, SetName: set})
 		}
+	}
+	if r.Link != "" {
+		all = append(all, in, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: linkKey(r.Link)})
 	}
 	lookup(r.In, in)
 	lookup(r.Out, out)
@@ -122,7 +125,41 @@ func (r Rule) exprs() []expr.Any {
 	if r.Led {
 		all = append(all, dnatted()...)
 	}
+	all = append(all, asking(r.Asks)...)
+	if r.By != "" {
+		all = append(
+			all,
+			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagDADDR: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: linkKey(r.By)},
+		)
+	}
+	if r.Mark != 0 {
+		all = append(
+			all,
+			&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(r.Mark)},
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+		)
+	}
 	return append(all, verdicts[r.Verdict])
+}
+
+// asking is: tcp flags & (fin|syn|rst|ack) == syn, or !=, both of TCP only.
+func asking(a Asking) []expr.Any {
+	const flagsOffset, flags, syn = 13, 0x17, 0x02
+	if a == "" {
+		return nil
+	}
+	op := expr.CmpOpEq
+	if a == asksNone {
+		op = expr.CmpOpNeq
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: flagsOffset, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flags}, Xor: []byte{0}},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{syn}},
+	}
 }
 
 // loadAddress loads an address of a header into the first register; in an inet

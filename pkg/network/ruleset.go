@@ -65,11 +65,33 @@ type Rule struct {
 	Destination netip.Prefix
 	States      []string // conntrack: "established", "related", "new"
 	Led         bool     // by a gate to another destination than the one asked for
+	Link        string   // name of the link that it comes in by
+	Asks        Asking   // whether it asks for a connection of TCP
+	By          string   // name of the link that it would go out by
+	Mark        uint32   // that it is given; 0 for none
 	Verdict     string   // "accept", "drop" or "masquerade"
 }
 
-// Priorities of nft(8): filter and srcnat.
+// Asking is whether a packet is a SYN of TCP and no answer to one.
+type Asking string
+
 const (
+	asks     Asking = "=="
+	asksNone Asking = "!="
+)
+
+// WayOut is the way of TCP past the holder's network driver, which the holder
+// serves: what would go out by the driver's device goes there if it is marked.
+type WayOut struct {
+	Mark   uint32         // 0 for none
+	Link   string         // where the answers to what does not come about come from
+	Tap    string         // the driver's device
+	Except []netip.Prefix // destinations that the driver has itself
+}
+
+// Priorities of nft(8): raw, filter and srcnat.
+const (
+	priorityRaw    = -300
 	priorityFilter = 0
 	prioritySrcNAT = 100
 )
@@ -79,8 +101,9 @@ const (
 // outside, and from other networks, nothing reaches them but answers and what
 // comes through a gate (published ports do not come through here otherwise: the
 // port driver connects from the namespace itself); the namespace's own loopback
-// is not theirs.
-func Rules(nets ...moss.Network) Ruleset {
+// is not theirs. Connections of TCP that would go out masqueraded take the way out,
+// if there is one: the filter looks at them as at all else that goes out.
+func Rules(way WayOut, nets ...moss.Network) Ruleset {
 	all, within, apart, inner := Set{Name: allLinks, Type: setLinks}, Set{Name: withinLinks, Type: setPairs}, Set{Name: apartLinks, Type: setPairs}, Set{Name: innerLinks, Type: setLinks}
 	out4, out6 := Set{Name: outward4, Type: setPrefixes4}, Set{Name: outward6, Type: setPrefixes6}
 	for _, n := range nets {
@@ -104,7 +127,7 @@ func Rules(nets ...moss.Network) Ruleset {
 		}
 	}
 	loopback4, loopback6 := netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")
-	return Ruleset{
+	rules := Ruleset{
 		Sets: []Set{all, within, apart, inner, out4, out6},
 		Chains: []Chain{
 			{Name: "input", Type: "filter", Hook: "input", Priority: priorityFilter, Rules: []Rule{
@@ -129,6 +152,28 @@ func Rules(nets ...moss.Network) Ruleset {
 			}},
 		},
 	}
+	if way.Mark != 0 {
+		rules.lead(way)
+	}
+	return rules
+}
+
+// lead adds the way out.
+func (s *Ruleset) lead(way WayOut) {
+	first := Chain{Name: "outward", Type: "filter", Hook: "prerouting", Priority: priorityRaw, Rules: []Rule{{Asks: asksNone, Verdict: "accept"}}}
+	for _, p := range way.Except {
+		first.Rules = append(first.Rules, Rule{Destination: p, Verdict: "accept"})
+	}
+	for _, source := range []string{outward4, outward6} {
+		first.Rules = append(first.Rules, Rule{In: allLinks, Source: source, Asks: asks, By: way.Tap, Mark: way.Mark, Verdict: "accept"})
+	}
+	for i, c := range s.Chains {
+		if c.Name == "forward" {
+			// Nothing remembers a SYN whose answer this is: it is the way's own.
+			s.Chains[i].Rules = append([]Rule{{Link: way.Link, Verdict: "accept"}}, c.Rules...)
+		}
+	}
+	s.Chains = append([]Chain{first}, s.Chains...)
 }
 
 // String is the ruleset as nft -f takes it, replacing what was there.
@@ -158,6 +203,7 @@ func (r Rule) String() string {
 			parts = append(parts, fmt.Sprintf(format, value))
 		}
 	}
+	add("iifname %q", r.Link)
 	add("iifname @%s", r.In)
 	add("oifname @%s", r.Out)
 	add("iifname . oifname @%s", r.Pair)
@@ -168,6 +214,11 @@ func (r Rule) String() string {
 	add("ct state %s", strings.Join(r.States, ","))
 	if r.Led {
 		parts = append(parts, "ct status dnat")
+	}
+	add("tcp flags & (fin|syn|rst|ack) %s syn", string(r.Asks))
+	add("fib daddr oifname %q", r.By)
+	if r.Mark != 0 {
+		parts = append(parts, fmt.Sprintf("meta mark set %#x", r.Mark))
 	}
 	return strings.Join(append(parts, r.Verdict), " ")
 }

@@ -22,7 +22,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestRulesGolden(t *testing.T) {
-	got := Rules(moss.Network{Link: Bridge, Subnet: netip.MustParsePrefix("172.30.0.0/16")}).String()
+	got := Rules(WayOut{}, moss.Network{Link: Bridge, Subnet: netip.MustParsePrefix("172.30.0.0/16")}).String()
 	golden(t, "bridge.nft", got)
 }
 
