@@ -81,7 +81,7 @@ type Store struct {
 
 	naming sync.Mutex // one change of names at a time, in the store and in the index
 
-	mu     sync.RWMutex
+	mu     gate
 	images map[moss.ImageID]moss.Image
 	names  map[string]moss.ImageID // with tag or with digest
 }
@@ -118,35 +118,23 @@ func New(store storage.Store, o Options) (*Store, error) {
 	if err := s.dropStaged(); err != nil {
 		s.log.Warn("what was unpacked of an unfinished layer stays", "error", err)
 	}
-	if err := s.dropUnfinished(); err != nil {
-		s.log.Warn("an unfinished image stays", "error", err)
-	}
-	if err := s.dropStrays(); err != nil {
-		s.log.Warn("layers of an unfinished image stay", "error", err)
-	}
-	all, err := store.MultiList(storage.MultiListOptions{Images: true, Layers: true})
+	all, err := s.all()
 	if err != nil {
 		return nil, moss.Wrap(err, "open images", "")
 	}
-	layers := make(map[string]storage.Layer, len(all.Layers))
-	for _, l := range all.Layers {
-		layers[l.ID] = l
+	changed, err := s.dropUnfinished(all)
+	if err != nil {
+		s.log.Warn("an unfinished image stays", "error", err)
 	}
-	layer := func(id string) (storage.Layer, error) {
-		l, ok := layers[id]
-		if !ok {
-			return l, storage.ErrLayerUnknown
+	if changed {
+		if all, err = s.all(); err != nil {
+			return nil, moss.Wrap(err, "open images", "")
 		}
-		return l, nil
 	}
-	for _, raw := range all.Images {
-		im, err := s.read(&raw, layer)
-		if err != nil {
-			// It stays in the list, so that it can be removed.
-			s.log.Warn("an image is damaged", "image", raw.ID, "error", err)
-		}
-		s.putLocked(im)
+	if err := s.dropStrays(all); err != nil {
+		s.log.Warn("layers of an unfinished image stay", "error", err)
 	}
+	s.mu.reading.Go(func() { s.readAll(all) })
 	s.reserve.keep()
 	return s, nil
 }
@@ -197,12 +185,12 @@ func (s *Store) List(context.Context) ([]moss.Image, error) {
 // taggedKey is where the time of the latest naming is kept with an image.
 const taggedKey = "moss-tagged-at"
 
-// read makes an Image of the store's record. On an error the image has what
-// could be read.
-func (s *Store) read(raw *storage.Image, layer func(string) (storage.Layer, error)) (moss.Image, error) {
+// read makes an Image of the store's record and of what is kept with it. On an
+// error the image has what could be read.
+func read(raw *storage.Image, data func(image, key string) ([]byte, error), layer func(string) (storage.Layer, error)) (moss.Image, error) {
 	id := moss.ImageID("sha256:" + raw.ID)
 	im := moss.Image{ID: id, Created: raw.Created}
-	b, err := s.store.ImageBigData(raw.ID, string(id))
+	b, err := data(raw.ID, string(id))
 	if err == nil {
 		var full moss.Image
 		if full, err = decodeConfig(b); err == nil {
@@ -211,7 +199,7 @@ func (s *Store) read(raw *storage.Image, layer func(string) (storage.Layer, erro
 		}
 	}
 	im.Digest = raw.Digest.String()
-	if man, err := s.store.ImageBigData(raw.ID, storage.ImageDigestBigDataKey); err == nil {
+	if man, err := data(raw.ID, storage.ImageDigestBigDataKey); err == nil {
 		// What cannot be read is not known, and the image as good without.
 		if _, im.MediaType, err = decodeManifest(man, ""); err == nil {
 			im.ManifestSize = int64(len(man))
@@ -226,7 +214,7 @@ func (s *Store) read(raw *storage.Image, layer func(string) (storage.Layer, erro
 	}
 	slices.Sort(im.Names)
 	if slices.Contains(raw.BigDataNames, taggedKey) {
-		if b, err := s.store.ImageBigData(raw.ID, taggedKey); err == nil {
+		if b, err := data(raw.ID, taggedKey); err == nil {
 			_ = im.TaggedAt.UnmarshalText(b) // a date that cannot be read is an unknown one
 		}
 	}
@@ -251,7 +239,7 @@ func (s *Store) look(id moss.ImageID) (moss.Image, error) {
 	if err != nil {
 		return moss.Image{}, err
 	}
-	return s.read(raw, func(id string) (storage.Layer, error) {
+	return read(raw, s.store.ImageBigData, func(id string) (storage.Layer, error) {
 		l, err := s.store.Layer(id)
 		if err != nil {
 			return storage.Layer{}, err

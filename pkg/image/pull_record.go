@@ -140,26 +140,24 @@ func (s *Store) stamp(id moss.ImageID) {
 
 // dropUnfinished takes away the images that a killed process was about to make:
 // those without the last of their data, and those that were about to get names. Their
-// layers stay.
-func (s *Store) dropUnfinished() error {
-	all, err := s.store.Images()
-	if err != nil {
-		return err
-	}
-	for _, raw := range all {
+// layers stay. It says whether the store is another than it was.
+func (s *Store) dropUnfinished(all inventory) (changed bool, err error) {
+	for _, raw := range all.Images {
 		id := moss.ImageID("sha256:" + raw.ID)
 		stamped := slices.Contains(raw.BigDataNames, taggedKey)
 		pulled := raw.Metadata == halfway && !stamped
 		switch whole := slices.Contains(raw.BigDataNames, string(id)); {
 		case !whole, pulled && len(raw.Names) == 0:
 			if err := s.store.Delete(raw.ID); err != nil {
-				return fmt.Errorf("image %s: %w", id.Short(), err)
+				return true, fmt.Errorf("image %s: %w", id.Short(), err)
 			}
+			changed = true
 		case pulled: // killed right after it got its names: when they go it must not
 			s.stamp(id)
+			changed = true
 		}
 	}
-	return nil
+	return changed, nil
 }
 
 // dropStaged removes the layers that a killed process was unpacking, behind the

@@ -176,11 +176,7 @@ func (s *Store) recover() error {
 }
 
 // dropStrays removes the layers without use that no pull will ask for: those whose id is not their chain's.
-func (s *Store) dropStrays() error {
-	all, err := s.all()
-	if err != nil {
-		return err
-	}
+func (s *Store) dropStrays(all inventory) error {
 	ids := slices.DeleteFunc(s.unneeded(all, true), func(id string) bool {
 		l := all.layers[id]
 		return id == layer.Under(l.Parent, l.UncompressedDigest)
