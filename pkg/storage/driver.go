@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,15 +128,15 @@ func chooseDriver(ctx context.Context, root, want string, t tuning, p prober) (c
 func priorDriver(root string) (string, error) {
 	for _, d := range []string{driverOverlay, driverVFS} {
 		name := filepath.Join(root, d+"-images", "images.json")
-		if bad, err := damaged(name); err != nil {
-			return "", err
-		} else if bad {
-			name += goodSuffix
+		b, err := beginning(name)
+		if len(b) == 0 && err == nil { // damaged or gone
+			b, err = beginning(name + goodSuffix)
 		}
-		if b, err := os.ReadFile(name); errors.Is(err, os.ErrNotExist) || (err == nil && len(bytes.TrimSpace(b)) <= len("[]")) {
-			continue
-		} else if err != nil {
+		if err != nil {
 			return "", err
+		}
+		if len(b) <= len("[]") {
+			continue
 		}
 		// The store notes here whether a mount program made its layers.
 		flag, err := os.ReadFile(filepath.Join(root, d, ".has-mount-program"))
@@ -148,6 +149,23 @@ func priorDriver(root string) (string, error) {
 		return d, nil
 	}
 	return "", nil
+}
+
+// beginning is that of a file, without space around it; nothing where there is no file.
+func beginning(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 64)
+	n, err := f.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return bytes.TrimSpace(b[:n]), errors.Join(err, f.Close())
 }
 
 // machine probes by doing it.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -66,9 +67,37 @@ func damaged(name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if sameAsGood(name, b) {
+		return false, nil
+	}
 	b = bytes.TrimSpace(b)
 	null := bytes.Equal(b, []byte("null")) // the store's word for a list that was always empty
 	return !null && (!json.Valid(b) || b[0] != '['), nil
+}
+
+// sameAsGood says whether a list is what its last good copy is, which was looked
+// at when it was made: to compare takes a tenth of the time.
+func sameAsGood(name string, b []byte) bool {
+	if !bytes.HasPrefix(b, []byte("[")) || !bytes.HasSuffix(b, []byte("]")) {
+		return false
+	}
+	f, err := os.Open(name + goodSuffix)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // only read
+	if st, err := f.Stat(); err != nil || st.Size() != int64(len(b)) {
+		return false
+	}
+	part := make([]byte, 32<<10)
+	for len(b) > 0 {
+		n, err := io.ReadFull(f, part[:min(len(part), len(b))])
+		if err != nil || !bytes.Equal(part[:n], b[:n]) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
 }
 
 // repair moves damaged lists aside and makes new ones of their last good copies

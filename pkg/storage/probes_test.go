@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +22,8 @@ func TestUnfinishedFilesOfTheKilledGo(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(root, dir, ".tmp-0c.tar-split.gz123"), nil, 0o600))
 		stay = append(stay, name)
 	}
-	must(t, sweepProbes(root))
+	stamp := filepath.Join(t.TempDir(), "swept")
+	must(t, sweepProbes(root, stamp))
 	var left []string
 	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -33,6 +35,29 @@ func TestUnfinishedFilesOfTheKilledGo(t *testing.T) {
 	slices.Sort(left)
 	if !slices.Equal(left, stay) {
 		t.Errorf("left are %q, want %q", left, stay)
+	}
+
+	// The next process to be killed leaves one more, in a directory that was swept before.
+	again := filepath.Join(root, "overlay-images", "0a", ".tmp-0c")
+	must(t, os.WriteFile(again, nil, 0o600))
+	must(t, sweepProbes(root, stamp))
+	if _, err := os.Stat(again); err == nil {
+		t.Error("what came after a sweep is not found by the next")
+	}
+	// And one while the clock was wrong, of which the sweep knows only that its own stamp is later than now.
+	must(t, os.WriteFile(again, nil, 0o600))
+	must(t, os.Chtimes(filepath.Dir(again), time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)))
+	must(t, os.Chtimes(stamp, time.Now().Add(time.Hour), time.Now().Add(time.Hour)))
+	must(t, sweepProbes(root, stamp))
+	if _, err := os.Stat(again); err == nil {
+		t.Error("a stamp of the future is believed")
+	}
+	// What was not touched since is not looked at.
+	must(t, os.WriteFile(again, nil, 0o600))
+	must(t, os.Chtimes(filepath.Dir(again), time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)))
+	must(t, sweepProbes(root, stamp))
+	if _, err := os.Stat(again); err != nil {
+		t.Errorf("every directory is looked into at every start: %v", err)
 	}
 }
 
@@ -47,7 +72,7 @@ func TestProbesOfTheKilledGo(t *testing.T) {
 	}
 	must(t, unix.Mount("none", mounted, "tmpfs", 0, ""))
 	must(t, unix.Mount("none", doomed, "tmpfs", 0, ""))
-	must(t, sweepProbes(root))
+	must(t, sweepProbes(root, filepath.Join(t.TempDir(), "swept")))
 	left, err := filepath.Glob(filepath.Join(root, "*", "*"))
 	must(t, err)
 	if want := []string{stay, filepath.Join(root, "overlay", "tempdirs")}; !slices.Equal(left, want) {

@@ -78,7 +78,7 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 			return nil, moss.Wrap(err, "open storage at", dir)
 		}
 	}
-	if err := sweepProbes(o.GraphRoot); err != nil {
+	if err := sweepProbes(o.GraphRoot, filepath.Join(o.RunRoot, "swept")); err != nil {
 		log.WarnContext(ctx, "a probe of an earlier run stays", "error", err)
 	}
 	t, err := parseTuning(o.DriverOptions)
