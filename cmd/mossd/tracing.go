@@ -38,6 +38,7 @@ type tracing struct {
 	tracer   trace.Tracer
 	boot     trace.Span // of the daemon's start
 	parents  bool       // a request's traceparent is heeded
+	full     *fullLog   // nil in tests
 	log      *slog.Logger
 
 	mu     sync.Mutex
@@ -87,9 +88,13 @@ func newTracing(ctx context.Context, service string, getenv func(string) string,
 	if err != nil {
 		r.failed(err) // what could be read of it is there
 	}
-	p := sdk.NewTracerProvider(sdk.WithResource(res), sdk.WithBatcher(tellingExporter{otlp.New(cfg), r}))
+	full := &fullLog{log: log}
+	queue := newBoundedQueue(tellingExporter{otlp.New(cfg), r}, queueSize(getenv), full.drop)
+	p := sdk.NewTracerProvider(sdk.WithResource(res), sdk.WithSpanProcessor(queue))
 	log.Info("traces are sent", "to", cfg.Endpoint.Redacted())
-	return startTracing(ctx, p, parents, log), nil
+	t := startTracing(ctx, p, parents, log)
+	t.full = full
+	return t, nil
 }
 
 func startTracing(ctx context.Context, p *sdk.TracerProvider, parents bool, log *slog.Logger) *tracing {
@@ -130,6 +135,9 @@ func (t *tracing) close() {
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
 		t.log.Warn("the last spans are lost", "error", err)
+	}
+	if t.full != nil {
+		t.full.tell()
 	}
 }
 
