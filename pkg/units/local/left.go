@@ -27,8 +27,15 @@ func (l left) note(pid int, mounts string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(l.of(pid), []byte(begun+" "+mounts), 0o600)
+	fresh := l.of(pid) + unfinished
+	if err := os.WriteFile(fresh, []byte(begun+" "+mounts), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, l.of(pid)) // a part of a note would name nobody
 }
+
+// unfinished ends the name of a note until all of it is written.
+const unfinished = ".new"
 
 // drop forgets a child that has been reaped.
 func (l left) drop(pid int) {
@@ -50,9 +57,14 @@ func (l left) sweep(ctx context.Context) error {
 	}
 	var errs []error
 	for _, f := range files {
-		pid, err := strconv.Atoi(f.Name())
+		name, part := strings.CutSuffix(f.Name(), unfinished)
+		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue // not ours
+		}
+		if part {
+			errs = append(errs, os.Remove(l.of(pid)+unfinished))
+			continue
 		}
 		if err := l.end(ctx, pid); err != nil {
 			errs = append(errs, fmt.Errorf("process %d: %w", pid, err))

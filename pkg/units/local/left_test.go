@@ -31,6 +31,10 @@ func TestLeft(t *testing.T) {
 	if err := os.WriteFile(dir+"/readme", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// The server was killed while it wrote another note of the first.
+	if err := os.WriteFile(left{dir}.of(old.Process.Pid)+unfinished, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := (left{dir}).sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -53,4 +57,33 @@ func must(v string, err error) string {
 		return err.Error()
 	}
 	return v
+}
+
+// A note is there whole or not at all, whoever looks while it is written.
+func TestNoteIsWholeOrNotThere(t *testing.T) {
+	l := left{t.TempDir()}
+	written := make(chan error, 1)
+	go func() {
+		for range 2000 {
+			if err := l.note(os.Getpid(), "mnt:[1]"); err != nil {
+				written <- err
+				return
+			}
+		}
+		written <- nil
+	}()
+	want := must(begunAt(os.Getpid())) + " mnt:[1]"
+	for {
+		if text, err := os.ReadFile(l.of(os.Getpid())); err == nil && string(text) != want {
+			t.Fatalf("a note is %q, want %q", text, want)
+		}
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
+	}
 }
