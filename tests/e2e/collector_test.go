@@ -100,9 +100,15 @@ func cmdCollector(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(c.write())
 	server := httptest.NewServer(c)
 	ts.Defer(server.Close)
-	text := "[Service]\nEnvironment=OTEL_EXPORTER_OTLP_ENDPOINT=" + server.URL + "\n"
-	for _, a := range args[1:] {
-		text += "Environment=" + a + "\n"
+	vars := append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + server.URL}, args[1:]...)
+	if withoutSystemd {
+		ts.Defer(func() { ts.Check(suite.restartService()) })
+		ts.Check(suite.restartService(vars...))
+		return
+	}
+	text := "[Service]\n"
+	for _, v := range vars {
+		text += "Environment=" + v + "\n"
 	}
 	dir := filepath.Join(ts.Getenv("XDG_RUNTIME_DIR"), "systemd/user", prefix+".service.d")
 	ts.Check(os.MkdirAll(dir, 0o700))

@@ -70,6 +70,7 @@ func (e *engine) env() []string {
 		"DOCKER_HOST=unix://" + e.sock,
 		"PREFIX=" + prefix,
 		"MOSS_NOSYSTEMD=" + os.Getenv("MOSS_NOSYSTEMD"),
+		"SERVICE_LOG=" + e.logFile(),
 	}
 }
 

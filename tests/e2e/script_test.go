@@ -299,6 +299,7 @@ func command(ts *testscript.TestScript, name string, args ...string) *exec.Cmd {
 	for _, k := range []string{
 		"PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
 		"XDG_DATA_HOME", "XDG_CONFIG_HOME", "PREFIX", "ID", "UNIT", "PID",
+		"MOSS_NOSYSTEMD", "SERVICE_LOG",
 	} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}

@@ -21,15 +21,16 @@ func (e *engine) serviceEnv() []string {
 	return append(e.env(), "HOME="+os.Getenv("HOME"), "DBUS_SESSION_BUS_ADDRESS=")
 }
 
-// beginService starts `moss system service`; its own words go to a file in the throwaway directory.
-func (e *engine) beginService() error {
-	log, err := os.Create(filepath.Join(e.top, "service.log")) //nolint:forbidigo // a log needs no atomic replacement
+// beginService starts `moss system service`, with more variables in its environment; its own words go to a
+// file in the throwaway directory.
+func (e *engine) beginService(more ...string) error {
+	log, err := os.OpenFile(e.logFile(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	e.service = exec.Command(filepath.Join(e.bin, "moss"), "system", "service", "--prefix", prefix)
-	e.service.Env, e.service.Stdout, e.service.Stderr = e.serviceEnv(), log, log
+	e.service.Env, e.service.Stdout, e.service.Stderr = append(e.serviceEnv(), more...), log, log
 	if err := e.service.Start(); err != nil {
 		return err
 	}
@@ -44,9 +45,19 @@ func (e *engine) beginService() error {
 	}
 }
 
+// restartService ends it and begins it anew, with more variables in its environment.
+func (e *engine) restartService(more ...string) error {
+	if err := e.endService(); err != nil {
+		return err
+	}
+	return e.beginService(more...)
+}
+
+func (e *engine) logFile() string { return filepath.Join(e.top, "service.log") }
+
 // serviceLog is the end of what the service and the daemon have said.
 func (e *engine) serviceLog() string {
-	text, err := os.ReadFile(filepath.Join(e.top, "service.log"))
+	text, err := os.ReadFile(e.logFile())
 	if err != nil {
 		return err.Error()
 	}

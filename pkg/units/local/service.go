@@ -106,10 +106,10 @@ func Serve(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	for _, n := range []struct {
-		to   **notified
-		file string
-	}{{&s.holder, "notify-holder.sock"}, {&s.daemon, "notify.sock"}} {
-		if *n.to, err = listenNotify(life, filepath.Join(o.Run, n.file), o.Log); err != nil {
+		to        **notified
+		who, file string
+	}{{&s.holder, "the holder of the namespaces", "notify-holder.sock"}, {&s.daemon, "the daemon", "notify.sock"}} {
+		if *n.to, err = listenNotify(life, n.who, filepath.Join(o.Run, n.file), o.Log); err != nil {
 			return err
 		}
 	}

@@ -21,12 +21,14 @@ const mostStored = 253
 
 // notified hears what a child says by sd_notify(3), and is its descriptor store.
 type notified struct {
+	who   string
 	log   *slog.Logger
 	ready chan struct{} // gets one value when the child is ready
 
 	mu    sync.Mutex
 	files []stored
 	alive time.Time // when the child last fed its watchdog
+	says  string    // its status
 }
 
 // stored is a descriptor, as it is: an os.File might change its mode.
@@ -43,13 +45,13 @@ func (n *notified) hear(ctx context.Context, c *net.UnixConn) {
 		m, o, _, _, err := c.ReadMsgUnix(text, oob)
 		if err != nil {
 			if ctx.Err() == nil {
-				n.log.Error("the daemon is not heard any more", "error", err)
+				n.log.Error(n.who+" is not heard any more", "error", err)
 			}
 			return
 		}
 		fds, err := rights.Received(oob[:o])
 		if err != nil {
-			n.log.Warn("the daemon's files cannot be received", "error", err)
+			n.log.Warn("files cannot be received", "from", n.who, "error", err)
 		}
 		n.take(string(text[:m]), fds)
 	}
@@ -74,6 +76,10 @@ func (n *notified) take(text string, fds []int) {
 			n.files = append(n.files, stored{said["FDNAME"], fd})
 		}
 		fds = nil
+	}
+	if status, ok := said["STATUS"]; ok && status != n.says { // there is no systemctl status
+		n.says = status
+		n.log.Info(n.who+" says", "status", status)
 	}
 	for _, fd := range fds { // that of BARRIER=1 is answered by its close
 		_ = unix.Close(fd)
@@ -117,7 +123,7 @@ func (n *notified) quiet() time.Duration {
 func (n *notified) begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.alive = time.Now()
+	n.alive, n.says = time.Now(), ""
 	select {
 	case <-n.ready:
 	default:
@@ -125,7 +131,7 @@ func (n *notified) begin() {
 }
 
 // listenNotify makes the socket of a notified.
-func listenNotify(ctx context.Context, path string, log *slog.Logger) (*notified, error) {
+func listenNotify(ctx context.Context, who, path string, log *slog.Logger) (*notified, error) {
 	if err := unix.Unlink(path); err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("cannot remove %s: %w", path, err)
 	}
@@ -133,7 +139,7 @@ func listenNotify(ctx context.Context, path string, log *slog.Logger) (*notified
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen at %s: %w", path, err)
 	}
-	n := &notified{log: log, ready: make(chan struct{}, 1)}
+	n := &notified{who: who, log: log, ready: make(chan struct{}, 1)}
 	go n.hear(ctx, c)
 	return n, nil
 }
