@@ -42,10 +42,13 @@ var underService = os.Getenv(local.SocketEnv) != ""
 // newManager is systemd's user manager, unless this process was started by what stands in for it.
 func newManager(ctx context.Context, cfg config.Config, uid int, log *slog.Logger) (manager, error) {
 	if path := os.Getenv(local.SocketEnv); path != "" {
-		os.Unsetenv(local.SocketEnv) // children are not meant
-		return standIn{local.NewClient(path)}, nil
+		api := os.Getenv(local.APIEnv)
+		for _, name := range []string{local.SocketEnv, local.APIEnv} { // children are not meant
+			os.Unsetenv(name)
+		}
+		return standIn{local.NewClient(path, local.Forward{Program: entry(cfg, api), Sockets: cfg.Entries()})}, nil
 	}
-	m, err := units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &uid, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg), EntrySockets: cfg.Entries(), Log: log})
+	m, err := units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &uid, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg, filepath.Join(cfg.Run, "moss.sock")), EntrySockets: cfg.Entries(), Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +89,11 @@ func (m standIn) Describe(ctx context.Context, h *moss.HostInfo) error {
 	}
 	pause := ""
 	if why != "" {
-		pause = " no pause,"
+		pause = ", no pause"
 	}
 	h.NoLimits = local.NoLimits
 	h.Warnings = append(h.Warnings,
-		"WARNING: Running without systemd's user manager (moss system service): no limits,"+pause+" no start by the first connection",
+		"WARNING: Running without systemd's user manager (moss system service): no limits"+pause,
 		"WARNING: No memory limit support", "WARNING: No CPU limit support", "WARNING: No limit of processes support")
 	return nil
 }

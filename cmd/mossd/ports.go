@@ -89,9 +89,9 @@ func ownAddresses(cfg config.Config) []netip.AddrPort {
 
 // entry is the program that passes on what comes for containers whose first
 // connection starts them (cmd/moss-runtime/internal/forward).
-func entry(cfg config.Config) moss.Launch {
+func entry(cfg config.Config, api string) moss.Launch {
 	return moss.Launch{
-		Args: []string{beside("moss-runtime"), "forward", filepath.Join(cfg.Run, "moss.sock"), filepath.Join(cfg.Rootless(), "netns")},
+		Args: []string{beside("moss-runtime"), "forward", api, filepath.Join(cfg.Rootless(), "netns")},
 		Env:  []string{userns.JoinEnv + "=" + cfg.Rootless()},
 	}
 }

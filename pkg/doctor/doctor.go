@@ -174,7 +174,7 @@ func manager(f Facts) Check {
 	const name = "systemd --user"
 	switch {
 	case f.Service:
-		return Check{Name: name, Verdict: Warn, Detail: "moss system service stands in for it: no limits, no start by the first connection"}
+		return Check{Name: name, Verdict: Warn, Detail: "moss system service stands in for it: no limits"}
 	case f.SystemdError != nil:
 		return Check{name, Fail, f.SystemdError.Error() + "; where it cannot be had, run: moss system service", "sudo apt install dbus-user-session libpam-systemd && " + linger(f.User)}
 	case f.Systemd < leastSystemd:

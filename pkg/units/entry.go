@@ -3,17 +3,13 @@ package units
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
-	"os"
 	"regexp"
-	"strconv"
 	"strings"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/entry"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -22,7 +18,7 @@ import (
 // the service of the same name at the first connection.
 const entrySuffix = "-entry"
 
-func (m *Manager) entry(id moss.ContainerID) string {
+func (m *Manager) entryName(id moss.ContainerID) string {
 	return m.o.Prefix + "-" + id.Short() + entrySuffix
 }
 
@@ -35,7 +31,7 @@ func (m *Manager) Hold(ctx context.Context, h moss.HeldPorts) error {
 }
 
 func (m *Manager) hold(ctx context.Context, l *link, h moss.HeldPorts) error {
-	name := m.entry(h.ID)
+	name := m.entryName(h.ID)
 	switch state, err := activeState(ctx, l, name+".socket"); {
 	case err != nil:
 		return err
@@ -46,9 +42,13 @@ func (m *Manager) hold(ctx context.Context, l *link, h moss.HeldPorts) error {
 			return err
 		}
 	}
-	addrs := entryAddresses(h.Ports, hasIPv6())
-	for _, a := range addrs {
-		if err := tryPort(ctx, a); err != nil {
+	addrs := entry.Addresses(h.Ports, entry.HasIPv6())
+	for _, a := range addrs { // systemd would not say why it cannot
+		l, err := entry.Listen(ctx, a)
+		if err == nil {
+			err = l.Close()
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -75,16 +75,16 @@ func (m *Manager) hold(ctx context.Context, l *link, h moss.HeldPorts) error {
 
 // Release implements the engine's port Activator.
 func (m *Manager) Release(ctx context.Context, id moss.ContainerID) error {
-	return moss.Wrap(m.do(ctx, func(l *link) error { return m.release(ctx, l, id) }), "remove unit", m.entry(id)+".socket")
+	return moss.Wrap(m.do(ctx, func(l *link) error { return m.release(ctx, l, id) }), "remove unit", m.entryName(id)+".socket")
 }
 
 func (m *Manager) release(ctx context.Context, l *link, id moss.ContainerID) error {
 	var errs []error
 	for _, kind := range []string{".socket", ".service"} { // or it would be started again
-		errs = append(errs, m.stopUnit(ctx, l, m.entry(id)+kind))
+		errs = append(errs, m.stopUnit(ctx, l, m.entryName(id)+kind))
 	}
 	for _, kind := range []string{".socket", ".service"} {
-		if err := l.call(ctx, "ResetFailedUnit", []any{m.entry(id) + kind}); err != nil && !noProcess(err) {
+		if err := l.call(ctx, "ResetFailedUnit", []any{m.entryName(id) + kind}); err != nil && !noProcess(err) {
 			errs = append(errs, err)
 		}
 	}
@@ -126,42 +126,13 @@ func activeState(ctx context.Context, l *link, name string) (string, error) {
 	return state, nil
 }
 
-// entryAddress is where a socket listens, and the container's port that it leads to.
-type entryAddress struct {
-	at   netip.AddrPort
-	port uint16
-}
-
-// entryAddresses has a binding without an address at every one, as published ports are.
-func entryAddresses(ports []moss.PortBinding, ipv6 bool) []entryAddress {
-	var out []entryAddress
-	for _, b := range ports {
-		ips := []netip.Addr{b.HostIP.Unmap()}
-		if !b.HostIP.IsValid() {
-			ips = []netip.Addr{netip.IPv4Unspecified()}
-			if ipv6 {
-				ips = append(ips, netip.IPv6Unspecified())
-			}
-		}
-		for _, ip := range ips {
-			out = append(out, entryAddress{netip.AddrPortFrom(ip, b.HostPort), b.Port.Number})
-		}
-	}
-	return out
-}
-
 // entryProperties are those of the socket unit and of its service.
-func entryProperties(h moss.HeldPorts, addrs []entryAddress, o Options) (socket, service []sd.Property) {
+func entryProperties(h moss.HeldPorts, addrs []entry.Address, o Options) (socket, service []sd.Property) {
 	type listen struct{ Kind, Address string }
 	var listens []listen
-	mode := h.Idle.String()
-	if h.Listen {
-		mode = "listen-fds"
-	}
-	args := append(append([]string{}, o.Entry.Args...), string(h.ID), mode)
+	args := entry.Args(o.Entry.Args, h, addrs)
 	for _, a := range addrs {
-		listens = append(listens, listen{"Stream", a.at.String()})
-		args = append(args, strconv.Itoa(int(a.port)))
+		listens = append(listens, listen{"Stream", a.At.String()})
 	}
 	if h.Listen { // the last: who connects there gets the others
 		listens = append(listens, listen{"Stream", moss.EntrySocket(o.EntrySockets, h.ID)})
@@ -191,27 +162,4 @@ func entryProperties(h moss.HeldPorts, addrs []entryAddress, o Options) (socket,
 		prop("StartLimitIntervalUSec", uint64(0)),
 	}
 	return socket, service
-}
-
-// tryPort says why a port cannot be listened at, in docker's words.
-func tryPort(ctx context.Context, a entryAddress) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, map[bool]string{true: "tcp4", false: "tcp6"}[a.at.Addr().Is4()], a.at.String())
-	if err == nil {
-		return l.Close()
-	}
-	class, why := moss.Invalid, err.Error()
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		class, why = moss.Conflict, "address already in use"
-	case errors.Is(err, unix.EACCES):
-		class = moss.Forbidden
-		why = "permission denied: ports below the limit are the administrator's; use a higher one, or have him run: sysctl net.ipv4.ip_unprivileged_port_start=" + strconv.Itoa(int(a.at.Port()))
-	}
-	return moss.Errorf(class, "failed to bind host port for %s:%d/tcp: %s", a.at, a.port, why)
-}
-
-// hasIPv6 tells whether any link of the host has an IPv6 address.
-func hasIPv6() bool {
-	data, err := os.ReadFile("/proc/self/net/if_inet6")
-	return err == nil && len(data) > 0
 }

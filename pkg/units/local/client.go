@@ -17,7 +17,8 @@ import (
 // Client asks a [Server]. It implements the engine's ports Units, Freezer,
 // Limiter and Activator.
 type Client struct {
-	path string
+	path    string
+	forward Forward
 
 	mu       sync.Mutex
 	watches  map[*watch]struct{}
@@ -33,8 +34,8 @@ type watch struct {
 }
 
 // NewClient makes a client of the server that listens at a path.
-func NewClient(path string) *Client {
-	return &Client{path: path, watches: map[*watch]struct{}{}, progress: make(chan struct{}), closed: make(chan struct{})}
+func NewClient(path string, f Forward) *Client {
+	return &Client{path: path, forward: f, watches: map[*watch]struct{}{}, progress: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // Close ends every Watch.
@@ -164,17 +165,6 @@ func (c *Client) Groups(ctx context.Context) (why string, err error) {
 func (c *Client) Limit(_ context.Context, _ moss.ContainerID, r moss.Resources) error {
 	return checkResources(r)
 }
-
-// Hold implements the engine's port Activator.
-func (c *Client) Hold(context.Context, moss.HeldPorts) error {
-	return moss.Errorf(moss.NotImplemented, "a container that its first connection starts takes systemd's user manager, which is not there")
-}
-
-// Release implements the engine's port Activator.
-func (c *Client) Release(context.Context, moss.ContainerID) error { return nil }
-
-// Held implements the engine's port Activator.
-func (c *Client) Held(context.Context) ([]string, error) { return nil, nil }
 
 // call asks once. Where nobody listens the error has class Unavailable.
 func (c *Client) call(ctx context.Context, r request, files ...*os.File) (answer, error) {

@@ -128,6 +128,11 @@ func (s *Server) StopAll(ctx context.Context) {
 			_ = unix.Kill(-u.launcher, unix.SIGKILL) // it may have ended just now
 		}
 	}
+	for _, e := range s.entries { // what passes connections on is in the namespaces too
+		if e.pid != 0 && s.children[e.pid] != nil {
+			_ = unix.Kill(e.pid, unix.SIGTERM)
+		}
+	}
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, short := range all {
@@ -145,6 +150,7 @@ func (s *Server) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.going = false
+	s.wakeLocked()
 }
 
 // mountsOf names the mount namespace of a process; "" where that cannot be told.

@@ -1,12 +1,15 @@
 package local_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,9 +43,15 @@ const groupsEnv = "MOSS_LOCAL_TEST_GROUPS"
 // gets that one's number.
 const launchEnv = "MOSS_LOCAL_TEST_LAUNCH"
 
+// forwardEnv has it answer the first connection at each of the sockets that it is passed, as one that
+// passes connections on to a container.
+const forwardEnv = "MOSS_LOCAL_TEST_FORWARD"
+
 func TestMain(m *testing.M) {
 	var err error
 	switch path := os.Getenv(launchEnv); {
+	case os.Getenv(forwardEnv) != "":
+		err = forward(os.Args[1:])
 	case path != "":
 		err = launch(path)
 	case os.Getenv(serverEnv) != "":
@@ -66,6 +75,40 @@ func launch(path string) error {
 		return err
 	}
 	return os.WriteFile(path, fmt.Append(nil, p.Pid), 0o600)
+}
+
+// forward answers one connection with its arguments, and ends; one to the second socket
+// stays open, and it with it.
+func forward(args []string) error {
+	if os.Getenv("LISTEN_PID") != fmt.Sprint(os.Getpid()) {
+		return errors.New("the sockets are not for this process")
+	}
+	answer := strings.Join(append(args, os.Getenv("LISTEN_FDS")), " ")
+	fds := []unix.PollFd{{Fd: 3, Events: unix.POLLIN}, {Fd: 4, Events: unix.POLLIN}}
+	if _, err := unix.Poll(fds, -1); err != nil {
+		return err
+	}
+	for i, fd := range fds {
+		if fd.Revents == 0 {
+			continue
+		}
+		l, err := net.FileListener(os.NewFile(uintptr(fd.Fd), "socket"))
+		if err != nil {
+			return err
+		}
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(c, answer); err != nil {
+			return err
+		}
+		if i == 1 {
+			select {}
+		}
+		return c.Close()
+	}
+	return nil
 }
 
 func serve() error {
@@ -144,7 +187,7 @@ func openWith(t *testing.T, env ...string) rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := local.NewClient(path)
+	c := local.NewClient(path, local.Forward{Program: moss.Launch{Args: []string{self}, Env: []string{forwardEnv + "=1"}}, Sockets: filepath.Join(dir, "entries")})
 	t.Cleanup(func() {
 		if err := errors.Join(c.Close(), in.Close(), cmd.Wait()); err != nil {
 			t.Error(err)
@@ -334,5 +377,69 @@ func TestRefused(t *testing.T) {
 	}
 	if err := r.c.Freeze(t.Context(), "x"); moss.ClassOf(err) != moss.NotImplemented {
 		t.Errorf("freeze: %v", err)
+	}
+}
+
+func freePorts(t *testing.T) (ports [2]uint16) {
+	t.Helper()
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // both at once, so that they differ
+		ports[i] = uint16(l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+func TestActivator(t *testing.T) { porttest.Activator(t, open(t).c, freePorts(t)) }
+
+// Whenever somebody connects, the program is started with the sockets; the end of
+// what it listens for is its own.
+func TestEntrance(t *testing.T) {
+	r, ports := open(t), freePorts(t)
+	id := moss.ContainerID(moss.NewHexID())
+	h := moss.HeldPorts{ID: id, Name: "web", Listen: true}
+	for i, p := range ports {
+		h.Ports = append(h.Ports, moss.PortBinding{Port: moss.Port{Number: uint16(80 + i), Proto: moss.TCP}, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: p})
+	}
+	if err := r.c.Hold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	want := string(id) + " listen-fds 80 81 3"
+	ask := func(port uint16) net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil || strings.TrimSpace(got) != want {
+			t.Fatalf("%q, %v, want %q", got, err, want)
+		}
+		return c
+	}
+	for range 3 { // it ends each time
+		ask(ports[0]).Close()
+	}
+	c := ask(ports[1])
+	defer c.Close()
+	path := moss.EntrySocket(filepath.Join(r.dir, "entries"), id)
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
+	if err := r.c.Release(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); len(got) > 0 || err != nil && !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("%q, %v: the program goes on", got, err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left: %v", path, err)
+	}
+	if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0])); err == nil {
+		c.Close()
+		t.Error("somebody still listens")
 	}
 }

@@ -24,6 +24,9 @@ const (
 	opStop    op = "stop"    // ID: as whoever stops all does, with the unit's own signal and time
 	opFreeze  op = "freeze"  // ID
 	opThaw    op = "thaw"    // ID
+	opHold    op = "hold"    // Hold; the files listen at the container's ports
+	opRelease op = "release" // ID
+	opHeld    op = "held"
 	opList    op = "list"
 	opWatch   op = "watch"
 	opState   op = "state"
@@ -36,6 +39,14 @@ type request struct {
 	Signal  int              `json:",omitempty"`
 	Spec    *spec            `json:",omitempty"`
 	Streams []int            `json:",omitempty"` // which of 0, 1, 2 the files are
+	Hold    *hold            `json:",omitempty"`
+}
+
+// hold is a program that is started with sockets when somebody connects to one.
+type hold struct {
+	ID   moss.ContainerID
+	Args []string
+	Env  []string
 }
 
 // spec is what the server needs of a moss.UnitSpec.
@@ -59,6 +70,7 @@ type answer struct {
 	List      []moss.UnitStatus `json:",omitempty"`
 	GoingDown bool              `json:",omitempty"`
 	NoGroups  string            `json:",omitempty"` // why units have no cgroups
+	Held      []string          `json:",omitempty"` // short ids
 }
 
 func (a answer) err() error {
@@ -73,7 +85,8 @@ const (
 	mostMessage = 128 << 10
 	// listChunk statuses fit into a message.
 	listChunk = 200
-	mostFiles = 3
+	// mostFiles can go with a message, see SCM_MAX_FD in unix(7).
+	mostFiles = 250
 )
 
 func send(c *net.UnixConn, m any, files ...*os.File) error {

@@ -33,6 +33,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	units    map[string]*unit      // by short id
+	entries  map[string]*entrance  // as well
 	children map[int]func(wstatus) // called with mu held
 	strays   map[int]ending        // what ended that nobody knew, while a launcher runs
 	starting int
@@ -72,7 +73,7 @@ func NewServer(ctx context.Context, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("cannot become a child subreaper: %w", err)
 	}
 	s := &Server{
-		log: log, units: map[string]*unit{}, children: map[int]func(wstatus){}, strays: map[int]ending{}, changed: make(chan struct{}),
+		log: log, units: map[string]*unit{}, entries: map[string]*entrance{}, children: map[int]func(wstatus){}, strays: map[int]ending{}, changed: make(chan struct{}),
 	}
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
@@ -277,6 +278,14 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn) {
 		err = s.freeze(ctx, r.ID.Short(), false)
 	case opStop:
 		err = s.stop(ctx, r.ID.Short())
+	case opHold:
+		if err = s.hold(ctx, r, files); err == nil {
+			files = nil // they are its own now
+		}
+	case opRelease:
+		err = s.release(r.ID.Short())
+	case opHeld:
+		a.Held = s.held()
 	case opCollect:
 		err = s.collect(ctx, r.ID.Short())
 	default:

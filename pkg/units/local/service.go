@@ -20,6 +20,9 @@ import (
 // ask, in place of systemd's user manager.
 const SocketEnv = "_MOSS_UNITS"
 
+// APIEnv is the one that tells it where its API listens.
+const APIEnv = "_MOSS_API"
+
 // Files of a service in the engine's run-time directory.
 const (
 	socketFile = "units.sock"
@@ -202,7 +205,7 @@ func (s *service) keepDaemon(ctx context.Context) error {
 		}
 		if status.Exited() && status.ExitStatus() == idleStatus {
 			s.daemon.drop() // the holder has what is in it
-			if all, _ := s.list(); s.Once && len(all) == 0 {
+			if all, _ := s.list(); s.Once && len(all) == 0 && len(s.held()) == 0 {
 				return nil
 			}
 			s.Log.Info("the daemon ended as idle; the next connection brings it back")
@@ -225,7 +228,7 @@ func (s *service) keepDaemon(ctx context.Context) error {
 // runDaemon runs the daemon once, and when ctx ends stops the containers and then it.
 func (s *service) runDaemon(ctx context.Context) (status syscall.WaitStatus, wasReady bool, err error) {
 	s.daemon.begin()
-	env := append(environment(nil), s.notifyEnv("notify.sock"), s.Join, SocketEnv+"="+filepath.Join(s.Run, socketFile),
+	env := append(environment(nil), s.notifyEnv("notify.sock"), s.Join, SocketEnv+"="+filepath.Join(s.Run, socketFile), APIEnv+"="+s.Socket,
 		"WATCHDOG_USEC="+strconv.FormatInt(watchdog.Microseconds(), 10))
 	fds, names := []int{-1, 1, 2, s.api}, []string{s.Name}
 	s.daemon.mu.Lock()
@@ -233,9 +236,7 @@ func (s *service) runDaemon(ctx context.Context) (status syscall.WaitStatus, was
 		fds, names = append(fds, f.fd), append(names, f.name)
 	}
 	env = append(env, "LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
-	// Who is meant is known only after the fork.
-	args := append([]string{"/bin/sh", "-c", `LISTEN_PID=$$; export LISTEN_PID; exec "$0" "$@"`}, s.Daemon...)
-	pid, ended, err := s.Spawn(Process{Args: args, Env: env, FDs: fds})
+	pid, ended, err := s.Spawn(Process{Args: passed(s.Daemon), Env: env, FDs: fds})
 	s.daemon.mu.Unlock()
 	if err != nil {
 		return 0, false, err
@@ -261,6 +262,11 @@ func (s *service) runDaemon(ctx context.Context) (status syscall.WaitStatus, was
 			return status, wasReady, nil
 		}
 	}
+}
+
+// passed runs a program as the one that LISTEN_FDS is meant for, which is known only after the fork.
+func passed(args []string) []string {
+	return append([]string{"/bin/sh", "-c", `LISTEN_PID=$$; export LISTEN_PID; exec "$0" "$@"`}, args...)
 }
 
 // signal signals a child that has not been reaped.
@@ -348,8 +354,8 @@ func descriptor(l *net.UnixListener) (fd int, err error) {
 	return fd, errors.Join(err, serr)
 }
 
-// readable waits until somebody connects.
-func readable(ctx context.Context, fd int) error {
+// readable waits until somebody connects to one of some sockets.
+func readable(ctx context.Context, sockets ...int) error {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return err
@@ -361,16 +367,21 @@ func readable(ctx context.Context, fd int) error {
 			_ = unix.Close(p[1])
 		}
 	}()
+	fds := []unix.PollFd{{Fd: int32(p[0]), Events: unix.POLLIN}}
+	for _, fd := range sockets {
+		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
 	for {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(p[0]), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("poll", err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if fds[0].Revents != 0 {
-			return nil
+		for _, fd := range fds[1:] {
+			if fd.Revents != 0 {
+				return nil
+			}
 		}
 	}
 }
