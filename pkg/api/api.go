@@ -101,6 +101,8 @@ type Server struct {
 
 	rest rest
 
+	requests atomic.Uint64 // so far: what the log names each by
+
 	driver      atomic.Pointer[string]   // the storage driver's name, once known
 	authorizers atomic.Pointer[[]string] // the plugins that are asked
 }
@@ -144,6 +146,10 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	start := s.now()
 	s.rest.begin()
 	defer s.rest.end()
+	id := s.requests.Add(1)
+	log := func(level slog.Level, what string, more ...any) {
+		s.log.Log(hr.Context(), level, what, append([]any{"id", id, "method", hr.Method, "path", hr.URL.Path}, more...)...)
+	}
 	var err error
 	if s.o.Trace != nil {
 		ctx, done := s.o.Trace(hr, s.routeOf(hr))
@@ -164,12 +170,12 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 				panic(v)
 			}
 			err = moss.Errorf(moss.Internal, "a fault in moss: %v", v)
-			s.log.ErrorContext(hr.Context(), "a handler panicked", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			log(slog.LevelError, "a handler panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			if !w.begun {
 				writeError(w, err, version{})
 			}
 		}
-		s.log.DebugContext(hr.Context(), "request", "method", hr.Method, "path", hr.URL.Path, "status", w.status, "took", s.now().Sub(start))
+		log(slog.LevelDebug, "request", "status", w.status, "took", s.now().Sub(start), "agent", hr.UserAgent())
 	}()
 	var v version
 	v, err = s.serve(w, hr)
@@ -179,12 +185,12 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	if statusOf(err) >= http.StatusInternalServerError && moss.ClassOf(err) == moss.Internal {
-		s.log.ErrorContext(hr.Context(), "a request failed", "method", hr.Method, "path", hr.URL.Path, "error", err)
+		log(slog.LevelError, "a request failed", "error", err)
 	}
 	if !w.begun {
 		writeError(w, err, v)
 	} else {
-		s.log.DebugContext(hr.Context(), "an answer was cut short", "method", hr.Method, "path", hr.URL.Path, "error", err)
+		log(slog.LevelDebug, "an answer was cut short", "error", err)
 	}
 }
 
