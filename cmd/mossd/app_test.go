@@ -121,3 +121,26 @@ func TestANewHolderIsSeenOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestRealPath(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"link": "disk", "again": "link", "lost": "nowhere"} {
+		if err := os.Symlink(to, filepath.Join(top, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(top, "disk"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"disk": "disk", "link": "disk", "again/a/b": "disk/a/b", "a": "a", ".": "."} {
+		if got, err := realPath(filepath.Join(top, path)); err != nil || got != filepath.Join(top, want) {
+			t.Errorf("%s: %s, %v, want %s", path, got, err, want)
+		}
+	}
+	if got, err := realPath(filepath.Join(top, "lost")); err == nil || !strings.HasSuffix(err.Error(), "/lost is a link to what is not there") {
+		t.Errorf("%s, %v", got, err)
+	}
+}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -73,8 +76,33 @@ type settings struct {
 // read lays the file over the defaults and the flags over both.
 func (s settings) read() (settings, error) {
 	var err error
-	s.Config, s.from, err = s.defaults.Load(s.path, s.flags)
-	return s, err
+	if s.Config, s.from, err = s.defaults.Load(s.path, s.flags); err != nil {
+		return s, err
+	}
+	if s.Data, err = realPath(s.Data); err != nil {
+		return s, fmt.Errorf("cannot use the setting \"data-root\": %w", err)
+	}
+	return s, nil
+}
+
+// realPath is a path without symbolic links, as far as it is there. The runtime takes none, and
+// the kernel names mounts without them.
+func realPath(path string) (string, error) {
+	found, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return found, err
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return "", fmt.Errorf("%s is a link to what is not there", path)
+	}
+	dir := filepath.Dir(path)
+	if dir == path {
+		return path, nil
+	}
+	if dir, err = realPath(dir); err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, filepath.Base(path)), nil
 }
 
 func configure(c *cli.Context, getenv func(string) string) (settings, error) {
