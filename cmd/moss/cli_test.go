@@ -522,3 +522,20 @@ func TestPrune(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A field that the engine leaves out when it is empty is empty, and no error.
+func TestInspectLeftOut(t *testing.T) {
+	e := newEngine(t, map[string]string{"GET /containers/c/json": `{"Id":"c1","Name":"/c","Config":{},"State":{"Status":"running"},"Own":7}`})
+	for format, want := range map[string]string{
+		"{{.Id}} {{.Own}}": "c1 7",
+		"{{.Name}}{{if .State.Health}} {{.State.Health.Status}}{{end}}": "/c",
+		"{{.SizeRw}} {{json .Config.Labels}}":                           "<nil> null",
+	} {
+		if code, out, errs := run1(t, e.env, "inspect", "-f", format, "c"); code != 0 || out != want+"\n" {
+			t.Errorf("%s: %d %q %q", format, code, out, errs)
+		}
+	}
+	if code, out, errs := run1(t, e.env, "inspect", "-f", "{{.Name}} {{.Nope}}", "c"); code != 1 || out != "" || !strings.Contains(errs, `no entry for key "Nope"`) {
+		t.Errorf("%d %q %q", code, out, errs)
+	}
+}

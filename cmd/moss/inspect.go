@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -24,7 +25,7 @@ func (a *app) inspectContainers(c *cli.Context) error { return a.inspectKind(c, 
 
 func (a *app) inspectKind(c *cli.Context, kind string) error {
 	failed := 0
-	found := make([]any, 0, c.NArg())
+	found := make([]inspected, 0, c.NArg())
 	for _, ref := range c.Args().Slice() {
 		v, err := a.inspectOne(c, kind, ref)
 		if err != nil {
@@ -43,32 +44,55 @@ func (a *app) inspectKind(c *cli.Context, kind string) error {
 	return nil
 }
 
-func printFound(a *app, format string, found []any) error {
+// inspected is one thing: as the engine said it, whose names templates see, and
+// as the API's type, which also has the fields that are left out when empty.
+type inspected struct{ said, typed any }
+
+func printFound(a *app, format string, found []inspected) error {
 	if format == "" || format == "json" {
-		return printOne(a.out, format, found)
+		all := make([]any, 0, len(found))
+		for _, f := range found {
+			all = append(all, f.said)
+		}
+		return printOne(a.out, format, all)
 	}
-	for _, v := range found {
-		if err := printOne(a.out, format, v); err != nil {
+	for _, f := range found {
+		if err := f.print(a.out, format); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// inspectOne gives what the engine said as it said it; templates see the names
-// in its JSON.
-func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
+// print falls back on the type, where docker's client begins with it: a
+// container without a health check has no State.Health to ask for otherwise.
+func (f inspected) print(w io.Writer, format string) error {
+	var text bytes.Buffer
+	err := printOne(&text, format, f.said)
+	if err != nil && f.typed != nil {
+		text.Reset()
+		if printOne(&text, format, f.typed) == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = text.WriteTo(w)
+	return err
+}
+
+func (a *app) inspectOne(c *cli.Context, kind, ref string) (inspected, error) {
 	api, err := a.api()
 	if err != nil {
-		return nil, err
+		return inspected{}, err
 	}
-	var v any
 	if kind == "volume" {
 		got, err := api.VolumeInspect(c.Context, ref, client.VolumeInspectOptions{})
-		if err == nil {
-			err = exact(got.Raw, &v)
+		if err != nil {
+			return inspected{}, err
 		}
-		return v, err
+		return exact(got.Raw, got.Volume)
 	}
 	if kind == "secret" || kind == "config" {
 		return inspectKept(c, api, kind, ref)
@@ -76,18 +100,17 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 	if kind == "" || kind == "container" {
 		got, err := api.ContainerInspect(c.Context, ref, client.ContainerInspectOptions{Size: c.Bool("size")})
 		if err == nil {
-			err = exact(got.Raw, &v)
-			return v, err
+			return exact(got.Raw, got.Container)
 		}
 		if kind == "container" || !errdefs.IsNotFound(err) {
-			return nil, err
+			return inspected{}, err
 		}
 	}
 	if kind == "network" {
 		return inspectNetwork(c, api, ref)
 	}
 	var raw bytes.Buffer
-	_, err = api.ImageInspect(c.Context, ref, client.ImageInspectWithRawResponse(&raw))
+	got, err := api.ImageInspect(c.Context, ref, client.ImageInspectWithRawResponse(&raw))
 	if errdefs.IsNotFound(err) && kind == "" {
 		if v, err := a.inspectOne(c, "volume", ref); err == nil {
 			return v, nil
@@ -95,28 +118,27 @@ func (a *app) inspectOne(c *cli.Context, kind, ref string) (any, error) {
 		if v, err := inspectNetwork(c, api, ref); !errdefs.IsNotFound(err) {
 			return v, err
 		}
-		return nil, fmt.Errorf("no such object: %s", ref)
+		return inspected{}, fmt.Errorf("no such object: %s", ref)
 	}
-	if err == nil {
-		err = exact(raw.Bytes(), &v)
+	if err != nil {
+		return inspected{}, err
 	}
-	return v, err
+	return exact(raw.Bytes(), got.InspectResponse)
 }
 
 // exact decodes JSON so that templates print its numbers as they are: 1048576 is
 // no 1.048576e+06.
-func exact(data []byte, v *any) error {
+func exact(data []byte, typed any) (inspected, error) {
+	f := inspected{typed: typed}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	return d.Decode(v)
+	return f, d.Decode(&f.said)
 }
 
-func inspectNetwork(c *cli.Context, api *client.Client, ref string) (any, error) {
+func inspectNetwork(c *cli.Context, api *client.Client, ref string) (inspected, error) {
 	got, err := api.NetworkInspect(c.Context, ref, client.NetworkInspectOptions{Verbose: c.Bool("verbose")})
 	if err != nil {
-		return nil, err
+		return inspected{}, err
 	}
-	var v any
-	err = exact(got.Raw, &v)
-	return v, err
+	return exact(got.Raw, got.Network)
 }

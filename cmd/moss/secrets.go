@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -134,20 +133,19 @@ func (a *app) removeKept(c *cli.Context, kind moss.SecretKind) error {
 	})
 }
 
-func inspectKept(c *cli.Context, api *client.Client, kind, ref string) (v any, err error) {
-	var raw json.RawMessage
+func inspectKept(c *cli.Context, api *client.Client, kind, ref string) (inspected, error) {
 	if kind == string(moss.KindSecret) {
-		got, inspectErr := api.SecretInspect(c.Context, ref, client.SecretInspectOptions{})
-		raw, err = got.Raw, inspectErr
-	} else {
-		got, inspectErr := api.ConfigInspect(c.Context, ref, client.ConfigInspectOptions{})
-		raw, err = got.Raw, inspectErr
+		got, err := api.SecretInspect(c.Context, ref, client.SecretInspectOptions{})
+		if err != nil {
+			return inspected{}, err
+		}
+		return exact(got.Raw, got.Secret)
 	}
+	got, err := api.ConfigInspect(c.Context, ref, client.ConfigInspectOptions{})
 	if err != nil {
-		return nil, err
+		return inspected{}, err
 	}
-	err = exact(raw, &v)
-	return v, err
+	return exact(got.Raw, got.Config)
 }
 
 // keptLabels turns --secret and --config into the labels by which any client

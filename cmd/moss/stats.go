@@ -55,28 +55,31 @@ const (
 )
 
 // stats asks every container once a second, so those that come and go meanwhile
-// are there and gone in the next table.
+// are there and gone in the next table. One that was named keeps its line.
 func (a *app) stats(c *cli.Context) error {
 	api, err := a.api()
 	if err != nil {
 		return err
 	}
 	before := make(map[string]container.StatsResponse)
-	for once := c.Bool("no-stream"); ; {
+	once := c.Bool("no-stream")
+	for first := true; ; first = false {
 		refs, err := statsRefs(c, api)
 		if err != nil {
 			return err
 		}
-		got, err := statsOf(c.Context, api, refs, once)
+		got, err := statsOf(c.Context, api, refs, once, !c.Args().Present() || !first)
 		if err != nil {
 			return err
 		}
 		var rows []map[string]string
 		for i, s := range got {
 			if s.ID == "" {
-				continue // it is gone
-			}
-			if !once {
+				if !c.Args().Present() {
+					continue // it is gone
+				}
+				s.Name = refs[i]
+			} else if !once {
 				s.PreCPUStats = before[s.ID].CPUStats
 				before[s.ID] = s
 			}
@@ -108,8 +111,8 @@ func statsRefs(c *cli.Context, api *client.Client) ([]string, error) {
 	return refs, err
 }
 
-// statsOf asks all at once; a container that went since the list was made has no ID in its answer.
-func statsOf(ctx context.Context, api *client.Client, refs []string, pair bool) ([]container.StatsResponse, error) {
+// statsOf asks all at once; a container that may have gone, and has, has no ID in its answer.
+func statsOf(ctx context.Context, api *client.Client, refs []string, pair, mayGo bool) ([]container.StatsResponse, error) {
 	var (
 		wg   sync.WaitGroup
 		out  = make([]container.StatsResponse, len(refs))
@@ -119,9 +122,8 @@ func statsOf(ctx context.Context, api *client.Client, refs []string, pair bool) 
 		wg.Go(func() { out[i], errs[i] = statsOne(ctx, api, ref, pair) })
 	}
 	wg.Wait()
-	for i, err := range errs {
-		gone := errdefs.IsNotFound(err) && len(refs[i]) == 64
-		if err != nil && !gone {
+	for _, err := range errs {
+		if err != nil && (!mayGo || !errdefs.IsNotFound(err)) {
 			return nil, err
 		}
 	}
