@@ -83,7 +83,7 @@ func (d *daemon) canLeave() error {
 	case !d.keeper.Available():
 		return fmt.Errorf("%s-rootless.service was started by an older moss; it takes a restart", d.cfg.Prefix)
 	}
-	if program := d.host.store.MountProgram(); program != "" {
+	if program := d.host.store.MountProgram(); program != "" && !underService && d.mounts == "" {
 		return fmt.Errorf("root file systems are mounted by processes of its unit, %s", program)
 	}
 	return nil

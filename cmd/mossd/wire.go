@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/api"
+	"github.com/moss-containers/moss/pkg/cgroup"
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/events"
 	"github.com/moss-containers/moss/pkg/image"
@@ -49,6 +50,7 @@ type daemon struct {
 	store   fdStore
 	keeper  rootless.Keeper
 	holder  rootless.Info
+	mounts  string // the cgroup of the processes that serve mounts; "" where that is ours
 	units   manager
 	records *records.Store
 	images  interface{ Limit(l transfer.Limits) }
@@ -120,8 +122,13 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.records = rec
 	d.closer = append(d.closer, rec.Close)
 	took.done("records")
+	if !underService { // there, the daemon ends alone
+		if d.mounts, err = cgroup.Dir(cgroup.Of(d.holder.ChildPID)); err != nil {
+			log.Warn("the cgroup of the namespaces is not to be found: what fuse-overlayfs mounts goes when the daemon does", "error", err)
+		}
+	}
 	store, err := storage.Open(ctx, storage.Options{
-		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, DriverOptions: cfg.StorageOptions, Log: part(log, "storage"),
+		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, DriverOptions: cfg.StorageOptions, MountGroup: d.mounts, Log: part(log, "storage"),
 	})
 	if err != nil {
 		return d, err

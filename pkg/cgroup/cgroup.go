@@ -2,13 +2,53 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 )
 
 // Own is the file that tells of the calling process.
 const Own = "/proc/self/cgroup"
+
+// mount is where the hierarchies are.
+const mount = "/sys/fs/cgroup"
+
+// Of is the file that tells of another process.
+func Of(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/cgroup" }
+
+// Dirs are where a cgroup may be, below where the hierarchies are mounted; on a
+// hybrid machine the unified one is one level down.
+func Dirs(mount, path string) []string {
+	return []string{filepath.Join(mount, path), filepath.Join(mount, "unified", path)}
+}
+
+// Dir is the directory of the cgroup that a file like /proc/PID/cgroup names.
+func Dir(file string) (string, error) {
+	path, err := Path(file)
+	if err != nil {
+		return "", err
+	}
+	return dirBelow(mount, path)
+}
+
+func dirBelow(mount, path string) (string, error) {
+	var errs []error
+	for _, dir := range Dirs(mount, path) {
+		_, err := os.Stat(filepath.Join(dir, "cgroup.procs"))
+		if err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		errs = append(errs, err)
+	}
+	return "", errors.Join(errs...)
+}
 
 // Path is the cgroup that a file like /proc/PID/cgroup names, below where the
 // unified hierarchy is mounted; also one that has been removed meanwhile.

@@ -1,6 +1,8 @@
 package cgroup
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,6 +26,28 @@ func TestPath(t *testing.T) {
 		}
 	}
 	if _, err := Path(filepath.Join(t.TempDir(), "none")); !os.IsNotExist(err) {
+		t.Errorf("a file that there is not: %v", err)
+	}
+}
+
+func TestDir(t *testing.T) {
+	mount := t.TempDir()
+	if dir, err := dirBelow(mount, "/a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("one that there is not: %q, %v", dir, err)
+	}
+	for _, below := range []string{"unified/a", "a"} {
+		want := filepath.Join(mount, below)
+		if err := os.MkdirAll(want, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(want, "cgroup.procs"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if dir, err := dirBelow(mount, "/a"); dir != want || err != nil {
+			t.Errorf("%q, %v, want %q", dir, err, want)
+		}
+	}
+	if _, err := Dir(filepath.Join(mount, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that there is not: %v", err)
 	}
 }

@@ -257,6 +257,12 @@ func (s Execs) run(ctx context.Context, x *exec, rec moss.Exec) (err error) {
 		}
 	}
 	if err != nil {
+		if m, ok := s.Rootfs.(MortalRootfs); ok {
+			// What the runtime says only follows from it.
+			if gone := m.Alive(c.record().Run.PID); gone != nil {
+				err = moss.Wrap(gone, "exec in", c.record().Name)
+			}
+		}
 		return errors.Join(err, s.Stdio.Finish(ctx, streams))
 	}
 	x.mu.Lock()

@@ -99,6 +99,8 @@ type faultyRootfs struct {
 	lag *time.Duration
 }
 
+func (f faultyRootfs) Alive(pid int) error { return f.Rootfs.(engine.MortalRootfs).Alive(pid) }
+
 func (r faultyRootfs) MountLabelled(ctx context.Context, id moss.ContainerID, label string) (moss.Mount, error) {
 	if err := r.f.hit("Rootfs.Mount"); err != nil {
 		return moss.Mount{}, err

@@ -116,6 +116,12 @@ type LabelledRootfs interface {
 	MountLabelled(ctx context.Context, id moss.ContainerID, label string) (moss.Mount, error)
 }
 
+// MortalRootfs is a Rootfs whose mounts can come to an end by themselves, as a process serves each.
+type MortalRootfs interface {
+	// Alive fails, with the way out, when the root file system of a main process is not to be had any more.
+	Alive(pid int) error
+}
+
 // Labels makes SELinux labels (pkg/selinux).
 type Labels interface {
 	// Make gives labels with categories that no other container has, changed by options. Errors: Invalid.

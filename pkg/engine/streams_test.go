@@ -215,6 +215,21 @@ func TestExecThatCannotRun(t *testing.T) {
 	}
 }
 
+func TestExecWhereTheRootfsIsGone(t *testing.T) {
+	r := newRig(t, true)
+	id := r.run(named("web"))
+	r.rootfs.Fail("Alive", moss.Errorf(moss.Unavailable, "it is gone"))
+	start := func(command string) error {
+		return r.Execs().Start(t.Context(), r.exec(id, command), true, moss.TermSize{}, moss.AttachIO{}, func() {})
+	}
+	err := start("nope")
+	if r.wantClass(err, moss.Unavailable); err.Error() != `cannot exec in "web": it is gone` {
+		t.Error(err)
+	}
+	r.rootfs.Fail("Alive", nil)
+	r.wantClass(start("nope"), moss.Invalid)
+}
+
 // Every call of an exec's start fails once; nobody waits for ever, and nothing
 // is left but the container's own.
 func TestEveryStepOfAnExecCanFail(t *testing.T) {

@@ -224,7 +224,11 @@ func probe(dir string, mount func(dir, options string) error) (err error) {
 		return err
 	}
 	merged := filepath.Join(d, "merged")
-	defer func() { err = errors.Join(err, unix.Unmount(merged, unix.MNT_DETACH)) }()
+	server, _ := serving(merged) // for the kernel's there is none
+	defer func() {
+		err = errors.Join(err, unix.Unmount(merged, unix.MNT_DETACH))
+		reap(server)
+	}()
 	if _, err := os.ReadFile(filepath.Join(merged, "dir/file")); err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package storage
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/types"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -79,7 +81,7 @@ func (s *Storage) mount(ctx context.Context, id moss.ContainerID, label string) 
 		return m, classified(err, op, id)
 	}
 	s.mounts.add(id)
-	path, err := s.store.Mount(string(id), label)
+	path, err := s.mountLocked(id, label)
 	if err != nil {
 		return moss.Mount{}, classified(err, op, id)
 	}
@@ -87,6 +89,34 @@ func (s *Storage) mount(ctx context.Context, id moss.ContainerID, label string) 
 		path, err = show(id, path)
 	}
 	return moss.Mount{Path: path}, classified(err, op, id)
+}
+
+// mountLocked has the store mount it, and gives what serves the mount its place.
+func (s *Storage) mountLocked(id moss.ContainerID, label string) (string, error) {
+	dir := s.merged(id)
+	if s.choice.mountProgram == "" || dir == "" {
+		return s.store.Mount(string(id), label)
+	}
+	if dead(dir) { // it would be mounted over
+		if err := detach(dir); err != nil {
+			return "", err
+		}
+		s.servers.unmounted(dir)
+	}
+	on, err := mountinfo.Mounted(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	path, err := s.store.Mount(string(id), label)
+	if err != nil || on {
+		return path, err
+	}
+	if err := s.servers.placed(dir); err != nil {
+		_, undo := s.store.Unmount(string(id), true)
+		s.servers.unmounted(dir)
+		return "", errors.Join(err, undo)
+	}
+	return path, nil
 }
 
 // Unmount unmounts it however often it was mounted; nil when it is not mounted
@@ -129,15 +159,20 @@ func (s *Storage) unmountLocked(id moss.ContainerID) (last *os.File, err error) 
 	if _, ok := s.volatile.get(id); ok {
 		return nil, classified(s.volatile.unmount(id), "unmount rootfs of", id)
 	}
+	dir := s.merged(id)
 	n, err := s.store.Mounted(string(id))
 	if err == nil && n > 0 {
-		last = s.hold(id)
+		last = s.hold(dir)
 	}
 	if ids := s.shiftOfLocked(id); !ids.reaches() {
 		err = errors.Join(err, hide(id))
 	}
-	if err == nil {
-		err = s.unmountAll(id)
+	// What the kernel has mounted goes, also what the store does not know of: a
+	// daemon was killed after the one and before the other, and the next start
+	// mounted over it. The store would fail on it. What a program serves and the
+	// store knows, that takes away in the program's way.
+	if err == nil && dir != "" && (s.choice.mountProgram == "" || n == 0 || dead(dir)) {
+		err = detach(dir)
 	}
 	if err == nil && n > 0 {
 		_, err = s.store.Unmount(string(id), true)
@@ -145,33 +180,31 @@ func (s *Storage) unmountLocked(id moss.ContainerID) (last *os.File, err error) 
 	if gone(err) {
 		err = nil
 	}
+	if err == nil {
+		s.servers.unmounted(dir)
+	}
 	return last, classified(err, "unmount rootfs of", id)
 }
 
-// unmountAll takes away what the kernel has mounted, also what the store does not
-// know of: a daemon was killed after the one and before the other, and the next
-// start mounted over it. The store would fail on it.
-func (s *Storage) unmountAll(id moss.ContainerID) error {
-	if s.choice.driver != driverOverlay || s.choice.mountProgram != "" {
-		return nil
+// merged is where overlay has the root file system of a container; "" where it
+// has none.
+func (s *Storage) merged(id moss.ContainerID) string {
+	if s.choice.driver != driverOverlay {
+		return ""
 	}
 	c, err := s.store.Container(string(id))
 	if err != nil {
-		return nil //nolint:nilerr // there is none: nothing to find a mount by
+		return ""
 	}
-	return detach(filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "merged"))
+	return filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "merged")
 }
 
 // hold opens the root of a mount of the kernel's; nil when there is none.
-func (s *Storage) hold(id moss.ContainerID) *os.File {
-	if s.choice.driver != driverOverlay || s.choice.mountProgram != "" {
+func (s *Storage) hold(dir string) *os.File {
+	if dir == "" || s.choice.mountProgram != "" {
 		return nil
 	}
-	c, err := s.store.Container(string(id))
-	if err != nil {
-		return nil
-	}
-	f, err := os.OpenFile(filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "merged"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil
 	}

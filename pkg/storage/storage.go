@@ -4,7 +4,7 @@
 // share the engine's user namespace, so no ids are shifted.
 //
 // A fuse-overlayfs mount is served by a process that the store starts and that
-// must live as long as the mount does; see Storage.MountProgram.
+// must live as long as the mount does; see Options.MountGroup.
 package storage
 
 import (
@@ -44,7 +44,10 @@ type Options struct {
 	Driver    string // "" chooses the best that works: overlay, fuse-overlayfs, vfs
 	// DriverOptions are docker's storage-opts: overlay.mountopt and overlay.mount_program.
 	DriverOptions []string
-	Log           *slog.Logger
+	// MountGroup is the directory of the cgroup for the processes that serve the mounts of
+	// fuse-overlayfs. "" leaves them in the daemon's: nothing may end it with the daemon then.
+	MountGroup string
+	Log        *slog.Logger
 }
 
 // Storage is an open store. It is safe for concurrent use.
@@ -52,12 +55,13 @@ type Storage struct {
 	store storage.Store
 	// turn is taken for each change: the store would make them wait for each
 	// other all the same, but its readers write a flag at the same time.
-	turn   sync.Mutex
-	choice choice
-	sizes  sizes
-	mounts mounts
-	scrap  *scrap
-	lists  *lists
+	turn    sync.Mutex
+	choice  choice
+	sizes   sizes
+	mounts  mounts
+	servers servers
+	scrap   *scrap
+	lists   *lists
 	// volatile are the layers that the store does not know.
 	volatile volatiles
 
@@ -119,6 +123,7 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	}
 	log.DebugContext(ctx, "storage is open", "driver", c.name(), "why", c.why, "root", o.GraphRoot)
 	s := &Storage{store: store, choice: c, lists: l, log: log}
+	s.servers.group = o.MountGroup
 	s.volatile.disk, s.volatile.run = filepath.Join(o.GraphRoot, "volatile"), filepath.Join(o.RunRoot, "volatile")
 	if err := s.volatile.load(); err != nil {
 		store.Free()
@@ -174,8 +179,7 @@ func ignoreConfigFiles(runRoot, driver string) (err error) {
 func (s *Storage) Store() storage.Store { return s.store }
 
 // MountProgram is the program that mounts root file systems, "" where the
-// kernel does. Its processes belong to no container's unit: whoever manages the
-// daemon's own unit has to let them outlive it.
+// kernel does.
 func (s *Storage) MountProgram() string { return s.choice.mountProgram }
 
 // Busy says whether the files of removed containers are being deleted.

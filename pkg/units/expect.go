@@ -1,8 +1,6 @@
 package units
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -29,17 +27,11 @@ func openMigration() *migration {
 
 // ownProcs opens cgroup.procs of this process's cgroup, see cgroups(7).
 func ownProcs() (*os.File, error) {
-	group, err := cgroup.Path(cgroup.Own)
+	dir, err := cgroup.Dir(cgroup.Own)
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range groupDirs("/sys/fs/cgroup", group) {
-		f, err := os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return f, err
-		}
-	}
-	return nil, fs.ErrNotExist
+	return os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
 }
 
 // Expect is told that a unit is about to be started, and takes no time: what that

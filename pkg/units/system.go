@@ -11,6 +11,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/moss-containers/moss/pkg/cgroup"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -160,16 +161,10 @@ func (m *Manager) Controllers(ctx context.Context) ([]string, error) {
 	return controllersAt("/sys/fs/cgroup", group)
 }
 
-// groupDirs are where a group may be; on a hybrid machine the unified hierarchy
-// is one level down.
-func groupDirs(mount, group string) []string {
-	return []string{filepath.Join(mount, group), filepath.Join(mount, "unified", group)}
-}
-
 // controllersAt reads a group's controllers.
 func controllersAt(mount, group string) ([]string, error) {
 	var errs []error
-	for _, dir := range groupDirs(mount, group) {
+	for _, dir := range cgroup.Dirs(mount, group) {
 		b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 		if err == nil {
 			return strings.Fields(string(b)), nil

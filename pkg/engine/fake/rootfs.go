@@ -54,11 +54,18 @@ func (r *Rootfs) DropImage(id moss.ImageID) error {
 }
 
 // Fail makes a method ("Create", "Mount", "Unmount", "Remove", "Diff", "Export", "Written", "Stat",
-// "Pack", "Unpack", "Changes") return err until it is called with nil.
+// "Pack", "Unpack", "Changes", "Alive") return err until it is called with nil.
 func (r *Rootfs) Fail(method string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fail[method] = err
+}
+
+// Alive fails as it is told to.
+func (r *Rootfs) Alive(int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fail["Alive"]
 }
 
 // Mounted names the containers whose root file system is mounted.
