@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -174,18 +173,14 @@ func (f *forwarding) wait(d time.Duration) bool {
 }
 
 func (f *forwarding) serve(client *net.TCPConn) {
-	defer client.Close()
 	server, err := f.reach(client)
 	if err != nil {
+		client.Close()
 		f.log.Debug("published port", "to", f.to, "error", err)
 		return
 	}
-	defer server.Close()
 	defer context.AfterFunc(f.ctx, func() { client.Close(); server.Close() })()
-	var back sync.WaitGroup
-	back.Go(func() { pass(client, server) })
-	pass(server, client)
-	back.Wait()
+	relay(server, client)
 }
 
 // A container's server may be a moment away from listening, above all right
@@ -203,12 +198,4 @@ func (f *forwarding) reach(client *net.TCPConn) (*net.TCPConn, error) {
 			return c, err
 		}
 	}
-}
-
-// pass copies one direction to its end; the kernel does, from socket to socket.
-func pass(to, from *net.TCPConn) {
-	if _, err := io.Copy(to, from); err != nil {
-		_ = from.CloseRead() // it cannot be heard any more
-	}
-	_ = to.CloseWrite() // it may be gone
 }
