@@ -36,19 +36,31 @@ func Drivers() []string {
 
 // Info is what a running holder says about itself.
 type Info struct {
-	NetworkDriver string       `json:"networkDriver"`      // never "auto"
-	Why           string       `json:"why"`                // why this driver, for people
-	Better        string       `json:"better,omitempty"`   // what another would bring, and how to get it
-	ChildIP       netip.Addr   `json:"childIP,omitzero"`   // the namespace's address on the driver's network; invalid with "none"
-	DNS           []netip.Addr `json:"dns,omitempty"`      // name servers of the driver, reachable inside the network namespace only
-	MTU           int          `json:"mtu,omitempty"`      // bytes; 0 with "none"
-	Gateway       netip.Addr   `json:"gateway,omitzero"`   // next hop outwards
-	HostLoopback  bool         `json:"hostLoopback"`       // the gateway leads to the host's 127.0.0.1
-	IPv6          bool         `json:"ipv6"`               // IPv6 goes out
-	ChildPID      int          `json:"childPID"`           // pid in the host's pid namespace
-	APISock       string       `json:"apiSock"`            // path
-	NetNS         string       `json:"netNS"`              // path, a namespace only inside the holder's mount namespace
-	StateDir      string       `json:"stateDir,omitempty"` // path
+	NetworkDriver string       `json:"networkDriver"`       // never "auto"
+	Why           string       `json:"why"`                 // why this driver, for people
+	Better        string       `json:"better,omitempty"`    // what another would bring, and how to get it
+	ChildIP       netip.Addr   `json:"childIP,omitzero"`    // the namespace's address on the driver's network; invalid with "none"
+	DNS           []netip.Addr `json:"dns,omitempty"`       // name servers of the driver, reachable inside the network namespace only
+	MTU           int          `json:"mtu,omitempty"`       // bytes; 0 with "none"
+	Gateway       netip.Addr   `json:"gateway,omitzero"`    // next hop outwards
+	HostLoopback  bool         `json:"hostLoopback"`        // the gateway leads to the host's 127.0.0.1
+	IPv6          bool         `json:"ipv6"`                // IPv6 goes out
+	ChildPID      int          `json:"childPID"`            // pid in the host's pid namespace
+	APISock       string       `json:"apiSock"`             // path
+	NetNS         string       `json:"netNS"`               // path, a namespace only inside the holder's mount namespace
+	StateDir      string       `json:"stateDir,omitempty"`  // path
+	WayOut        *WayOut      `json:"wayOut,omitempty"`    // where TCP need not go out through the driver
+	WayOutWhy     string       `json:"wayOutWhy,omitempty"` // why there is none
+}
+
+// WayOut is what whoever sets the packet filter must know to have TCP go out past
+// the network driver, see package wayout: a SYN that is marked takes it. The rest
+// of its connection follows.
+type WayOut struct {
+	Mark   uint32         `json:"mark"`
+	Link   string         `json:"link"`   // device that answers to SYNs come from, to be let through to containers
+	Tap    string         `json:"tap"`    // the driver's, that SYNs would otherwise leave by: only those may be marked
+	Except []netip.Prefix `json:"except"` // destinations that are the driver's own
 }
 
 // TapNetwork6 is the network driver's own, where IPv6 goes out: nobody else can have it.

@@ -108,6 +108,9 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 
 func holderArgs(cfg config.Config) []string {
 	args := []string{"-state-dir", cfg.Rootless(), "-net", cfg.NetworkDriver}
+	if cfg.WayOut {
+		args = append(args, "-tcp-way-out")
+	}
 	if cfg.Level() <= slog.LevelDebug {
 		args = append(args, "-debug")
 	}

@@ -80,6 +80,10 @@ func TestHolderArgs(t *testing.T) {
 	if got := strings.Join(holderArgs(cfg), " "); got != "-state-dir /r/moss/rootless -net pasta -debug" {
 		t.Error(got)
 	}
+	cfg.WayOut = true
+	if got := strings.Join(holderArgs(cfg), " "); got != "-state-dir /r/moss/rootless -net pasta -tcp-way-out -debug" {
+		t.Error(got)
+	}
 }
 
 func TestPortErrorsHaveTheirClass(t *testing.T) {

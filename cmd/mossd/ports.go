@@ -50,6 +50,9 @@ func networkConfig(cfg config.Config, holder rootless.Info) network.Config {
 	case holder.ChildIP.IsValid(): // there is a way out
 		n.Host = network.HostAddress
 	}
+	if w := holder.WayOut; w != nil && cfg.WayOut {
+		n.WayOut = network.WayOut{Mark: w.Mark, Link: w.Link, Tap: w.Tap, Except: w.Except}
+	}
 	n.Own = ownAddresses(cfg)
 	n.NoBridge, n.Isolated, n.Plain, n.NoFilter = cfg.Bridge.Name == config.NoBridge, !cfg.ICC, !cfg.Masquerades(), !cfg.IPTables
 	n.PublishIP = cfg.IP

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -33,5 +34,20 @@ func TestTakenBy(t *testing.T) {
 	}](err)
 	if moss.ClassOf(err) != moss.Conflict || !ok || by.TakenBy() != "nginx (process 7)" {
 		t.Errorf("%v: %v, %v", moss.ClassOf(err), by, ok)
+	}
+}
+
+// SYNs are marked only where it is asked for and the holder serves it: an older one does not.
+func TestWayOut(t *testing.T) {
+	serving := rootless.Info{WayOut: &rootless.WayOut{Mark: 7, Link: "moss-out", Tap: "tap0", Except: []netip.Prefix{rootless.TapNetwork6}}}
+	for _, c := range []struct {
+		asked  bool
+		holder rootless.Info
+		want   uint32
+	}{{true, serving, 7}, {false, serving, 0}, {true, rootless.Info{}, 0}} {
+		way := networkConfig(config.Config{WayOut: c.asked}, c.holder).WayOut
+		if way.Mark != c.want || c.want != 0 && (way.Link != "moss-out" || way.Tap != "tap0" || len(way.Except) != 1) {
+			t.Errorf("asked %v: %+v, want %d", c.asked, way, c.want)
+		}
 	}
 }

@@ -60,6 +60,9 @@ type Config struct {
 	AuthorizationPlugins []string `json:"authorization-plugins"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
+	// WayOut: what containers connect to by TCP is connected to by the holder, past the network driver. It is
+	// off until it has been tried for longer.
+	WayOut bool `json:"moss-tcp-way-out"`
 	// IdleTimeout is how long the engine has nothing to do before it ends, until it is needed again; "" or 0 for never.
 	IdleTimeout string `json:"idle-timeout"`
 	// PIDFile has the daemon's process number while it runs; "" for none.

@@ -59,6 +59,8 @@ type Facts struct {
 	Driver, DriverWhy string // of the running holder
 	DriverBetter      string // what another would bring
 	DriverIPv6        bool   // IPv6 goes out
+	DriverPassed      bool   // TCP goes out past it
+	DriverPassedWhy   string // why it does not, where it should
 	PingRange         string // net.ipv4.ping_group_range; "" where the kernel has none
 	GIDs              []int  // groups of the user
 	DataDir, DataFS   string // file system below the data directory
@@ -242,6 +244,12 @@ func network(f Facts) Check {
 		c := Check{Name: name, Detail: f.Driver + " (" + f.DriverWhy + ")"}
 		if f.DriverIPv6 {
 			c.Detail += ", with IPv6"
+		}
+		if f.DriverPassed {
+			c.Detail += "; TCP goes out past it"
+		}
+		if f.DriverPassedWhy != "" {
+			c.Detail += "; TCP goes out through it: " + f.DriverPassedWhy
 		}
 		if f.DriverBetter != "" {
 			c.Detail += "; " + f.DriverBetter

@@ -137,3 +137,14 @@ func TestHere(t *testing.T) {
 		}
 	}
 }
+
+func TestPastTheDriver(t *testing.T) {
+	for want, f := range map[string]Facts{
+		"TCP goes out past it":               {Driver: "slirp4netns", DriverPassed: true},
+		"TCP goes out through it: no tproxy": {Driver: "slirp4netns", DriverPassedWhy: "no tproxy"},
+	} {
+		if c := network(f); c.Verdict != OK || !strings.Contains(c.Detail, want) {
+			t.Errorf("%+v, want %q", c, want)
+		}
+	}
+}

@@ -132,9 +132,12 @@ func (f *Facts) engine(ctx context.Context) {
 	var info struct {
 		NetworkDriver, Why, Better string
 		IPv6                       bool
+		WayOut                     *struct{}
+		WayOutWhy                  string
 	}
 	if json.Unmarshal(data, &info) == nil {
 		f.Driver, f.DriverWhy, f.DriverBetter, f.DriverIPv6 = info.NetworkDriver, info.Why, info.Better, info.IPv6
+		f.DriverPassed, f.DriverPassedWhy = info.WayOut != nil, info.WayOutWhy
 	}
 }
 

@@ -27,6 +27,7 @@ type Config struct {
 	HostLoopback  bool         // let the driver's gateway address lead to the host's 127.0.0.1
 	IPv6          bool         // IPv6 outwards (pasta, slirp4netns), or no start
 	IPv6Auto      bool         // IPv6 outwards where the host has a way out and the driver can
+	WayOut        bool         // TCP goes out past the driver where it can, see package wayout
 	Log           *slog.Logger // nil is slog.Default()
 }
 

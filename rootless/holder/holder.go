@@ -83,6 +83,11 @@ func Run(ctx context.Context, cfg Config) error {
 
 	// The notification socket is this process's alone, and sockets are not passed on.
 	ready := readiness{stateDir: cfg.StateDir, notify: os.Getenv("NOTIFY_SOCKET"), log: cfg.Log, info: rec.recorded}
+	hostPorts := newHostPorts(ports, cfg.Log.With("driver", "ports"))
+	if cfg.WayOut && goesPast(ch.Driver) {
+		ready.outward = outwardOf(cfg)
+		ready.wayOut = hostPorts.sockets.startOutward
+	}
 	for _, k := range []string{"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(k)
 	}
@@ -143,7 +148,7 @@ func Run(ctx context.Context, cfg Config) error {
 		StateDir:                 cfg.StateDir,
 		StateDirEnvKey:           stateEnv,
 		NetworkDriver:            rec,
-		PortDriver:               tellingTaker{newHostPorts(ports, cfg.Log.With("driver", "ports")), "/proc"},
+		PortDriver:               tellingTaker{hostPorts, "/proc"},
 		DetachNetNS:              true,
 		Propagation:              propagation,
 		SubidSource:              subidSource(),

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/lowlevelmsgutil"
@@ -31,6 +32,7 @@ type portDriver struct {
 
 	ns     *nsThread
 	source achievement // the set-up of replies to foreign addresses
+	wayOut sync.Once   // asked for by the parent
 }
 
 // tellOfSource tells of connections from our own address and, when that is over, of it.
@@ -107,6 +109,13 @@ func (d *portDriver) answer(c *net.UnixConn) error {
 			return errors.New("connections from foreign addresses would not find back")
 		}
 		_, err := c.Write([]byte(okAnswer))
+		return err
+	case requestOutward:
+		err := errors.New("the way out has been asked for before")
+		d.wayOut.Do(func() { err = startOutward(d.ns, d.log) })
+		if err == nil {
+			_, err = c.Write([]byte(okAnswer))
+		}
 		return err
 	case msg.RequestTypeConnect:
 		f, err := d.connect(req)

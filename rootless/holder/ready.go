@@ -23,6 +23,8 @@ type readiness struct {
 	notify   string // $NOTIFY_SOCKET
 	log      *slog.Logger
 	info     func() rootless.Info
+	wayOut   func() error // sets the way out up; nil for none is wanted
+	outward  *rootless.WayOut
 }
 
 // watch starts to look and returns at once. The channel gives one value: nil when
@@ -67,6 +69,14 @@ func (r readiness) await(ctx context.Context, events *os.File) error {
 		return err
 	}
 	info := r.info()
+	if r.wayOut != nil {
+		if err := r.wayOut(); err != nil {
+			r.log.Warn("TCP goes out through the network driver", "error", err)
+			info.WayOutWhy = err.Error()
+		} else {
+			info.WayOut = r.outward
+		}
+	}
 	if err := rootless.WriteInfo(info); err != nil {
 		return err
 	}

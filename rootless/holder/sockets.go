@@ -150,6 +150,12 @@ func (p *socketPool) fill(s *spareSockets, wanted bool) (int, error) {
 	return own, nil
 }
 
+// startOutward has the child set the way out up.
+func (p *socketPool) startOutward() error {
+	_, err := p.ask(msg.Request{Type: requestOutward})
+	return err
+}
+
 // ask makes a request of the child. Its answer is empty, has sockets with it, or
 // says what is wrong.
 func (p *socketPool) ask(req msg.Request) ([]int, error) {
