@@ -60,8 +60,8 @@ type Config struct {
 	AuthorizationPlugins []string `json:"authorization-plugins"`
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
-	// WayOut: what containers connect to by TCP is connected to by the holder, past the network driver. It is
-	// off until it has been tried for longer.
+	// WayOut: what containers connect to by TCP is connected to by the holder, past the network driver,
+	// where that is slirp4netns and the kernel can.
 	WayOut bool `json:"moss-tcp-way-out"`
 	// IdleTimeout is how long the engine has nothing to do before it ends, until it is needed again; "" or 0 for never.
 	IdleTimeout string `json:"idle-timeout"`
@@ -122,7 +122,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 	return Config{
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc, Lib: filepath.Join(getenv("HOME"), ".local/lib"),
 		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
-		NetworkDriver: "auto",
+		NetworkDriver: "auto", WayOut: true,
 		Bridge:        defaultBridge(), Images: defaultImages(),
 	}, nil
 }
