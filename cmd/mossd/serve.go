@@ -142,6 +142,7 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	}
 	isReady = true
+	tasks.Go(func() error { d.behind(); return nil })
 	if err := started(cfg.Run); err != nil {
 		log.Warn("failed starts stay counted", "error", err)
 	}

@@ -54,6 +54,7 @@ type daemon struct {
 	units   manager
 	records *records.Store
 	images  interface{ Limit(l transfer.Limits) }
+	behind  func() // what the start has left to do behind it
 	regs    *registry.Client
 	plugins *plugins.Registry
 	bus     engine.Events
@@ -146,7 +147,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
-	d.images = images
+	d.images, d.behind = images, images.Read
 	took.done("images")
 	netCfg := networkConfig(cfg.Config, d.holder)
 	netCfg.Sockets = d.store

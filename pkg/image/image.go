@@ -86,8 +86,9 @@ type Store struct {
 	names  map[string]moss.ImageID // with tag or with digest
 }
 
-// New reads what images there are, and removes what a process that was killed
-// left behind, but for layers that the next pull will ask for again.
+// New removes what a process that was killed left behind, but for layers that
+// the next pull will ask for again. What images there are is read when it is
+// needed first; see [Store.Read].
 func New(store storage.Store, o Options) (*Store, error) {
 	s := &Store{store: store, tmp: o.TempDir, log: o.Log, images: map[moss.ImageID]moss.Image{}, names: map[string]moss.ImageID{}}
 	if s.log == nil {
@@ -134,7 +135,7 @@ func New(store storage.Store, o Options) (*Store, error) {
 	if err := s.dropStrays(all); err != nil {
 		s.log.Warn("layers of an unfinished image stay", "error", err)
 	}
-	s.mu.reading.Go(func() { s.readAll(all) })
+	s.mu.read = func() { s.readAll(all) }
 	s.reserve.keep()
 	return s, nil
 }

@@ -13,16 +13,28 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// gate is the index's lock. It is shut until the index has been read, which goes
-// on behind the start: of hundreds of images it takes longer than all the rest,
-// and the first request may need none.
+// gate is the index's lock. Who passes it first reads the index: of hundreds of
+// images that takes longer than all else of a start, which needs none of them.
 type gate struct {
 	sync.RWMutex
-	reading sync.WaitGroup
+	once sync.Once
+	read func() // nil where there is nothing to read
 }
 
-func (g *gate) Lock()  { g.reading.Wait(); g.RWMutex.Lock() }
-func (g *gate) RLock() { g.reading.Wait(); g.RWMutex.RLock() }
+func (g *gate) Lock()  { g.open(); g.RWMutex.Lock() }
+func (g *gate) RLock() { g.open(); g.RWMutex.RLock() }
+
+func (g *gate) open() {
+	g.once.Do(func() {
+		if g.read != nil {
+			g.read()
+			g.read = nil // with the lists that it holds
+		}
+	})
+}
+
+// Read reads what images there are, unless somebody has needed to know already.
+func (s *Store) Read() { s.mu.open() }
 
 // readAll fills the index with what the store has; nobody passes the gate meanwhile.
 func (s *Store) readAll(all inventory) {
