@@ -83,8 +83,8 @@ bench: export BENCH := 1
 bench: deps build ## the figures, against bare crun and podman; RUN=Where narrows, FIGURES=1 fails where one is missed
 	@PKG=./tests/bench MOSS_FIGURES='$(FIGURES)' tests/dev/test.sh
 
-walk: deps build ## random operations beside kills of the daemon, for TIME (default 5m); SEED=n repeats a walk
-	@MOSS_LONG='$(or $(TIME),5m)' MOSS_SEED='$(SEED)' PKG=./tests/e2e RUN=TestWalk tests/dev/test.sh
+walk: deps build ## random operations beside kills of the daemon, for TIME (default 5m); SEED=n repeats a walk; RUNTIME=crun
+	@MOSS_LONG='$(or $(TIME),5m)' MOSS_SEED='$(SEED)' MOSS_RUNTIME='$(RUNTIME)' PKG=./tests/e2e RUN=TestWalk tests/dev/test.sh
 
 networks: ## 2,500 networks of both families come and go, with an end point in each, and containers move between five under traffic; minutes
 	@MOSS_LONG=1 PKG=./tests/e2e RUN='TestManyNetworks|TestTopology' tests/dev/test.sh

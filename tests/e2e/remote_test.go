@@ -112,6 +112,7 @@ type spec struct {
 }
 
 type hostSpec struct {
+	Runtime       string                         `json:",omitempty"`
 	NetworkMode   string                         `json:",omitempty"`
 	AutoRemove    bool                           `json:",omitempty"`
 	RestartPolicy map[string]any                 `json:",omitempty"`

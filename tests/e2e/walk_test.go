@@ -20,7 +20,8 @@ import (
 // and then. Each compares its containers with a model of what docker promises
 // after every step; when all stand still, the machine is compared with what the
 // engine says of it. MOSS_SEED repeats a walk, as far as instants can be
-// repeated; MOSS_LONG is the time to walk for (make walk TIME=5m).
+// repeated; MOSS_LONG is the time to walk for, MOSS_RUNTIME the containers'
+// runtime (make walk TIME=5m RUNTIME=crun).
 func TestWalk(t *testing.T) {
 	if os.Getenv("MOSS_LONG") == "" {
 		t.Skip("a suite of its own: make walk")
@@ -37,7 +38,11 @@ func TestWalk(t *testing.T) {
 	if d, err := time.ParseDuration(os.Getenv("MOSS_LONG")); err == nil {
 		length = d
 	}
-	t.Logf("MOSS_SEED=%d", seed)
+	runtime := os.Getenv("MOSS_RUNTIME") // the engine's own where it is empty
+	for i := range kinds {
+		kinds[i].HostConfig.Runtime = runtime
+	}
+	t.Logf("MOSS_SEED=%d MOSS_RUNTIME=%s", seed, runtime)
 	w := newWalk(t, seed)
 	defer w.clear()
 	for end := time.Now().Add(length); time.Now().Before(end) && !t.Failed(); {
