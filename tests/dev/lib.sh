@@ -13,10 +13,13 @@ own_manager() {
 }
 
 # rig_up NAME: a rig that goes when this script does, however it ends.
+rigs=()
+rigs_down() { local r; for r in "${rigs[@]}"; do bin/rig down "$r"; done; }
 rig_up() {
-  CGO_ENABLED=0 go build -o bin/rig ./tests/rig/rigd
+  [ "${#rigs[@]}" != 0 ] || CGO_ENABLED=0 go build -o bin/rig ./tests/rig/rigd
   if [ "$(id -u)" = 0 ]; then bin/rig up "$1" --for $$
   elif command -v sudo >/dev/null; then sudo bin/rig up "$1" --for $$
   else die "you have no user manager (systemctl --user) and booting the rig needs root or sudo"; fi
-  trap "bin/rig down $1" EXIT
+  rigs+=("$1")
+  trap rigs_down EXIT
 }
