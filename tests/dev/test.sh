@@ -19,6 +19,7 @@ if [ "${pkgs[*]}" = ./... ] && [ -z "${BENCH:-}" ]; then
   export E2E_RIG=$rig-e2e
   rig_up "$E2E_RIG"
 fi
+# Compiling gives way to the tests that run.
 status=0
-go test "${flags[@]}" -exec "$root/tests/dev/exec.sh $rig" "${pkgs[@]}" || status=$?
+nice -n 10 go test "${flags[@]}" -exec "$root/tests/dev/exec.sh $rig" "${pkgs[@]}" || status=$?
 exit "$status"
