@@ -123,7 +123,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc, Lib: filepath.Join(getenv("HOME"), ".local/lib"),
 		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
 		NetworkDriver: "auto", WayOut: true,
-		Bridge:        defaultBridge(), Images: defaultImages(),
+		Bridge: defaultBridge(), Images: defaultImages(),
 	}, nil
 }
 
