@@ -275,8 +275,8 @@ func routeOutward(h *netlink.Handle, link, lo netlink.Link, family int, all *net
 		return fmt.Errorf("cannot add the route to the way out's device: %w", err)
 	}
 	for _, r := range outwardRouting(family) {
-		if err := h.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("cannot add a routing rule: %w", err)
+		if err := addRule(h, r); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -293,34 +293,22 @@ func outwardRouting(family int) []*netlink.Rule {
 
 // leadOutward sets our rules, which are apart from the packet filter's.
 func leadOutward(ports map[int]uint16) error {
-	c, err := nftables.New(nftables.AsLasting())
-	if err != nil {
-		return fmt.Errorf("cannot open nftables: %w", err)
-	}
-	defer func() { _ = c.CloseLasting() }() // what counts was flushed
-	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: outwardTable}
-	// Made so that it is there to be deleted: one transaction, whatever was.
-	c.AddTable(table)
-	c.DelTable(table)
-	c.AddTable(table)
-	chain := func(name string, priority *nftables.ChainPriority) *nftables.Chain {
-		return c.AddChain(&nftables.Chain{
-			Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: priority,
-		})
-	}
-	// After the one who marks, before the connections are looked up.
-	first, then := chain("marked", nftables.ChainPriorityRef(*nftables.ChainPriorityRaw+10)), chain("back", nftables.ChainPriorityMangle)
-	for _, r := range outwardRules(ports) {
-		at := then
-		if r.first {
-			at = first
+	return replaceTable(outwardTable, func(c *nftables.Conn, table *nftables.Table) {
+		chain := func(name string, priority *nftables.ChainPriority) *nftables.Chain {
+			return c.AddChain(&nftables.Chain{
+				Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: priority,
+			})
 		}
-		c.AddRule(&nftables.Rule{Table: table, Chain: at, Exprs: r.exprs})
-	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("cannot set nftables rules: %w", err)
-	}
-	return nil
+		// After the one who marks, before the connections are looked up.
+		first, then := chain("marked", nftables.ChainPriorityRef(*nftables.ChainPriorityRaw+10)), chain("back", nftables.ChainPriorityMangle)
+		for _, r := range outwardRules(ports) {
+			at := then
+			if r.first {
+				at = first
+			}
+			c.AddRule(&nftables.Rule{Table: table, Chain: at, Exprs: r.exprs})
+		}
+	})
 }
 
 // outwardExprs is a rule of the first of our chains or of the other.
@@ -331,14 +319,14 @@ type outwardExprs struct {
 
 func outwardRules(ports map[int]uint16) []outwardExprs {
 	mark := func(m uint32) []byte { return binaryutil.NativeEndian.PutUint32(m) }
-	is := func(load expr.Any, op expr.CmpOp, value []byte) []expr.Any {
-		return []expr.Any{load, &expr.Cmp{Op: op, Register: 1, Data: value}}
+	is := func(load expr.Any, value []byte) []expr.Any {
+		return []expr.Any{load, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: value}}
 	}
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, outwardLink)
 	in := &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}
 	// meta mark outwardMark notrack
-	all := []outwardExprs{{true, append(is(&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, expr.CmpOpEq, mark(outwardMark)), &expr.Notrack{})}}
+	all := []outwardExprs{{true, append(is(&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, mark(outwardMark)), &expr.Notrack{})}}
 	for _, f := range []struct {
 		family int
 		proto  byte
@@ -354,9 +342,9 @@ func outwardRules(ports map[int]uint16) []outwardExprs {
 		// iifname moss-out meta nfproto … tcp flags & (fin|syn|rst|ack) == syn
 		//	ct mark set outwardConnMark meta mark set outwardConnMark tproxy to address:port accept
 		var exprs []expr.Any
-		exprs = append(exprs, is(in, expr.CmpOpEq, name)...)
-		exprs = append(exprs, is(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, expr.CmpOpEq, []byte{f.proto})...)
-		exprs = append(exprs, is(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, expr.CmpOpEq, []byte{unix.IPPROTO_TCP})...)
+		exprs = append(exprs, is(in, name)...)
+		exprs = append(exprs, is(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, []byte{f.proto})...)
+		exprs = append(exprs, is(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, []byte{unix.IPPROTO_TCP})...)
 		exprs = append(
 			exprs,
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
@@ -371,10 +359,8 @@ func outwardRules(ports map[int]uint16) []outwardExprs {
 		exprs = append(exprs, &expr.TProxy{Family: f.proto, TableFamily: unix.NFPROTO_INET, RegAddr: 1, RegPort: 2}, &expr.Verdict{Kind: expr.VerdictAccept})
 		all = append(all, outwardExprs{exprs: exprs})
 	}
-	// ct mark outwardConnMark meta mark set markBack: all of such a connection is delivered here.
-	back := is(&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, expr.CmpOpEq, mark(outwardConnMark))
-	back = append(back, &expr.Immediate{Register: 1, Data: mark(markBack)}, &expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true})
-	return append(all, outwardExprs{exprs: back})
+	// All of such a connection is delivered here.
+	return append(all, outwardExprs{exprs: deliverHere(outwardConnMark)})
 }
 
 // removeOutward makes the mark mean nothing again; it runs in the namespace.

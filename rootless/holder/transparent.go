@@ -68,6 +68,11 @@ func routeLocally(h *netlink.Handle, lo netlink.Link, family int, all *net.IPNet
 	}
 	rule := netlink.NewRule()
 	rule.Family, rule.Mark, rule.Table, rule.Priority = family, markBack, routeTable, rulePrio
+	return addRule(h, rule)
+}
+
+// addRule adds a routing rule; one that is there is no error.
+func addRule(h *netlink.Handle, rule *netlink.Rule) error {
 	if err := h.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("cannot add a routing rule: %w", err)
 	}
@@ -75,35 +80,45 @@ func routeLocally(h *netlink.Handle, lo netlink.Link, family int, all *net.IPNet
 }
 
 func markConnections() error {
+	return replaceTable(nftTable, func(c *nftables.Conn, table *nftables.Table) {
+		out := c.AddChain(&nftables.Chain{
+			Name: "output", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle,
+		})
+		in := c.AddChain(&nftables.Chain{
+			Name: "prerouting", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
+		})
+		// meta mark markOut ct mark set markOut
+		c.AddRule(&nftables.Rule{Table: table, Chain: out, Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(markOut)},
+			&expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true},
+		}})
+		c.AddRule(&nftables.Rule{Table: table, Chain: in, Exprs: deliverHere(markOut)})
+	})
+}
+
+// deliverHere is: ct mark MARK meta mark set markBack.
+func deliverHere(mark uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(markBack)},
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+	}
+}
+
+// replaceTable has a table with what fill puts into it, in one transaction, whatever was.
+func replaceTable(name string, fill func(*nftables.Conn, *nftables.Table)) error {
 	c, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return fmt.Errorf("cannot open nftables: %w", err)
 	}
 	defer func() { _ = c.CloseLasting() }() // what counts was flushed
-	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: nftTable}
-	// Made so that it is there to be deleted: one transaction, whatever was.
-	c.AddTable(table)
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
+	c.AddTable(table) // so that it is there to be deleted
 	c.DelTable(table)
 	c.AddTable(table)
-	out := c.AddChain(&nftables.Chain{
-		Name: "output", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle,
-	})
-	in := c.AddChain(&nftables.Chain{
-		Name: "prerouting", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
-	})
-	// meta mark markOut ct mark set markOut
-	c.AddRule(&nftables.Rule{Table: table, Chain: out, Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(markOut)},
-		&expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true},
-	}})
-	// ct mark markOut meta mark set markBack
-	c.AddRule(&nftables.Rule{Table: table, Chain: in, Exprs: []expr.Any{
-		&expr.Ct{Key: expr.CtKeyMARK, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(markOut)},
-		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(markBack)},
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
-	}})
+	fill(c, table)
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("cannot set nftables rules: %w", err)
 	}
