@@ -15,19 +15,6 @@ import (
 	"github.com/moss-containers/moss/pkg/units"
 )
 
-func freePorts(t *testing.T) (ports [2]uint16) {
-	t.Helper()
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // both at once, so that they differ
-		ports[i] = uint16(l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
 func TestActivator(t *testing.T) {
 	needManager(t)
 	o := units.Options{Prefix: testPrefix, Entry: moss.Launch{Args: []string{"/bin/false"}}}
@@ -41,7 +28,7 @@ func TestActivator(t *testing.T) {
 		}
 		run(t, "systemctl", "--user", "stop", strings.ReplaceAll(testPrefix, "-", "_")+".slice")
 	})
-	porttest.Activator(t, m, freePorts(t))
+	porttest.Activator(t, m, porttest.FreePorts(t))
 }
 
 // The socket's first connection starts its service, with the sockets.
@@ -57,7 +44,7 @@ func TestEntryIsStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := moss.ContainerID(moss.NewHexID())
-	ports := freePorts(t)
+	ports := porttest.FreePorts(t)
 	t.Cleanup(func() {
 		if err := m.Release(context.WithoutCancel(t.Context()), id); err != nil {
 			t.Error(err)

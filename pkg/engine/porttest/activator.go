@@ -2,6 +2,7 @@ package porttest
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -49,4 +50,18 @@ func Activator(t *testing.T, a engine.Activator, ports [2]uint16) {
 	must(t, a.Hold(t.Context(), two))
 	held(two.ID.Short())
 	must(t, a.Release(t.Context(), two.ID))
+}
+
+// FreePorts are two that nobody has at 127.0.0.1.
+func FreePorts(t *testing.T) (ports [2]uint16) {
+	t.Helper()
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // both at once, so that they differ
+		ports[i] = uint16(l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
 }

@@ -216,3 +216,31 @@ func killOne(ctx context.Context, pid int, is func() bool) error {
 	}
 	return ctx.Err()
 }
+
+// signal signals a child that has not been reaped.
+func (s *Server) signal(pid int, sig syscall.Signal, done <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-done:
+		return
+	default:
+	}
+	if s.children[pid] != nil {
+		_ = unix.Kill(pid, sig) // a zombie takes it too
+	}
+}
+
+// terminate ends a child and returns when it has ended.
+func (s *Server) terminate(pid int, done <-chan struct{}, grace time.Duration) {
+	s.signal(pid, unix.SIGTERM, done)
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return
+	case <-timer.C:
+	}
+	s.signal(pid, unix.SIGKILL, done)
+	<-done
+}

@@ -205,34 +205,18 @@ func (s *Server) pass(ctx context.Context, e *entrance, p Process) (status sysca
 	}
 	s.runs(e, pid)
 	defer s.runs(e, 0)
+	done := make(chan struct{})
+	go func() { status = <-ended; close(done) }()
 	select {
-	case status = <-ended:
-		return status, nil
+	case <-done:
 	case <-ctx.Done():
+		s.terminate(pid, done, entranceStop)
 	}
-	s.signalChild(pid, unix.SIGTERM)
-	timer := time.NewTimer(entranceStop)
-	defer timer.Stop()
-	select {
-	case status = <-ended:
-		return status, nil
-	case <-timer.C:
-	}
-	s.signalChild(pid, unix.SIGKILL)
-	return <-ended, nil
+	return status, nil
 }
 
 func (s *Server) runs(e *entrance, pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.pid = pid
-}
-
-// signalChild signals a child unless it has been reaped.
-func (s *Server) signalChild(pid int, sig syscall.Signal) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.children[pid] != nil {
-		_ = unix.Kill(pid, sig) // a zombie takes it too
-	}
 }

@@ -380,25 +380,12 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func freePorts(t *testing.T) (ports [2]uint16) {
-	t.Helper()
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // both at once, so that they differ
-		ports[i] = uint16(l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
-func TestActivator(t *testing.T) { porttest.Activator(t, open(t).c, freePorts(t)) }
+func TestActivator(t *testing.T) { porttest.Activator(t, open(t).c, porttest.FreePorts(t)) }
 
 // Whenever somebody connects, the program is started with the sockets; the end of
 // what it listens for is its own.
 func TestEntrance(t *testing.T) {
-	r, ports := open(t), freePorts(t)
+	r, ports := open(t), porttest.FreePorts(t)
 	id := moss.ContainerID(moss.NewHexID())
 	h := moss.HeldPorts{ID: id, Name: "web", Listen: true}
 	for i, p := range ports {

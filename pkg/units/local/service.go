@@ -269,34 +269,6 @@ func passed(args []string) []string {
 	return append([]string{"/bin/sh", "-c", `LISTEN_PID=$$; export LISTEN_PID; exec "$0" "$@"`}, args...)
 }
 
-// signal signals a child that has not been reaped.
-func (s *service) signal(pid int, sig syscall.Signal, done <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-done:
-		return
-	default:
-	}
-	if s.children[pid] != nil {
-		_ = unix.Kill(pid, sig) // a zombie takes it too
-	}
-}
-
-// terminate ends a child and returns when it has ended.
-func (s *service) terminate(pid int, done <-chan struct{}, grace time.Duration) {
-	s.signal(pid, unix.SIGTERM, done)
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-done:
-		return
-	case <-timer.C:
-	}
-	s.signal(pid, unix.SIGKILL, done)
-	<-done
-}
-
 func (s *service) notifyEnv(file string) string { return "NOTIFY_SOCKET=" + filepath.Join(s.Run, file) }
 
 func text(st syscall.WaitStatus) string {
