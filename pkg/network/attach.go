@@ -175,7 +175,7 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 		return err
 	}
 	a.Interface, a.Others = made[0], made[1:]
-	if resolves(*a) {
+	if resolves(*a) || n.asksForThem(c, *a) {
 		a.DNS, a.Upstreams = []netip.Addr{moss.ResolverAddr}, c.Host.DNS
 		return n.startResolver(c.ID, *a)
 	}

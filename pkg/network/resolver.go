@@ -86,6 +86,13 @@ func resolves(a moss.Attachment) bool {
 	return a.NetNS != "" && slices.ContainsFunc(a.Interfaces(), func(i moss.Interface) bool { return len(i.Names) > 0 })
 }
 
+// asksForThem says whether a container has a resolver of its own although it
+// knows no names: the name server of the holder's driver asks those servers of the
+// host only that are reached by IPv4, and it has none.
+func (n *Networks) asksForThem(c *moss.Container, a moss.Attachment) bool {
+	return len(c.Host.DNS) == 0 && len(n.cfg.Upstreams) == 0 && len(a.DNS) > 0 && n.upstreams.only6()
+}
+
 // startResolver serves a container's namespace; sockets of an earlier daemon, with
 // the queries that wait in them, are used again.
 func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {

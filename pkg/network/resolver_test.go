@@ -312,6 +312,66 @@ func TestResolver(t *testing.T) {
 	r.n = again
 }
 
+// Where the host has its names by IPv6 only, the driver's name server has none for
+// containers on the default bridge: the engine asks.
+func TestNamesByIPv6Only(t *testing.T) {
+	if !inNamespaces(t, "run") {
+		return
+	}
+	socket, err := net.ListenPacket("udp6", "[::1]:53")
+	if err != nil {
+		t.Skip("no IPv6: ", err)
+	}
+	server := &dns.Server{PacketConn: socket, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		rr, _ := dns.NewRR(q.Question[0].Name + " 60 IN A 198.51.100.7") // of a name that was read
+		m.Answer = append(m.Answer, rr)
+		_ = w.WriteMsg(m) // the client notices
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	defer server.Shutdown()
+	r := newRig(t, "")
+	driver := netip.MustParseAddr("10.0.2.3")
+	r.cfg.DNS = []netip.Addr{driver}
+	r.n = r.open(t)
+	r.n.upstreams.path = filepath.Join(t.TempDir(), "resolv.conf")
+	own := netip.MustParseAddr("192.0.2.7")
+	for _, c := range []struct {
+		host string
+		own  []netip.Addr
+		want netip.Addr
+	}{
+		{"nameserver 192.0.2.1\nnameserver ::1\n", nil, driver},
+		{"nameserver ::1\n", []netip.Addr{own}, driver},
+		{"nameserver ::1\nsearch example.test\n", nil, moss.ResolverAddr},
+	} {
+		if err := os.WriteFile(r.n.upstreams.path, []byte(c.host), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		one := moss.Container{ID: moss.ContainerID(moss.NewHexID()), Name: "one"}
+		one.Host.DNS = c.own
+		a, err := r.n.Attach(t.Context(), &one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(a.DNS, []netip.Addr{c.want}) {
+			t.Errorf("%q: resolv.conf gets %v, want %v", c.host, a.DNS, c.want)
+		}
+		if c.want == moss.ResolverAddr {
+			for _, name := range []string{"outside.test", "one"} { // on the default bridge nobody has a name
+				ask := asker(t, a.NetNS, "udp")
+				send(t, ask, name, dns.TypeA)
+				if _, got, _ := receive(t, ask); !slices.Equal(got, []string{"198.51.100.7"}) {
+					t.Errorf("%s: %q", name, got)
+				}
+			}
+		}
+		if err := r.n.Detach(t.Context(), one.ID, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTruncated(t *testing.T) {
 	z := &zone{}
 	const network = moss.NetworkID("n")

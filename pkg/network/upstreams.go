@@ -3,6 +3,7 @@ package network
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -48,6 +49,12 @@ func (u *upstreams) servers() []netip.AddrPort {
 	}
 	u.read, u.last = is, parseServers(string(data))
 	return u.last
+}
+
+// only6 says whether all of them are reached by IPv6.
+func (u *upstreams) only6() bool {
+	all := u.servers()
+	return len(all) > 0 && !slices.ContainsFunc(all, func(s netip.AddrPort) bool { return !s.Addr().Is6() || s.Addr().Is4In6() })
 }
 
 func parseServers(text string) []netip.AddrPort {
