@@ -21,6 +21,10 @@ const (
 
 	protoICMP, protoTCP, protoICMP6 = 1, 6, 58
 
+	// Extension headers of IPv6, whose lengths are multiples of eight bytes.
+	hopByHop, routing, destinationOptions = 0, 43, 60
+	header6Option                         = 8
+
 	flagFIN, flagSYN, flagRST, flagACK = 0x01, 0x02, 0x04, 0x10
 
 	hops = 64
@@ -51,10 +55,14 @@ func parse(p []byte) (syn, bool) {
 			return syn{}, false
 		}
 		total := header6 + int(binary.BigEndian.Uint16(p[4:]))
-		if total > len(p) || p[6] != protoTCP {
+		if total > len(p) {
 			return syn{}, false
 		}
-		from, to, segment = netip.AddrFrom16([16]byte(p[8:])), netip.AddrFrom16([16]byte(p[24:])), p[header6:total]
+		var ok bool
+		if segment, ok = behind(p[6], p[header6:total]); !ok {
+			return syn{}, false
+		}
+		from, to = netip.AddrFrom16([16]byte(p[8:])), netip.AddrFrom16([16]byte(p[24:]))
 	default:
 		return syn{}, false
 	}
@@ -72,6 +80,26 @@ func parse(p []byte) (syn, bool) {
 		seq:  binary.BigEndian.Uint32(segment[4:]),
 		data: len(segment) - offset,
 	}, true
+}
+
+// behind finds the TCP segment behind the extension headers of IPv6 (RFC 8200) that
+// have nothing to do with where a packet goes.
+func behind(next byte, p []byte) ([]byte, bool) {
+	for next != protoTCP {
+		if len(p) < header6Option {
+			return nil, false
+		}
+		const segmentsLeft = 3 // of a routing header: others are the destination
+		if next != hopByHop && next != destinationOptions && (next != routing || p[segmentsLeft] != 0) {
+			return nil, false
+		}
+		length := header6Option * (1 + int(p[1]))
+		if length > len(p) {
+			return nil, false
+		}
+		next, p = p[0], p[length:]
+	}
+	return p, true
 }
 
 // refusal is the answer of a host at which nobody listens.

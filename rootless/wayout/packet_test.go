@@ -21,6 +21,18 @@ func segment(from, to uint16, seq uint32, flags byte, data []byte) []byte {
 	return append(t, data...)
 }
 
+// extended puts extension headers between the IPv6 header and the rest.
+func extended(p []byte, kinds ...byte) []byte {
+	body := p[header6:]
+	next := p[6]
+	for i := len(kinds) - 1; i >= 0; i-- {
+		h := make([]byte, 8*(1+i))                             // one is longer than the other
+		h[0], h[1], h[4], h[5] = next, byte(i), 1, byte(2+8*i) // PadN
+		next, body = kinds[i], append(h, body...)
+	}
+	return packet(netip.AddrFrom16([16]byte(p[8:])), netip.AddrFrom16([16]byte(p[24:])), next, body)
+}
+
 func changed(p []byte, at int, to byte) []byte {
 	p = append([]byte(nil), p...)
 	p[at] = to
@@ -38,8 +50,16 @@ func TestParse(t *testing.T) {
 	if !ok || s != want {
 		t.Errorf("%v %v", s, ok)
 	}
+	for _, p := range [][]byte{extended(syn6, hopByHop), extended(syn6, hopByHop, destinationOptions), extended(syn6, destinationOptions, routing)} {
+		if s, ok := parse(p); !ok || s != want {
+			t.Errorf("% x: %v %v", p[header6:], s, ok)
+		}
+	}
 	for name, p := range map[string][]byte{
-		"nothing": {}, "no IP": changed(syn4, 0, 0x55), "short": syn4[:30], "short IPv6": syn6[:50], "cut header": syn6[:30],
+		"fragment of IPv6": extended(syn6, 44), "header longer than the packet": changed(extended(syn6, hopByHop), header6+1, 200),
+		"options and no end": extended(syn6, hopByHop)[:header6+4], "a way on": changed(extended(syn6, routing), header6+3, 1),
+		"UDP behind options": changed(extended(syn6, destinationOptions), header6, 17),
+		"nothing":            {}, "no IP": changed(syn4, 0, 0x55), "short": syn4[:30], "short IPv6": syn6[:50], "cut header": syn6[:30],
 		"UDP": changed(syn4, 9, 17), "ICMPv6": changed(syn6, 6, protoICMP6), "a fragment": changed(syn4, 7, 1), "more fragments": changed(syn4, 6, 0x20),
 		"SYN,ACK": changed(syn4, header4+13, flagSYN|flagACK), "RST": changed(syn4, header4+13, flagRST), "ACK": changed(syn6, header6+13, flagACK),
 		"small header": changed(syn4, 0, 0x44), "small TCP header": changed(syn4, header4+12, 0x40), "TCP header too large": changed(syn4, header4+12, 0xf0),
@@ -123,6 +143,7 @@ func TestUnreachable(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(syn4)
 	f.Add(syn6)
+	f.Add(extended(syn6, hopByHop, destinationOptions, routing))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		s, ok := parse(p)
 		if !ok {
