@@ -114,6 +114,15 @@ func (a *app) info(c *cli.Context) error {
 	slices.Sort(runtimes)
 	fmt.Fprintf(w, "Runtimes: %s\nDefault Runtime: %s\n", strings.Join(runtimes, " "), i.DefaultRuntime)
 	fmt.Fprintf(w, "Security Options: %s\n", strings.Join(i.SecurityOptions, " "))
+	if len(i.DefaultAddressPools) > 0 {
+		fmt.Fprintln(w, "Default Address Pools:")
+		for _, p := range i.DefaultAddressPools {
+			fmt.Fprintf(w, " Base: %s, Size: %d\n", p.Base, p.Size)
+		}
+	}
+	if i.FirewallBackend != nil {
+		fmt.Fprintf(w, "Firewall Backend: %s\n", i.FirewallBackend.Driver)
+	}
 	fmt.Fprintf(w, "Kernel Version: %s\nOperating System: %s\nOSType: %s\nArchitecture: %s\n", i.KernelVersion, i.OperatingSystem, i.OSType, i.Architecture)
 	fmt.Fprintf(w, "CPUs: %d\nTotal Memory: %d MiB\nName: %s\nID: %s\nRoot Dir: %s\n", i.NCPU, i.MemTotal>>20, i.Name, i.ID, i.DockerRootDir)
 	for _, warning := range i.Warnings {

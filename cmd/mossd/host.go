@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/network"
 	"github.com/moss-containers/moss/pkg/storage"
 	"github.com/moss-containers/moss/rootless"
 )
@@ -20,6 +21,7 @@ type machine struct {
 	uid    int
 	units  manager
 	holder rootless.Info
+	nets   network.Config
 	store  *storage.Storage
 
 	mu       sync.Mutex
@@ -54,8 +56,8 @@ func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
 		KernelVersion: unix.ByteSliceToString(uts.Release[:]), Architecture: unix.ByteSliceToString(uts.Machine[:]),
 		Hostname: unix.ByteSliceToString(uts.Nodename[:]), OperatingSystem: release["PRETTY_NAME"], OSVersion: release["VERSION_ID"],
 		CPUs: runtime.NumCPU(), Memory: int64(sys.Totalram) * int64(sys.Unit), UID: m.uid,
-		NetworkDriver: m.holder.NetworkDriver, NetworkWhy: m.holder.Why, NetworkBetter: m.holder.Better, NetworkMTU: m.holder.MTU, NetworkIPv6: m.holder.IPv6,
 	}
+	describeNetworks(&h, m.holder, m.nets)
 	if err := m.units.Describe(ctx, &h); err != nil {
 		return h, err
 	}
@@ -63,6 +65,19 @@ func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
 	h.Warnings = append(h.Warnings, m.warnings...)
 	m.mu.Unlock()
 	return h, nil
+}
+
+// describeNetworks tells what is in force for networks, which settings may have
+// otherwise than the holder's driver.
+func describeNetworks(h *moss.HostInfo, holder rootless.Info, nets network.Config) {
+	h.NetworkDriver, h.NetworkWhy, h.NetworkBetter, h.NetworkIPv6 = holder.NetworkDriver, holder.Why, holder.Better, holder.IPv6
+	h.NetworkMTU = nets.MTU
+	for _, p := range network.InForce(nets.Pools) {
+		h.NetworkPools = append(h.NetworkPools, moss.AddressPool(p))
+	}
+	if !nets.NoFilter {
+		h.Filter = "nftables"
+	}
 }
 
 // osRelease reads os-release(5); an unreadable one is empty.

@@ -37,6 +37,24 @@ func TestTakenBy(t *testing.T) {
 	}
 }
 
+// What info tells of networks is what the settings have, where they have it.
+func TestDescribeNetworks(t *testing.T) {
+	driver := rootless.Info{NetworkDriver: "slirp4netns", MTU: 65520}
+	tell := func(cfg config.Config) (h moss.HostInfo) {
+		describeNetworks(&h, driver, networkConfig(cfg, driver))
+		return h
+	}
+	h := tell(config.Config{Bridge: config.Bridge{IPTables: true}})
+	if h.NetworkMTU != 65520 || len(h.NetworkPools) != 3 || h.NetworkPools[0].Base.String() != "172.16.0.0/12" || h.Filter != "nftables" {
+		t.Errorf("without settings: %+v", h)
+	}
+	six := netip.MustParsePrefix("fd42::/48")
+	h = tell(config.Config{MTU: 1400, Pools: []config.AddressPool{{Base: six, Size: 64}}})
+	if h.NetworkMTU != 1400 || len(h.NetworkPools) != 4 || h.NetworkPools[3] != (moss.AddressPool{Base: six, Size: 64}) || h.Filter != "" {
+		t.Errorf("with settings: %+v", h)
+	}
+}
+
 // SYNs are marked only where it is asked for and the holder serves it: an older one does not.
 func TestWayOut(t *testing.T) {
 	serving := rootless.Info{WayOut: &rootless.WayOut{Mark: 7, Link: "moss-out", Tap: "tap0", Except: []netip.Prefix{rootless.TapNetwork6}}}

@@ -214,7 +214,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
-	d.host = &machine{uid: outer, units: d.units, holder: d.holder, store: store}
+	d.host = &machine{uid: outer, units: d.units, holder: d.holder, nets: netCfg, store: store}
 	if told := rec.Recovered(); told != "" {
 		d.warn("WARNING: " + told)
 	}

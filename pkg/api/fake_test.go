@@ -475,7 +475,7 @@ var fakeInfo = moss.Info{
 	ID: "the-id", Images: 2, Containers: map[moss.State]int{moss.StateRunning: 1, moss.StateExited: 2, moss.StatePaused: 1},
 	Host: moss.HostInfo{
 		KernelVersion: "6.1.0", OperatingSystem: "Debian GNU/Linux 12", OSVersion: "12", Architecture: "x86_64", CPUs: 2, Memory: 1 << 30,
-		Hostname: "host", UID: 1000, SystemdVersion: "252", NetworkDriver: "slirp4netns", NetworkWhy: "pasta is not installed", NetworkBetter: "pasta", NetworkMTU: 65520, Controllers: []string{"cpu", "memory", "pids"},
+		Hostname: "host", UID: 1000, SystemdVersion: "252", NetworkDriver: "slirp4netns", NetworkWhy: "pasta is not installed", NetworkBetter: "pasta", NetworkMTU: 65520, Filter: "nftables", NetworkPools: []moss.AddressPool{{Base: netip.MustParsePrefix("172.16.0.0/12"), Size: 16}}, Controllers: []string{"cpu", "memory", "pids"},
 		Warnings: []string{"WARNING: no cpuset"},
 	},
 	Storage: moss.StorageInfo{Driver: "overlay", Status: [][2]string{{"Native", "true"}}}, DataRoot: "/home/u/.local/share/moss",

@@ -63,6 +63,9 @@ func (s *Server) info(w *response, r *request) error {
 	}
 	out := encodeInfo(s.o, info, s.now())
 	out.Plugins = s.pluginsInfo(r.Context())
+	if r.version.before(v1(49)) {
+		out.FirewallBackend = nil
+	}
 	return writeJSON(w, http.StatusOK, out)
 }
 
@@ -110,6 +113,12 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 	}
 	if o.SELinux {
 		out.SecurityOptions = append(out.SecurityOptions, "name=selinux")
+	}
+	for _, p := range in.Host.NetworkPools {
+		out.DefaultAddressPools = append(out.DefaultAddressPools, system.NetworkAddressPool(p))
+	}
+	if in.Host.Filter != "" {
+		out.FirewallBackend = &system.FirewallInfo{Driver: in.Host.Filter}
 	}
 	for _, n := range in.Containers {
 		out.Containers += n

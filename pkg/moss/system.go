@@ -1,12 +1,21 @@
 package moss
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // StorageInfo tells which storage driver is used and why.
 type StorageInfo struct {
 	Driver string // "overlay" or "vfs"
 	Root   string
 	Status [][2]string // shown by docker info
+}
+
+// AddressPool is a range that subnets of a size are cut from.
+type AddressPool struct {
+	Base netip.Prefix
+	Size int // of a subnet, in bits
 }
 
 // HostInfo is what info tells of the machine and of moss's place in it.
@@ -23,8 +32,10 @@ type HostInfo struct {
 	NetworkDriver   string // of the holder: slirp4netns, pasta, gvisor-tap-vsock
 	NetworkWhy      string // why this one
 	NetworkBetter   string // what another one would bring; "" where it is the best
-	NetworkMTU      int    // bytes
+	NetworkMTU      int    // bytes, of networks that name none
 	NetworkIPv6     bool   // IPv6 goes out
+	NetworkPools    []AddressPool
+	Filter          string // what filters packets: "nftables"; "" for nothing
 	Controllers     []string
 	NoLimits        string // why no container can have limits; "" where a controller decides
 	Warnings        []string

@@ -57,6 +57,9 @@ func pools4(set []Pool) []Pool {
 	return defaultPools
 }
 
+// InForce are the pools that subnets are cut from where these are set.
+func InForce(set []Pool) []Pool { return slices.Concat(pools4(set), poolsOf(set, true)) }
+
 // poolsOf are the pools of a family.
 func poolsOf(pools []Pool, v6 bool) []Pool {
 	return slices.DeleteFunc(slices.Clone(pools), func(p Pool) bool { return p.Base.Addr().Is6() != v6 })
