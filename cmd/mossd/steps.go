@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +49,9 @@ func (s *steps) total() time.Duration {
 	defer s.mu.Unlock()
 	return s.last.Sub(s.begun)
 }
+
+// LogValue is what every format of the log has of them.
+func (s *steps) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // String is for the log: "bus 3ms, records 2ms".
 func (s *steps) String() string {

@@ -101,7 +101,8 @@ type Server struct {
 
 	rest rest
 
-	requests atomic.Uint64 // so far: what the log names each by
+	requests  atomic.Uint64 // so far: what the log names each by
+	listeners atomic.Int32  // clients that follow events
 
 	driver      atomic.Pointer[string]   // the storage driver's name, once known
 	authorizers atomic.Pointer[[]string] // the plugins that are asked

@@ -48,6 +48,8 @@ func (s *Server) events(w *response, r *request) error {
 		kind = negotiate(r.Header.Values("Accept"))
 	}
 	w.Header().Set("Content-Type", kind)
+	s.listeners.Add(1)
+	defer s.listeners.Add(-1)
 	w.flush()
 	err = s.o.System.Events(ctx, since, until, func(e moss.Event) error {
 		if !f.matchEvent(e) || e.Type == moss.ImageEvent && e.Action == "create" && r.version.before(v1(46)) {

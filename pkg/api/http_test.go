@@ -172,6 +172,7 @@ func TestHTTP(t *testing.T) {
 		{get, "/swarm", "", "", 503, "This node is not a swarm manager."},
 		{post, "/swarm/init", js, `{}`, 501, "moss does not do swarm yet"},
 		{post, "/build", "", "", 501, "moss does not build images yet"},
+		{post, "/build/prune", "", "", 200, `"SpaceReclaimed":0`},
 		{get, "/containers/json?filters=%zz", "", "", 400, "invalid query"},
 	} {
 		w := do(t, s, tc.method, tc.path, tc.ct, tc.body)

@@ -90,7 +90,7 @@ func routes() []route {
 		{del, "/images/{name}", all, (*Server).removeImage},
 		{get, "/distribution/{name}/json", v(30), (*Server).distribution},
 		{post, "/build", all, no("build images", "build elsewhere and bring the image in with: docker load")},
-		{post, "/build/prune", v(31), no("build images", "there is no build cache to prune")},
+		{post, "/build/prune", v(31), (*Server).pruneBuildCache},
 		{post, "/build/cancel", v(39), no("build images", "there is no build to cancel")},
 		{post, "/session", v(31), no("build images", "build elsewhere and bring the image in with: docker load")},
 		{post, "/grpc", v(38), no("build images", "build elsewhere and bring the image in with: docker load")},

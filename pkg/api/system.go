@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -66,7 +68,18 @@ func (s *Server) info(w *response, r *request) error {
 	if r.version.before(v1(49)) {
 		out.FirewallBackend = nil
 	}
+	out.Debug = s.log.Enabled(r.Context(), slog.LevelDebug)
+	out.NFd, out.NEventsListener = openFiles(), int(s.listeners.Load())
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// openFiles are how many descriptors this process has; 0 where nobody can tell.
+func openFiles() int {
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(list) - 1 // without the one that reads
 }
 
 // pluginsWait is how long info waits for plugins that do not say what they are.
