@@ -102,10 +102,15 @@ func runScripts(t *testing.T, dir, path string) {
 	})
 }
 
-// endOfScript fails a script that left something, and clears it for the next.
+// endOfScript fails a script that left something, and clears it for the next. Of
+// one that failed, what it leaves says nothing, but what the engine logged may.
 func endOfScript(env *testscript.Env, before census) {
 	t := env.T().(serial).T
-	if err := suite.settled(before); err != nil {
+	failed := t.Failed()
+	if failed {
+		journal, _ := suite.output("journalctl", "--user", "--no-pager", "-n", "60", "-o", "short-precise", "-u", prefix+".service")
+		t.Log(journal)
+	} else if err := suite.settled(before); err != nil {
 		t.Error(err)
 	}
 	ids, err := suite.output("docker", "ps", "--all", "--quiet", "--no-trunc")
@@ -118,6 +123,11 @@ func endOfScript(env *testscript.Env, before census) {
 			continue
 		}
 		if _, err := suite.output("docker", "rm", "--force", "--volumes", id); err != nil {
+			t.Error(err)
+		}
+	}
+	if failed { // nor its networks
+		if _, err := suite.output("docker", "network", "prune", "--force"); err != nil {
 			t.Error(err)
 		}
 	}
