@@ -78,6 +78,9 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	e.asked = append(e.asked, strings.Join(asked, " "))
 	e.mu.Unlock()
+	if answer == "hangs up" {
+		panic(http.ErrAbortHandler)
+	}
 	code := http.StatusOK
 	if n, text, found := strings.Cut(answer, " "); found && len(n) == 3 {
 		if _, err := fmt.Sscan(n, &code); err == nil {

@@ -4,10 +4,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/moby/moby/client"
 
@@ -70,8 +72,18 @@ func message(err error) string {
 	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "cannot trust the engine: " + bad.Err.Error() + "\nits certificate is cert.pem where it runs; a renewed one is in force after: systemctl --user reload moss"
 	}
+	if hungUp(err) {
+		return "the engine was stopped or restarted before it had answered: containers run on, and what it was asked for may have been done"
+	}
 	if client.IsErrConnectionFailed(err) {
 		return "cannot reach the engine: " + strings.TrimSuffix(err.Error(), ".") + "\nset it up with: moss setup; if it is, its log tells more: journalctl --user -u moss -n 20"
 	}
 	return err.Error()
+}
+
+// hungUp says whether the daemon ended while it worked on a request. The client
+// knows some of the errors by their text only.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		err.Error() == "EOF" || client.IsErrConnectionFailed(err) && strings.HasSuffix(err.Error(), ": EOF")
 }

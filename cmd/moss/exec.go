@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -68,6 +69,9 @@ func (a *app) followExec(ctx context.Context, api *client.Client, id string, con
 		return err
 	}
 	got, err := api.ExecInspect(ctx, id, client.ExecInspectOptions{})
+	if errdefs.IsNotFound(err) { // the next daemon does not know what this one has begun
+		return errors.New("the engine was restarted while the command ran: it may run on in the container, and how it ends is not told")
+	}
 	if err != nil {
 		return err
 	}

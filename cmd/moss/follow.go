@@ -24,6 +24,7 @@ type session struct {
 	proxy                      bool // pass signals on
 	autoRemove                 bool
 	start                      bool // start the container once attached
+	run                        bool // moss run: what is no end of the container ends as docker does
 }
 
 // follow attaches to a container, starts it where asked to, and returns its
@@ -87,6 +88,9 @@ func (a *app) follow(ctx context.Context, id string, s session) error {
 		}
 		return exit(int(r.StatusCode))
 	case err := <-wait.Error:
+		if s.run {
+			return &status{exitCannotRun, message(err)}
+		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

@@ -108,7 +108,7 @@ func (a *app) runContainer(c *cli.Context) error {
 	}
 	return a.follow(c.Context, id, session{
 		tty: cfg.Tty, stdin: cfg.AttachStdin, stdout: cfg.AttachStdout, stderr: cfg.AttachStderr,
-		detachKeys: keys, proxy: c.Bool("sig-proxy") && !cfg.Tty, autoRemove: c.Bool("rm"), start: true,
+		detachKeys: keys, proxy: c.Bool("sig-proxy") && !cfg.Tty, autoRemove: c.Bool("rm"), start: true, run: true,
 	})
 }
 
