@@ -69,6 +69,7 @@ func (e *engine) env() []string {
 		"DOCKER_CONFIG=" + filepath.Join(e.top, "docker"),
 		"DOCKER_HOST=unix://" + e.sock,
 		"PREFIX=" + prefix,
+		"GORACE=" + os.Getenv("GORACE"),
 		"MOSS_NOSYSTEMD=" + os.Getenv("MOSS_NOSYSTEMD"),
 		"SERVICE_LOG=" + e.logFile(),
 	}
