@@ -115,7 +115,7 @@ func TestFailedDisk(t *testing.T) {
 	}
 	r.do("systemctl --user stop moss.socket moss.service moss-rootless.service")
 	r.root("umount " + data + " && { e2fsck -p /home/disk || [ $? = 1 ]; } && mount -o loop /home/disk " + data)
-	r.do("systemctl --user start moss.socket; for i in $(seq 600); do docker ps -q | grep -q . && break; sleep 0.1; done; docker rm ended && docker create --name ended moss/hello")
+	r.do("systemctl --user start moss.socket; for i in $(seq 600); do docker ps -q --filter status=running | grep -q . && break; sleep 0.1; done; docker rm ended && docker create --name ended moss/hello")
 	r.same(r.do("docker inspect -f '{{.State.Pid}}' web"))
 }
 
