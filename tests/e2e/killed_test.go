@@ -35,7 +35,7 @@ func TestKilledPull(t *testing.T) {
 	must(t, "docker", "rmi", ref)
 	emptied(t, before)
 
-	kills := 8
+	kills := 5
 	if os.Getenv("MOSS_LONG") != "" {
 		kills = 20
 	}
