@@ -12,7 +12,6 @@ import (
 
 	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/pkg/network"
-	"github.com/moss-containers/moss/pkg/storage"
 	"github.com/moss-containers/moss/rootless"
 )
 
@@ -22,7 +21,7 @@ type machine struct {
 	units  manager
 	holder rootless.Info
 	nets   network.Config
-	store  *storage.Storage
+	stores *stores
 
 	mu       sync.Mutex
 	warnings []string
@@ -35,7 +34,7 @@ func (m *machine) warn(text string) {
 	m.warnings = append(m.warnings, text)
 }
 
-func (m *machine) Storage() moss.StorageInfo { return m.store.Info() }
+func (m *machine) Storage() moss.StorageInfo { return m.stores.info() }
 
 // GoingDown says whether the holder is being stopped or restarted.
 func (m *machine) GoingDown(ctx context.Context) bool {

@@ -76,14 +76,17 @@ func (d *daemon) awaitIdle(ctx context.Context, timeout time.Duration) error {
 func (d *daemon) activated() bool { return len(d.files.Listeners(d.cfg.Prefix+".socket")) > 0 }
 
 // canLeave says why an idle daemon has to stay; nil when it may end.
-func (d *daemon) canLeave() error {
+func (d *daemon) canLeave(ctx context.Context) error {
 	switch {
 	case !d.sd.Managed() || !d.activated():
 		return errors.New("no service manager listens for it")
 	case !d.keeper.Available():
 		return fmt.Errorf("%s-rootless.service was started by an older moss; it takes a restart", d.cfg.Prefix)
 	}
-	if program := d.host.store.MountProgram(); program != "" && !underService && d.mounts == "" {
+	if err := d.stores.await(ctx); err != nil {
+		return err
+	}
+	if program := d.stores.rootfs.MountProgram(); program != "" && !underService && d.mounts == "" {
 		return fmt.Errorf("root file systems are mounted by processes of its unit, %s", program)
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 	"github.com/moss-containers/moss/pkg/network"
 	ociruntime "github.com/moss-containers/moss/pkg/runtime"
 	"github.com/moss-containers/moss/pkg/stdio"
-	"github.com/moss-containers/moss/pkg/storage"
 	"github.com/moss-containers/moss/pkg/volume"
 )
 
@@ -64,7 +63,7 @@ func (p phases) begin(ctx context.Context, ph phase, id moss.ContainerID) (conte
 }
 
 // decorate puts the decorators in the place of what they stand before.
-func (p phases) decorate(d *engine.Deps, store *storage.Storage, nets *network.Networks, oci *ociruntime.Runtime, u engine.Units, streams *stdio.Hub, vols *volume.Store) {
+func (p phases) decorate(d *engine.Deps, store lateRootfs, nets *network.Networks, oci *ociruntime.Runtime, u engine.Units, streams *stdio.Hub, vols *volume.Store) {
 	d.Rootfs = observedRootfs{store, p}
 	d.Networks = observedNetworks{nets, p}
 	d.Runtime = observedRuntime{oci, p}
@@ -78,50 +77,50 @@ func (p phases) decorate(d *engine.Deps, store *storage.Storage, nets *network.N
 }
 
 type observedRootfs struct {
-	*storage.Storage
+	lateRootfs
 	p phases
 }
 
 func (o observedRootfs) Create(ctx context.Context, id moss.ContainerID, image moss.ImageID) (err error) {
 	ctx, end := o.p.begin(ctx, createLayer, id)
 	defer end(&err)
-	return o.Storage.Create(ctx, id, image)
+	return o.lateRootfs.Create(ctx, id, image)
 }
 
 func (o observedRootfs) CreateVolatile(ctx context.Context, id moss.ContainerID, image moss.ImageID) (err error) {
 	ctx, end := o.p.begin(ctx, createLayer, id)
 	defer end(&err)
-	return o.Storage.CreateVolatile(ctx, id, image)
+	return o.lateRootfs.CreateVolatile(ctx, id, image)
 }
 
 func (o observedRootfs) CreateMapped(ctx context.Context, id moss.ContainerID, image moss.ImageID, maps moss.IDMaps, volatile bool) (err error) {
 	ctx, end := o.p.begin(ctx, createLayer, id)
 	defer end(&err)
-	return o.Storage.CreateMapped(ctx, id, image, maps, volatile)
+	return o.lateRootfs.CreateMapped(ctx, id, image, maps, volatile)
 }
 
 func (o observedRootfs) Mount(ctx context.Context, id moss.ContainerID) (_ moss.Mount, err error) {
 	ctx, end := o.p.begin(ctx, mountRootfs, id)
 	defer end(&err)
-	return o.Storage.Mount(ctx, id)
+	return o.lateRootfs.Mount(ctx, id)
 }
 
 func (o observedRootfs) MountLabelled(ctx context.Context, id moss.ContainerID, label string) (_ moss.Mount, err error) {
 	ctx, end := o.p.begin(ctx, mountRootfs, id)
 	defer end(&err)
-	return o.Storage.MountLabelled(ctx, id, label)
+	return o.lateRootfs.MountLabelled(ctx, id, label)
 }
 
 func (o observedRootfs) Unmount(ctx context.Context, id moss.ContainerID) (err error) {
 	ctx, end := o.p.begin(ctx, unmountRootfs, id)
 	defer end(&err)
-	return o.Storage.Unmount(ctx, id)
+	return o.lateRootfs.Unmount(ctx, id)
 }
 
 func (o observedRootfs) Remove(ctx context.Context, id moss.ContainerID) (err error) {
 	ctx, end := o.p.begin(ctx, removeLayer, id)
 	defer end(&err)
-	return o.Storage.Remove(ctx, id)
+	return o.lateRootfs.Remove(ctx, id)
 }
 
 type observedNetworks struct {

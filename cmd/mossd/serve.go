@@ -128,11 +128,13 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	})
 	if timeout := cfg.Idle(); timeout > 0 {
-		if err := d.canLeave(); err != nil {
-			log.Warn("the engine stays when it is idle", "because", err)
-		} else {
-			tasks.Go(func() error { return ignoreEnd(ctx, d.awaitIdle(ctx, timeout)) })
-		}
+		tasks.Go(func() error {
+			if err := d.canLeave(ctx); err != nil {
+				log.Warn("the engine stays when it is idle", "because", err)
+				return nil
+			}
+			return ignoreEnd(ctx, d.awaitIdle(ctx, timeout))
+		})
 	}
 	collectAgain()
 	took.done("listeners")
@@ -142,7 +144,8 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	}
 	isReady = true
-	tasks.Go(func() error { d.behind(); return nil })
+	// A daemon whose store cannot be opened is none: the next one says so to whoever asks.
+	tasks.Go(func() error { return ignoreEnd(ctx, d.stores.read(ctx)) })
 	if err := started(cfg.Run); err != nil {
 		log.Warn("failed starts stay counted", "error", err)
 	}

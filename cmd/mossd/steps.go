@@ -31,6 +31,13 @@ func (s *steps) done(name string) {
 	s.last = now
 }
 
+// behind is a step that did not hold the start up.
+func (s *steps) behind(name string, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, step{name + " (behind)", took})
+}
+
 func (s *steps) all() []step {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -53,8 +53,8 @@ type daemon struct {
 	mounts  string // the cgroup of the processes that serve mounts; "" where that is ours
 	units   manager
 	records *records.Store
+	stores  *stores
 	images  interface{ Limit(l transfer.Limits) }
-	behind  func() // what the start has left to do behind it
 	regs    *registry.Client
 	plugins *plugins.Registry
 	bus     engine.Events
@@ -128,27 +128,24 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 			log.Warn("the cgroup of the namespaces is not to be found: what fuse-overlayfs mounts goes when the daemon does", "error", err)
 		}
 	}
-	store, err := storage.Open(ctx, storage.Options{
-		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, DriverOptions: cfg.StorageOptions, MountGroup: d.mounts, Log: part(log, "storage"),
-	})
-	if err != nil {
-		return d, err
+	storing := storage.Options{
+		GraphRoot: filepath.Join(cfg.Data, "storage"), RunRoot: filepath.Join(cfg.Run, "storage"), Driver: cfg.StorageDriver, DriverOptions: cfg.StorageOptions,
+		MountGroup: d.mounts, Build: version.Version + " " + version.Commit, Log: part(log, "storage"),
 	}
-	d.closer = append(d.closer, store.Close)
-	took.done("store")
 	d.regs, err = registry.New(registryOptions(cfg.Config, part(log, "registry")))
 	if err != nil {
 		return d, err
 	}
-	images, err := image.New(store.Store(), image.Options{
-		TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: d.regs, Disk: store, Holder: store,
-		Limits: transferLimits(cfg.Config),
-	})
-	if err != nil {
-		return d, err
+	d.stores = newStores(ctx, storing, image.Options{TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: d.regs, Limits: transferLimits(cfg.Config)}, took)
+	d.images = d.stores
+	d.closer = append(d.closer, d.stores.close)
+	if !d.stores.late {
+		if err := d.stores.await(ctx); err != nil {
+			return d, err
+		}
+		took.done("store")
 	}
-	d.images, d.behind = images, images.Read
-	took.done("images")
+	store, images := lateRootfs{d.stores}, lateImages{d.stores}
 	netCfg := networkConfig(cfg.Config, d.holder)
 	netCfg.Sockets = d.store
 	if netCfg.Kept, _, err = rec.LoadNetworks(); err != nil { // of what cannot be read the engine tells
@@ -207,14 +204,14 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.sources = []idleSource{
 		{"output of a container", func() (time.Time, bool) { return streams.Moved(), true }},
 		{"a container asks for names", func() (time.Time, bool) { return nets.Asked(), true }},
-		{"files of removed containers", func() (time.Time, bool) { return time.Time{}, !store.Busy() }},
+		{"files of removed containers", func() (time.Time, bool) { return time.Time{}, !d.stores.busy() }},
 	}
 
 	ids, err := engineIDs(uid)
 	if err != nil {
 		return d, err
 	}
-	d.host = &machine{uid: outer, units: d.units, holder: d.holder, nets: netCfg, store: store}
+	d.host = &machine{uid: outer, units: d.units, holder: d.holder, nets: netCfg, stores: d.stores}
 	if told := rec.Recovered(); told != "" {
 		d.warn("WARNING: " + told)
 	}

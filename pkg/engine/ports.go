@@ -122,6 +122,12 @@ type MortalRootfs interface {
 	Alive(pid int) error
 }
 
+// LateRootfs is a Rootfs that may be opened behind the start: whoever needs it waits for that.
+type LateRootfs interface {
+	// WhenOpen has fn called once it is open, before anybody else can do anything with it.
+	WhenOpen(fn func(ctx context.Context, r Rootfs))
+}
+
 // Labels makes SELinux labels (pkg/selinux).
 type Labels interface {
 	// Make gives labels with categories that no other container has, changed by options. Errors: Invalid.

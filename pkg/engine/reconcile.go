@@ -348,7 +348,16 @@ func (e *Engine) removeOrphans(ctx context.Context, records []*moss.Container, b
 			e.Log.Error("an orphaned unit could not be stopped", "unit", short, "error", err)
 		}
 	}
-	layers, err := e.Rootfs.List(ctx)
+	if late, ok := e.Rootfs.(LateRootfs); ok {
+		late.WhenOpen(func(ctx context.Context, r Rootfs) { e.removeOrphanLayers(ctx, r, known) })
+	} else {
+		e.removeOrphanLayers(ctx, e.Rootfs, known)
+	}
+	e.removeOrphanDirs(known)
+}
+
+func (e *Engine) removeOrphanLayers(ctx context.Context, r Rootfs, known map[moss.ContainerID]bool) {
+	layers, err := r.List(ctx)
 	if err != nil {
 		e.Log.Error("the containers' layers cannot be listed", "error", err)
 	}
@@ -357,11 +366,10 @@ func (e *Engine) removeOrphans(ctx context.Context, records []*moss.Container, b
 			continue
 		}
 		e.Log.Warn("a container's layer has no record; it is deleted", "container", id.Short())
-		if err := e.Rootfs.Remove(ctx, id); err != nil {
+		if err := r.Remove(ctx, id); err != nil {
 			e.Log.Error("an orphaned layer could not be deleted", "container", id.Short(), "error", err)
 		}
 	}
-	e.removeOrphanDirs(known)
 }
 
 // idRule tells a container's directory from what somebody else put beside it.

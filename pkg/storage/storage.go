@@ -47,7 +47,9 @@ type Options struct {
 	// MountGroup is the directory of the cgroup for the processes that serve the mounts of
 	// fuse-overlayfs. "" leaves them in the daemon's: nothing may end it with the daemon then.
 	MountGroup string
-	Log        *slog.Logger
+	// Build is of this program; see [AsLeft].
+	Build string
+	Log   *slog.Logger
 }
 
 // Storage is an open store. It is safe for concurrent use.
@@ -67,6 +69,7 @@ type Storage struct {
 
 	unsynced unsynced
 	report   report
+	options  Options
 	log      *slog.Logger
 }
 
@@ -81,6 +84,9 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, moss.Wrap(err, "open storage at", dir)
 		}
+	}
+	if err := o.forgetLeft(); err != nil {
+		return nil, moss.Wrap(err, "open storage at", o.GraphRoot)
 	}
 	if err := sweepProbes(o.GraphRoot, filepath.Join(o.RunRoot, "swept")); err != nil {
 		log.WarnContext(ctx, "a probe of an earlier run stays", "error", err)
@@ -122,7 +128,7 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 		log.WarnContext(ctx, "storage keeps some remains of an earlier run", "error", err)
 	}
 	log.DebugContext(ctx, "storage is open", "driver", c.name(), "why", c.why, "root", o.GraphRoot)
-	s := &Storage{store: store, choice: c, lists: l, log: log}
+	s := &Storage{store: store, choice: c, lists: l, options: o, log: log}
 	s.servers.group = o.MountGroup
 	s.volatile.disk, s.volatile.run = filepath.Join(o.GraphRoot, "volatile"), filepath.Join(o.RunRoot, "volatile")
 	if err := s.volatile.load(); err != nil {
