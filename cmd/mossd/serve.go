@@ -109,7 +109,7 @@ func serve(ctx context.Context, cfg settings) (err error) {
 	}
 	tasks.Go(func() error { return ignoreEnd(ctx, d.hearSignals(ctx, signals)) })
 	for _, l := range listeners {
-		tasks.Go(func() error { return d.api.Serve(ctx, l, drainGrace) })
+		tasks.Go(func() error { return d.api.Serve(ctx, gate{l, d.fds, d.api.DropIdle}, drainGrace) })
 	}
 	tasks.Go(func() error {
 		d.sd.KeepAlive(ctx, d.alive, func(err error) { log.Error("the daemon does not answer its watchdog", "error", err) })

@@ -22,6 +22,7 @@ type stores struct {
 	ctx   context.Context // of the start: it ends the opening
 	late  bool            // it was left to be opened when it is needed
 	took  *steps
+	files *descriptors
 	make  func(ctx context.Context) (*storage.Storage, *image.Store, error)
 	once  sync.Once
 	ended chan struct{}
@@ -37,9 +38,9 @@ type stores struct {
 	first   []func(context.Context, engine.Rootfs)
 }
 
-func newStores(ctx context.Context, rootfs storage.Options, images image.Options, took *steps) *stores {
+func newStores(ctx context.Context, rootfs storage.Options, images image.Options, took *steps, files *descriptors) *stores {
 	return &stores{
-		ctx: ctx, late: storage.AsLeft(rootfs), took: took, ended: make(chan struct{}),
+		ctx: ctx, late: storage.AsLeft(rootfs), took: took, files: files, ended: make(chan struct{}),
 		make: func(ctx context.Context) (*storage.Storage, *image.Store, error) {
 			s, err := storage.Open(ctx, rootfs)
 			if err != nil {
@@ -55,12 +56,15 @@ func newStores(ctx context.Context, rootfs storage.Options, images image.Options
 	}
 }
 
-// await opens them, unless they are open.
+// await opens them, unless they are open, and sees that there is room for their work.
 func (s *stores) await(ctx context.Context) error {
 	s.once.Do(func() { go s.open() })
 	select {
 	case <-s.ended:
-		return s.err
+		if s.err != nil {
+			return s.err
+		}
+		return s.files.forStore()
 	case <-ctx.Done():
 		return moss.Wrap(ctx.Err(), "wait for the store", "")
 	}

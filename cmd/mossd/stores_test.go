@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ func TestLateStores(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, opens, opening := t.TempDir(), 0, make(chan struct{})
 		ctx, stop := context.WithCancel(t.Context())
-		s := newStores(ctx, storage.Options{GraphRoot: dir + "/graph", RunRoot: dir + "/run"}, image.Options{}, newSteps(time.Now()))
+		s := newStores(ctx, storage.Options{GraphRoot: dir + "/graph", RunRoot: dir + "/run"}, image.Options{}, newSteps(time.Now()), &descriptors{log: slog.New(slog.DiscardHandler)})
 		s.late = true
 		s.make = func(ctx context.Context) (*storage.Storage, *image.Store, error) {
 			opens++
@@ -64,7 +65,7 @@ func TestLateStores(t *testing.T) {
 
 // With the start over before they were needed, they are as they were left.
 func TestStoresNotNeeded(t *testing.T) {
-	s := newStores(t.Context(), storage.Options{GraphRoot: t.TempDir(), RunRoot: t.TempDir()}, image.Options{}, newSteps(time.Now()))
+	s := newStores(t.Context(), storage.Options{GraphRoot: t.TempDir(), RunRoot: t.TempDir()}, image.Options{}, newSteps(time.Now()), &descriptors{log: slog.New(slog.DiscardHandler)})
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func TestStoresNotNeeded(t *testing.T) {
 // What a start has to do with the store comes before what anybody else asks of it.
 func TestFirstInStores(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStores(t.Context(), storage.Options{}, image.Options{}, newSteps(time.Now()))
+		s := newStores(t.Context(), storage.Options{}, image.Options{}, newSteps(time.Now()), &descriptors{log: slog.New(slog.DiscardHandler)})
 		s.make = func(context.Context) (*storage.Storage, *image.Store, error) { return nil, nil, nil }
 		slow, done := make(chan struct{}), false
 		lateRootfs{s}.WhenOpen(func(context.Context, engine.Rootfs) { <-slow; done = true })

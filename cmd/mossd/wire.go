@@ -54,6 +54,7 @@ type daemon struct {
 	units   manager
 	records *records.Store
 	stores  *stores
+	fds     *descriptors
 	images  interface{ Limit(l transfer.Limits) }
 	regs    *registry.Client
 	plugins *plugins.Registry
@@ -77,7 +78,7 @@ type daemon struct {
 
 // wire puts the daemon together: the picture in DESIGN.md, in Go.
 func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.LevelVar, took *steps, traces *tracing) (d *daemon, err error) {
-	d = &daemon{cfg: cfg, log: log, level: level, steps: took, traces: traces, reloads: make(chan chan error), deaf: make(chan struct{})}
+	d = &daemon{cfg: cfg, log: log, level: level, steps: took, traces: traces, reloads: make(chan chan error), deaf: make(chan struct{}), fds: &descriptors{log: part(log, "descriptors")}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -136,7 +137,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
-	d.stores = newStores(ctx, storing, image.Options{TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: d.regs, Limits: transferLimits(cfg.Config)}, took)
+	d.stores = newStores(ctx, storing, image.Options{TempDir: filepath.Join(cfg.Data, "tmp"), Log: part(log, "image"), Registry: d.regs, Limits: transferLimits(cfg.Config)}, took, d.fds)
 	d.images = d.stores
 	d.closer = append(d.closer, d.stores.close)
 	if !d.stores.late {
@@ -243,6 +244,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if d.metrics != nil || d.traces != nil {
 		phases{d.metrics, d.traces}.decorate(&deps, store, nets, oci, d.units, streams, vols)
 	}
+	deps.Stdio = roomyStdio{deps.Stdio, d.fds}
 	d.bus = deps.Events
 	d.engine = engine.New(deps, engine.Options{
 		ID: d.engineID, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,

@@ -97,6 +97,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	hijacked map[net.Conn]struct{} // guarded by mu
+	servers  []*http.Server        // likewise: those that serve
 	streams  sync.WaitGroup        // the handlers that hold a hijacked connection
 
 	rest rest

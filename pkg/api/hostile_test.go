@@ -60,6 +60,28 @@ func answers(t *testing.T, dial func() net.Conn) {
 	}
 }
 
+// A request may have so much before its body, and no more.
+func TestLongHeader(t *testing.T) {
+	_, dial := atSocket(t)
+	for size, want := range map[int]int{60 << 10: http.StatusOK, 100 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		c := dial()
+		go func() {
+			_, _ = fmt.Fprintf(c, "GET /_ping HTTP/1.1\r\nHost: d\r\nX-Registry-Auth: %s\r\n\r\n", strings.Repeat("a", size))
+		}() // it need not be read
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != want {
+			t.Errorf("a header of %d bytes: %s, want %d", size, resp.Status, want)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	answers(t, dial)
+}
+
 // Garbage ends its own connection and nothing else.
 func TestGarbage(t *testing.T) {
 	_, dial := atSocket(t)

@@ -22,11 +22,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	hs := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: 30 * time.Second,
+		MaxHeaderBytes:    mostHeader,
 		IdleTimeout:       3 * time.Minute,
 		ConnContext:       s.withPeer,
 		ConnState:         s.rest.connected,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	s.serving(hs, true)
+	defer s.serving(hs, false)
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(l) }()
 	select {
@@ -47,6 +50,31 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 		err = errors.Join(err, e)
 	}
 	return moss.Wrap(err, "end the API at", l.Addr().String())
+}
+
+// mostHeader is what a request may have before its body. Docker has Go's one
+// megabyte; a client that sends the credentials of a dozen registries takes half of this.
+const mostHeader = 64 << 10
+
+func (s *Server) serving(hs *http.Server, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if is {
+		s.servers = append(s.servers, hs)
+	} else {
+		s.servers = slices.DeleteFunc(s.servers, func(other *http.Server) bool { return other == hs })
+	}
+}
+
+// DropIdle ends the connections of clients that ask nothing at the moment. They connect again when they do.
+func (s *Server) DropIdle() {
+	s.mu.Lock()
+	all := slices.Clone(s.servers)
+	s.mu.Unlock()
+	for _, hs := range all {
+		hs.SetKeepAlivesEnabled(false)
+		hs.SetKeepAlivesEnabled(true)
+	}
 }
 
 // endStreams waits for the handlers of hijacked connections until ctx ends,
