@@ -240,6 +240,12 @@ func (a *app) rename(c *cli.Context) error {
 	return err
 }
 
+// notAwaited says that an answer to a wait is no exit code: the engine went, and
+// answered with 125 for those who look at the code alone.
+func notAwaited(r container.WaitResponse) bool {
+	return r.Error != nil && r.Error.Message != "" && r.StatusCode == exitCannotRun
+}
+
 func (a *app) wait(c *cli.Context) error {
 	api, err := a.api()
 	if err != nil {
@@ -250,6 +256,11 @@ func (a *app) wait(c *cli.Context) error {
 		w := api.ContainerWait(c.Context, ref, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 		select {
 		case r := <-w.Result:
+			if notAwaited(r) {
+				fmt.Fprintln(a.err, r.Error.Message)
+				failed = 1
+				continue
+			}
 			fmt.Fprintln(a.out, r.StatusCode)
 		case err := <-w.Error:
 			fmt.Fprintln(a.err, message(err))

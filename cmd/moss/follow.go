@@ -83,7 +83,7 @@ func (a *app) follow(ctx context.Context, id string, s session) error {
 	}
 	select {
 	case r := <-wait.Result:
-		if r.Error != nil && r.Error.Message != "" && r.StatusCode == 0 {
+		if r.Error != nil && r.Error.Message != "" && r.StatusCode == 0 || notAwaited(r) {
 			return &status{exitCannotRun, r.Error.Message}
 		}
 		return exit(int(r.StatusCode))

@@ -193,7 +193,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 			gauge.Main = m.main
 		}
 	}
-	streams, err := stdio.New(stdio.Config{Store: d.store, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console")})
+	streams, err := stdio.New(stdio.Config{Store: d.store, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console"), Spill: filepath.Join(cfg.Data, "tmp")})
 	if err != nil {
 		return d, err
 	}

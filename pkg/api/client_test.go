@@ -78,6 +78,43 @@ func TestClientAttachEcho(t *testing.T) {
 	}
 }
 
+// A client that is ended before its time is told why, and what it has had is whole.
+func TestClientCut(t *testing.T) {
+	const why = "it reads too slowly"
+	for _, tty := range []bool{false, true} {
+		socket, w := serve(t)
+		c := dial(t, socket)
+		id := create(t, c, container.Config{Tty: tty})
+		w.mu.Lock()
+		w.byRef[id].cut = moss.Errorf(moss.Unavailable, why)
+		w.mu.Unlock()
+		a, err := c.ContainerAttach(t.Context(), id, client.ContainerAttachOptions{Stream: true, Stdout: true, Stderr: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ContainerStart(t.Context(), id, client.ContainerStartOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		var got, stderr bytes.Buffer
+		if tty {
+			_, err = io.Copy(&got, a.Reader)
+			if want := "to stdout\nto stderr\n\r\n" + why + "\r\n"; got.String() != want || err != nil {
+				t.Errorf("on a terminal: got %q, %v", got.String(), err)
+			}
+			a.Close()
+			continue
+		}
+		_, err = stdcopy.StdCopy(&got, &stderr, a.Reader)
+		if err == nil || !strings.HasSuffix(err.Error(), why) {
+			t.Errorf("the stream ends with %v", err)
+		}
+		if got.String() != "to stdout\n" || stderr.String() != "to stderr\n"+why+"\n" {
+			t.Errorf("got %q and %q", got.String(), stderr.String())
+		}
+		a.Close()
+	}
+}
+
 func TestClientAttachTTY(t *testing.T) {
 	socket, _ := serve(t)
 	c := dial(t, socket)

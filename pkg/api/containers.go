@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -120,6 +121,10 @@ func (s *Server) removeContainer(w *response, r *request) error {
 	return noContent(w)
 }
 
+// waitFailed is told for the exit code of a container whose end was not awaited:
+// some clients look at nothing else.
+const waitFailed = 125
+
 func (s *Server) waitContainer(w *response, r *request) error {
 	cond := moss.WaitNotRunning
 	early := !r.version.before(v1(30)) // the header tells the client that it may start the container
@@ -139,11 +144,15 @@ func (s *Server) waitContainer(w *response, r *request) error {
 			w.flush()
 		}
 	})
-	if ctx.Err() != nil {
+	err = s.why(err)
+	if ctx.Err() != nil && !errors.Is(err, errClosing) {
 		return ctx.Err()
 	}
 	if err != nil && !w.begun {
 		return err
+	}
+	if err != nil {
+		code = waitFailed
 	}
 	res := container.WaitResponse{StatusCode: int64(code)}
 	if err != nil {

@@ -113,6 +113,7 @@ func (s *Server) attachExec(w *response, r *request, e moss.Exec, tty bool, size
 		_, _ = fmt.Fprintf(out, "%v\r\n", err) // the client may be gone
 		return nil
 	}
+	h.tell(s.why(err), tty, nil)
 	return h.result(err)
 }
 

@@ -44,6 +44,7 @@ type proc struct {
 	a       []moss.AttachIO
 	done    chan struct{}
 	removed chan struct{}
+	cut     error // why attachments end when it is done; nil for nothing
 }
 
 func (p *proc) run() {
@@ -352,7 +353,7 @@ func (f fakeSignals) Attach(ctx context.Context, ref string, a moss.AttachIO, _,
 	attached()
 	select {
 	case <-p.done:
-		return nil
+		return p.cut
 	case <-ctx.Done():
 		f.left <- struct{}{}
 		return ctx.Err()

@@ -13,6 +13,10 @@ import (
 // stream's number, three zeroes, and the length in four bytes, high byte first.
 const frameHeader = 8
 
+// systemError is the stream of what went wrong with the others: docker's clients
+// end with the error that comes there.
+const systemError moss.StreamKind = 3
+
 // buffersWriter writes several buffers as one.
 type buffersWriter interface {
 	WriteBuffers(b *net.Buffers) (int64, error)

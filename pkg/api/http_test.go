@@ -434,8 +434,11 @@ func TestShutdown(t *testing.T) {
 	start := time.Now()
 	cancel()
 	for i, br := range readers {
-		_, _ = io.Copy(io.Discard, br)
+		said, _ := io.ReadAll(br)
 		_ = conns[i].Close() // as clients do at the end
+		if why := errClosing.Error(); i%2 == 1 && !strings.Contains(string(said), why) {
+			t.Errorf("the wait or the attached client gets %q, want it to say that %s", said, why)
+		}
 	}
 	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("the streams ended after %v", took)

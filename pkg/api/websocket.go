@@ -35,7 +35,9 @@ func (s *Server) attachWebSocket(w *response, r *request) error {
 	defer cancel()
 	s.streams.Add(1)
 	defer s.streams.Done()
-	ws := &webSocket{ctx: ctx, w: w, r: r, gone: cancel, kind: websocket.MessageBinary}
+	reach, lost := context.WithCancel(hijackContext(r)) // the library closes what its context ends: nobody could be told why
+	defer lost()
+	ws := &webSocket{ctx: reach, w: w, r: r, gone: cancel, kind: websocket.MessageBinary}
 	if r.version.before(v1(28)) {
 		ws.kind = websocket.MessageText
 	}
@@ -65,7 +67,10 @@ func (s *Server) attachWebSocket(w *response, r *request) error {
 		}
 		return err
 	}
-	ws.end(err)
+	if ctx.Err() != nil && s.closing.Err() == nil {
+		lost() // the client has left
+	}
+	ws.end(s.why(err))
 	return nil
 }
 
@@ -192,15 +197,21 @@ func (s *webSocket) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// end says farewell, unless the client or the server is in a hurry.
+// end says farewell, unless the client has left.
 func (s *webSocket) end(err error) {
 	if s.ctx.Err() != nil {
 		_ = s.conn.CloseNow() // nobody is left to tell
 		return
 	}
 	code, reason := websocket.StatusNormalClosure, ""
+	switch {
+	case errors.Is(err, errClosing):
+		code = websocket.StatusGoingAway
+	case err != nil:
+		code = websocket.StatusInternalError
+	}
 	if err != nil {
-		code, reason = websocket.StatusInternalError, err.Error()
+		reason = err.Error()
 		reason = reason[:min(len(reason), 120)] // what a control frame has room for
 	}
 	_ = s.conn.Close(code, reason) // the client may be gone

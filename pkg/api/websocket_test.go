@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -192,5 +193,23 @@ func TestWebSocketRefusals(t *testing.T) {
 	s.ServeHTTP(rec, httptest.NewRequest(get, "/containers/web/attach/ws", nil))
 	if body, _ := io.ReadAll(rec.Body); rec.Code != http.StatusBadRequest || !strings.Contains(string(body), "Upgrade: websocket") {
 		t.Errorf("without upgrade: %d %s", rec.Code, body)
+	}
+}
+
+// Who is attached is told that the engine goes.
+func TestWebSocketStopping(t *testing.T) {
+	var s *Server
+	socket, w := serveWith(t, func(made *Server) { s = made })
+	w.mu.Lock()
+	w.byRef["x"] = &proc{done: make(chan struct{}), c: moss.Container{ID: "x", Config: moss.ContainerConfig{OpenStdin: true}}}
+	w.mu.Unlock()
+	ws, _, err := dialWebSocket(t, socket, "/v1.43/containers/x/attach/ws?stream=1&stdin=1&stdout=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	_, _, err = ws.Read(t.Context())
+	if e := (websocket.CloseError{}); !errors.As(err, &e) || e.Code != websocket.StatusGoingAway || e.Reason != errClosing.Error() {
+		t.Errorf("it ends with %v", err)
 	}
 }

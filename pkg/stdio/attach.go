@@ -13,7 +13,8 @@ import (
 // no later output can be missed. It returns nil at the end of the run, or, for a
 // client of the input alone, when that ends; ErrDetached after the detach
 // keys; ctx's error when that ends; what failed when the client cannot be
-// written to.
+// written to, or is too far behind. A process waits for the client of an exec
+// that reads slowly, and for no other.
 //
 // A Read or Write of the client's that is under way when Attach returns goes
 // on until the caller closes the connection.
@@ -32,7 +33,10 @@ func (h *Hub) Attach(ctx context.Context, id moss.StreamID, a moss.AttachIO, att
 	}
 	select {
 	case <-written: // the end, or the client is gone
-		return c.reason()
+		if err := c.reason(); err != nil {
+			return err
+		}
+		return moss.Wrap(c.box.failure(), "go on with the client attached to", short(id))
 	case <-c.left:
 		return c.reason()
 	case <-ctx.Done():
@@ -65,6 +69,9 @@ func (h *Hub) join(id moss.StreamID) (*stream, *outbox) {
 		return s, box
 	}
 	box := newOutbox()
+	if s.phase != waiting && !s.spec.OneClient {
+		box.spillTo(h.disk())
+	}
 	if s.phase == draining {
 		box.unbound()
 	}
@@ -171,6 +178,9 @@ func (c *client) read() {
 		default:
 		}
 		p, detached := keys.pass((*buf)[:n])
+		if in != nil && c.s.interrupts(in, p) {
+			c.box.flush()
+		}
 		pass(p)
 		if detached {
 			c.leave(moss.ErrDetached)

@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -102,4 +103,29 @@ func setSize(tty *os.File, s moss.TermSize) error {
 	return control(tty, func(fd int) error {
 		return os.NewSyscallError("ioctl TIOCSWINSZ", unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: s.Rows, Col: s.Cols}))
 	})
+}
+
+// interrupts says whether what is typed interrupts the terminal's processes:
+// then the terminal forgets what it has not shown yet (termios(3), NOFLSH), and
+// so do we.
+func (s *stream) interrupts(in *os.File, typed []byte) bool {
+	s.mu.Lock()
+	tty := s.ends != nil && s.ends.tty == in
+	s.mu.Unlock()
+	if !tty || len(typed) == 0 {
+		return false
+	}
+	var mode *unix.Termios
+	if err := control(in, func(fd int) (err error) { mode, err = unix.IoctlGetTermios(fd, unix.TCGETS); return err }); err != nil {
+		return false
+	}
+	if mode.Lflag&unix.ISIG == 0 || mode.Lflag&unix.NOFLSH != 0 {
+		return false
+	}
+	for _, key := range []int{unix.VINTR, unix.VQUIT, unix.VSUSP} {
+		if c := mode.Cc[key]; c != 0 && bytes.IndexByte(typed, c) >= 0 {
+			return true
+		}
+	}
+	return false
 }

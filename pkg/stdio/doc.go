@@ -7,6 +7,14 @@
 // manager holds the process's ends of the pipes too for as long as the unit
 // lives, so the end of the output is not the end of the file but Finish.
 //
+// # Slow clients
+//
+// A process waits for its log, and for no client: what the client of a container
+// has not read waits in memory, 1 MiB of it, and then in a file without a name,
+// 1 GiB or a quarter of the disk. A client that is further behind is ended with an error. On
+// a terminal ^C forgets what the client has not read, as terminals do. The output of an
+// exec is nobody else's and logged nowhere: there the process waits, as in a pipe.
+//
 // # What kill -9 leaves
 //
 // With StdioSpec.Persist, pipes and terminal are in the descriptor store under

@@ -20,6 +20,7 @@ type Config struct {
 	Dir     string // for marks; on a tmpfs, R/stdio
 	Console string // for console sockets; its path must be short, R/console
 	Store   Store  // nil for none: streams end with the daemon
+	Spill   string // directory, on a disk, for what slow clients have not read; "" has processes wait for them
 }
 
 // Hub has the streams of all processes of one engine. Its methods may be
@@ -29,6 +30,7 @@ type Hub struct {
 	store Store
 	spare scratches
 
+	most  int64         // what waits on disk for one client
 	large atomic.Int32  // how many pipes are, of those that are hot
 	moved lately.Moment // when output was last seen
 
@@ -43,7 +45,7 @@ func New(cfg Config) (*Hub, error) {
 			return nil, moss.Wrap(err, "keep standard streams", "")
 		}
 	}
-	h := &Hub{cfg: cfg, store: cfg.Store, streams: map[moss.StreamID]*stream{}}
+	h := &Hub{cfg: cfg, store: cfg.Store, most: maxSpilled, streams: map[moss.StreamID]*stream{}}
 	if h.store == nil {
 		h.store = noStore{}
 	}
@@ -169,6 +171,8 @@ func (h *Hub) forget(id moss.StreamID, stored []string) error {
 	}
 	return errors.Join(errs...)
 }
+
+func (h *Hub) disk() disk { return disk{dir: h.cfg.Spill, most: h.most} }
 
 // Moved tells when a process last printed something; zero for never.
 func (h *Hub) Moved() time.Time { return h.moved.Time() }

@@ -164,37 +164,6 @@ func TestNoInputIsDevNull(t *testing.T) {
 	finish(t, h, id)
 }
 
-// A client that does not read holds the process up, but not its end.
-func TestSlowClient(t *testing.T) {
-	h, id, sink := newHub(t, nil), newID(), &memSink{}
-	r, w := io.Pipe()
-	end := attach(t, t.Context(), h, id, moss.AttachIO{Stdout: w})
-	child := openStream(t, h, id, moss.StdioSpec{}, sink)
-	text := bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16)
-	wrote := make(chan struct{})
-	go func() {
-		defer close(wrote)
-		_, _ = child.Stdout.Write(text)
-	}()
-	select {
-	case <-wrote:
-		t.Error("4 MiB went into a client that does not read")
-	case <-time.After(200 * time.Millisecond):
-	}
-	got := make([]byte, 3<<20)
-	if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, text[:len(got)]) {
-		t.Errorf("client did not get what was written: %v", err)
-	}
-	<-wrote
-	finish(t, h, id) // the client still has not read the rest
-	if sink.text(moss.Stdout) != string(text) {
-		t.Error("log is not complete")
-	}
-	go func() { _, _ = io.Copy(io.Discard, r) }()
-	waitEnd(t, end, nil)
-	child.Close()
-}
-
 func TestGoneClientHoldsNothingUp(t *testing.T) {
 	h, id := newHub(t, nil), newID()
 	r, w := io.Pipe()

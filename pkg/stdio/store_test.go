@@ -90,7 +90,7 @@ func newHub(t testing.TB, store Store) *Hub {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	h, err := New(Config{Dir: dir + "/stdio", Console: dir + "/console", Store: store})
+	h, err := New(Config{Dir: dir + "/stdio", Console: dir + "/console", Store: store, Spill: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

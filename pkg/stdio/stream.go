@@ -68,6 +68,11 @@ func (s *stream) begin(spec moss.StdioSpec, sink moss.LogSink, e *ends) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.spec, s.sink, s.ends = spec, sink, e
+	if !spec.OneClient {
+		for b := range s.boxes {
+			b.spillTo(s.hub.disk())
+		}
+	}
 	if spec.OneClient && len(s.boxes) == 0 {
 		s.early = newOutbox()
 		s.boxes[s.early] = true
