@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"net/url"
 	"os"
 	"runtime"
 	"strings"
@@ -57,6 +59,7 @@ func (m *machine) Host(ctx context.Context) (moss.HostInfo, error) {
 		CPUs: runtime.NumCPU(), Memory: int64(sys.Totalram) * int64(sys.Unit), UID: m.uid,
 	}
 	describeNetworks(&h, m.holder, m.nets)
+	h.HTTPProxy, h.HTTPSProxy, h.NoProxy = proxy("HTTP_PROXY"), proxy("HTTPS_PROXY"), cmp.Or(os.Getenv("NO_PROXY"), os.Getenv("no_proxy"))
 	if err := m.units.Describe(ctx, &h); err != nil {
 		return h, err
 	}
@@ -77,6 +80,16 @@ func describeNetworks(h *moss.HostInfo, holder rootless.Info, nets network.Confi
 	if !nets.NoFilter {
 		h.Filter = "nftables"
 	}
+}
+
+// proxy is one of the environment's, without the password, in docker's way.
+func proxy(name string) string {
+	address := cmp.Or(os.Getenv(name), os.Getenv(strings.ToLower(name)))
+	if u, err := url.Parse(address); err == nil && u.User != nil {
+		u.User = url.UserPassword("xxxxx", "xxxxx")
+		return u.String()
+	}
+	return address
 }
 
 // osRelease reads os-release(5); an unreadable one is empty.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
@@ -26,7 +27,11 @@ import (
 var reloadable = []string{
 	"debug", "log-level", "labels", "registry-mirrors", "insecure-registries",
 	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "shutdown-timeout", "authorization-plugins",
+	"default-runtime", "runtimes", "default-shm-size", "default-ipc-mode", "default-cgroupns-mode",
 }
+
+// offered are those that are for containers.
+var offered = []string{"default-runtime", "runtimes", "default-shm-size", "default-ipc-mode", "default-cgroupns-mode"}
 
 // hearSignals reads the configuration anew at SIGHUP, or when it is asked to, and
 // writes the stacks of all goroutines to a file at SIGUSR1, until ctx ends.
@@ -136,13 +141,23 @@ func (d *daemon) reload() error {
 			return err
 		}
 	}
+	offer, err := d.reoffer(now.Config, merged.Config, taken)
+	if err != nil {
+		return err
+	}
 	if err := d.regs.Configure(merged.RegistryMirrors, merged.InsecureRegistries); err != nil {
+		if offer != nil {
+			err = errors.Join(err, d.oci.SetOthers(otherRuntimes(now.Config)))
+		}
 		return err
 	}
 	d.api.Authorize(merged.AuthorizationPlugins)
 	d.images.Limit(transferLimits(merged.Config))
 	d.level.Set(merged.Level())
 	d.engine.Relabel(merged.Labels)
+	if offer != nil {
+		d.engine.SetOffer(*offer)
+	}
 	d.mu.Lock()
 	d.cfg = merged
 	d.mu.Unlock()
@@ -152,6 +167,21 @@ func (d *daemon) reload() error {
 	d.log.Info("the configuration was read anew", "changed", strings.Join(taken, ", "))
 	d.bus.Publish(moss.Event{Type: moss.DaemonEvent, Action: "reload", ActorID: d.engineID, Attributes: reloadAttributes(merged.Config), Time: time.Now()})
 	return nil
+}
+
+// reoffer is what is offered to containers after a reload; nil is as before.
+func (d *daemon) reoffer(now, next config.Config, taken []string) (*engine.Offer, error) {
+	if !slices.ContainsFunc(taken, func(key string) bool { return slices.Contains(offered, key) }) {
+		return nil, nil
+	}
+	if err := d.oci.SetOthers(otherRuntimes(next)); err != nil {
+		return nil, err
+	}
+	offer, err := newOffer(next, d.oci.Runtimes())
+	if err != nil {
+		return nil, errors.Join(err, d.oci.SetOthers(otherRuntimes(now)))
+	}
+	return &offer, nil
 }
 
 // checkAuthorizers says whether plugins are there that are to be asked about every request.

@@ -19,6 +19,7 @@ import (
 	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/logs/journal"
 	"github.com/moss-containers/moss/pkg/plugins"
+	ociruntime "github.com/moss-containers/moss/pkg/runtime"
 )
 
 type limited struct{ transfer.Limits }
@@ -49,6 +50,9 @@ func TestReload(t *testing.T) {
 		cfg: cfg, level: new(slog.LevelVar), bus: new(events.Bus), images: &limits, steps: newSteps(time.Now()),
 		engine: engine.New(engine.Deps{}, engine.Options{}), api: api.New(api.Options{}), plugins: plugins.New(plugins.Options{}), log: slog.New(slog.NewTextHandler(&log, nil)),
 	}
+	if d.oci, err = ociruntime.New(ociruntime.Config{Binary: "/bin/true", Root: filepath.Join(dir, "runtime"), Bundles: filepath.Join(dir, "bundles")}); err != nil {
+		t.Fatal(err)
+	}
 	if d.regs, err = registry.New(registry.Options{TempDir: filepath.Join(dir, "registries"), EtcDir: dir}); err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +77,20 @@ func TestReload(t *testing.T) {
 	write(`{"labels": ["e=f"], "registry-mirrors": ["nonsense"]}`)
 	if err := d.reload(); err == nil || d.cfg.Labels[0] != "c=d" {
 		t.Errorf("%v, labels %v", err, d.cfg.Labels)
+	}
+
+	// A runtime that is not there changes nothing; one that is can be chosen at once.
+	write(`{"labels": ["c=d"], "runtimes": {"mine": {"path": "/nonexistent"}}}`)
+	if err := d.reload(); err == nil || len(d.cfg.Runtimes) != 0 {
+		t.Errorf("%v, runtimes %v", err, d.cfg.Runtimes)
+	}
+	write(`{"labels": ["c=d"], "default-runtime": "nosuch", "runtimes": {"mine": {"path": "/bin/true"}}}`)
+	if err := d.reload(); err == nil || d.oci.Runtimes()["mine"] != "" {
+		t.Errorf("%v, runtimes %v", err, d.oci.Runtimes())
+	}
+	write(`{"labels": ["c=d"], "default-runtime": "mine", "runtimes": {"mine": {"path": "/bin/true"}}}`)
+	if err := d.reload(); err != nil || d.oci.Runtimes()["mine"] == "" || d.cfg.DefaultRuntime != "mine" {
+		t.Errorf("%v, runtimes %v, default %s", err, d.oci.Runtimes(), d.cfg.DefaultRuntime)
 	}
 
 	w := httptest.NewRecorder()

@@ -38,6 +38,9 @@ func serve(ctx context.Context, cfg settings) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := useProxies(cfg.Proxies, log); err != nil {
+		return err
+	}
 	traces, log := openTraces(ctx, cfg.Prefix, log)
 	defer traces.close()
 	d, err := wire(ctx, cfg, log, level, took, traces)

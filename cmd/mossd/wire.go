@@ -56,6 +56,7 @@ type daemon struct {
 	stores  *stores
 	fds     *descriptors
 	images  interface{ Limit(l transfer.Limits) }
+	oci     *ociruntime.Runtime
 	regs    *registry.Client
 	plugins *plugins.Registry
 	bus     engine.Events
@@ -147,6 +148,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		took.done("store")
 	}
 	store, images := lateRootfs{d.stores}, lateImages{d.stores}
+	if err := os.Setenv("TMPDIR", filepath.Join(cfg.Data, "tmp")); err != nil { // what is begun there is of the data root's disk
+		return d, err
+	}
 	netCfg := networkConfig(cfg.Config, d.holder)
 	netCfg.Sockets = d.store
 	if netCfg.Kept, _, err = rec.LoadNetworks(); err != nil { // of what cannot be read the engine tells
@@ -177,8 +181,10 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if err != nil {
 		return d, err
 	}
-	if _, ok := oci.Runtimes()[cfg.DefaultRuntime]; !ok {
-		return d, fmt.Errorf("cannot use the setting \"default-runtime\": specified default runtime '%s' does not exist", cfg.DefaultRuntime)
+	d.oci = oci
+	offer, err := newOffer(cfg.Config, oci.Runtimes())
+	if err != nil {
+		return d, err
 	}
 	gauge, err := meter.New()
 	if err != nil {
@@ -223,6 +229,10 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.closer = append(d.closer, bus.Close)
 	keeper := logs.New()
 	keeper.UsePlugins(d.plugins, filepath.Join(cfg.Run, "logging"))
+	containerLog := moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions}
+	if err := keeper.CheckOptions(containerLog); err != nil {
+		return d, fmt.Errorf("cannot use the setting \"log-opts\": %w", err)
+	}
 	deps := engine.Deps{
 		Images: images, Archives: images, Saver: images, Transfers: images, Registries: d.regs, Maker: images, Space: images,
 		Rootfs: store, Files: store, Paths: store, Networks: nets, Activator: d.units, NetworkMaker: nets, NetworkRecords: rec, Volumes: vols, VolumeData: vols, VolumeUse: vols, VolumeDrivers: vols, Secrets: secrets, SecretFiles: secrets, Runtime: oci, Units: d.units, Freezer: d.units, Limiter: d.units, Meter: gauge,
@@ -248,8 +258,8 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.bus = deps.Events
 	d.engine = engine.New(deps, engine.Options{
 		ID: d.engineID, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
-		Runtimes: oci.Runtimes(), Runtime: cfg.DefaultRuntime, Init: cfg.Init, SELinux: cfg.SELinux,
-		LogConfig: moss.LogConfig{Driver: cfg.LogDriver, Options: cfg.LogOptions}, IDs: ids,
+		Runtimes: offer.Runtimes, Runtime: offer.Runtime, Defaults: offer.Defaults, Init: cfg.Init, SELinux: cfg.SELinux,
+		LogConfig: containerLog, IDs: ids,
 	})
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
 	var containers api.Containers = d.engine.Containers()

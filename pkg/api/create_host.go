@@ -110,17 +110,13 @@ func extraHost(h string) (string, error) {
 func (d *createDecoder) namespaces() error {
 	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
 	switch in.CgroupnsMode {
-	case "", "private":
-		out.CgroupNS = "private"
-	case "host":
-		out.CgroupNS = "host"
+	case "", "private", "host": // without one the engine's default
+		out.CgroupNS = string(in.CgroupnsMode)
 	default:
 		return invalid("invalid cgroup namespace mode: %v", in.CgroupnsMode)
 	}
 	switch m := in.IpcMode; {
-	case m == "" || m == "private":
-		out.IpcMode = "private"
-	case m == "none" || m == "host" || m == "shareable" || m.IsContainer() && m.Container() != "":
+	case m == "" || m == "private" || m == "none" || m == "host" || m == "shareable" || m.IsContainer() && m.Container() != "":
 		out.IpcMode = string(m)
 	default:
 		return invalid("invalid IPC mode: %v", m)

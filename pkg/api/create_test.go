@@ -268,8 +268,8 @@ func TestDecodeDockerCLI(t *testing.T) {
 		Config: moss.ContainerConfig{AttachStdout: true, AttachStderr: true, Cmd: []string{"echo", "hi"}, Image: "busybox", Labels: map[string]string{}},
 		Host: moss.HostConfig{
 			NetworkMode: moss.NetworkBridge, RestartPolicy: moss.RestartPolicy{Mode: moss.RestartNo}, LogConfig: moss.LogConfig{Options: map[string]string{}},
-			ConsoleSize: moss.TermSize{Rows: 24, Cols: 80}, CgroupNS: "private", IpcMode: "private",
-			DNS: []netip.Addr{}, DNSOptions: []string{}, DNSSearch: []string{},
+			ConsoleSize: moss.TermSize{Rows: 24, Cols: 80},
+			DNS:         []netip.Addr{}, DNSOptions: []string{}, DNSSearch: []string{},
 		},
 	}
 	if d := cmp.Diff(want, got, cmpAddr); d != "" {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -120,8 +121,9 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		Runtimes: map[string]system.RuntimeWithStatus{}, DefaultRuntime: in.Runtime,
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		Isolation:       container.IsolationEmpty,
-		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"},
+		SecurityOptions: []string{"name=seccomp,profile=" + cmp.Or(in.Seccomp, "builtin"), "name=rootless", "name=cgroupns"},
 		CDISpecDirs:     []string{}, Warnings: nonNilList(in.Host.Warnings),
+		HTTPProxy: in.Host.HTTPProxy, HTTPSProxy: in.Host.HTTPSProxy, NoProxy: in.Host.NoProxy,
 		LiveRestoreEnabled: true, // containers are units: they outlive the engine
 	}
 	if o.SELinux {

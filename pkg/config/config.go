@@ -71,6 +71,7 @@ type Config struct {
 	Bridge
 	Images
 	Listen
+	Defaults
 }
 
 // AddressPool is a range that subnets of a size are cut from.
@@ -123,7 +124,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc, Lib: filepath.Join(getenv("HOME"), ".local/lib"),
 		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
 		NetworkDriver: "auto", WayOut: true,
-		Bridge: defaultBridge(), Images: defaultImages(),
+		Bridge: defaultBridge(), Images: defaultImages(), Defaults: defaultDefaults(),
 	}, nil
 }
 
@@ -196,7 +197,9 @@ func blame(settings map[string]json.RawMessage, err error) error {
 		if e != nil {
 			continue
 		}
-		if e := json.Unmarshal(text, new(Config)); e != nil {
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		if e := d.Decode(new(Config)); e != nil {
 			return &Error{Key: key, Err: e}
 		}
 	}
@@ -266,6 +269,12 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.Images.validate(); err != nil {
+		return err
+	}
+	if err := c.Defaults.validate(); err != nil {
+		return err
+	}
+	if err := c.validateLabels(); err != nil {
 		return err
 	}
 	return c.Listen.validate()

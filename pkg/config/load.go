@@ -60,7 +60,7 @@ func Settings() []Setting {
 
 func kindOf(t reflect.Type) Kind {
 	switch t {
-	case reflect.TypeFor[string](), reflect.TypeFor[netip.Prefix](), reflect.TypeFor[netip.Addr]():
+	case reflect.TypeFor[string](), reflect.TypeFor[netip.Prefix](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[Size]():
 		return Text
 	case reflect.TypeFor[int]():
 		return Count
@@ -77,7 +77,7 @@ func kindOf(t reflect.Type) Kind {
 var flagNames = map[string]string{
 	"hosts": "host", "labels": "label", "log-opts": "log-opt", "storage-opts": "storage-opt",
 	"dns-opts": "dns-opt", "registry-mirrors": "registry-mirror", "insecure-registries": "insecure-registry",
-	"authorization-plugins": "authorization-plugin",
+	"authorization-plugins": "authorization-plugin", "exec-opts": "exec-opt",
 }
 
 var usages = map[string]string{
@@ -130,6 +130,14 @@ var usages = map[string]string{
 	"tlscert":                  "`FILE` with the engine's certificate",
 	"tlskey":                   "`FILE` with its key",
 	"metrics-addr":             "`ADDRESS:PORT` for Prometheus",
+	"default-shm-size":         "`SIZE` of /dev/shm of containers that do not say",
+	"default-ipc-mode":         "IPC namespace of containers that do not say, `MODE`: private or shareable",
+	"default-cgroupns-mode":    "cgroup namespace of containers that do not say, `MODE`: private or host",
+	"cgroup-parent":            "slice of containers that do not say, `NAME.slice`",
+	"no-new-privileges":        "containers that do not say gain no privileges by running a program",
+	"seccomp-profile":          "seccomp profile of containers that do not say, a `FILE`, builtin or unconfined",
+	"exec-opts":                "docker's native.cgroupdriver=systemd `OPTION`, as it is",
+	"live-restore":             "containers outlive the engine; it is always so",
 }
 
 // Keys are all that daemon.json may have, in the order of the type.
@@ -243,9 +251,23 @@ func split(text []byte) (map[string]json.RawMessage, error) {
 
 // answered are docker's keys for which moss has something else.
 var answered = map[string]string{
-	"default-gateway":    "the bridge is the only way out that a container has; give a container another with --network, or a route of its own with --cap-add NET_ADMIN",
-	"default-gateway-v6": "the bridge is the only way out that a container has; give a container another with --network, or a route of its own with --cap-add NET_ADMIN",
-	"userns-remap":       "every container is in the user namespace of the user's subordinate ids already (/etc/subuid), where its root is you and nobody else; for ids of its own give the container --userns auto",
+	"default-gateway":      "the bridge is the only way out that a container has; give a container another with --network, or a route of its own with --cap-add NET_ADMIN",
+	"default-gateway-v6":   "the bridge is the only way out that a container has; give a container another with --network, or a route of its own with --cap-add NET_ADMIN",
+	"features":             "it builds no images and has one store of them; leave it out",
+	"experimental":         "it has nothing that is experimental; leave it out",
+	"group":                "the socket is its owner's alone; leave it out",
+	"containerd":           "there is no containerd; leave it out",
+	"containerd-namespace": "there is no containerd; leave it out",
+	"exec-root":            "what is of one boot is in $XDG_RUNTIME_DIR; leave it out",
+	"init-path":            "the init that containers get is moss-runtime's own; leave it out",
+	"userland-proxy-path":  "one process holds all published ports; leave it out",
+	"firewall-backend":     "the packet filter is nftables; leave it out",
+	"oom-score-adjust":     "it is the unit's: systemctl --user edit moss.service, OOMScoreAdjust=",
+	"raw-logs":             "the log has no colours; leave it out",
+	"cdi-spec-dirs":        "moss reads no CDI; give containers the devices with --device",
+	"cpu-rt-period":        "cgroup v2 has no real-time limits; give containers --cpus",
+	"cpu-rt-runtime":       "cgroup v2 has no real-time limits; give containers --cpus",
+	"userns-remap":         "every container is in the user namespace of the user's subordinate ids already (/etc/subuid), where its root is you and nobody else; for ids of its own give the container --userns auto",
 }
 
 // Setting is the value that a key has, as JSON.

@@ -154,9 +154,11 @@ func (s Containers) compose(id moss.ContainerID, r moss.CreateRequest, image mos
 			log.Options = s.opts.LogConfig.Options
 		}
 	}
+	offer := s.offer()
 	if rec.Host.Runtime == "" {
-		rec.Host.Runtime = s.opts.Runtime
+		rec.Host.Runtime = offer.Runtime
 	}
+	offer.Defaults.apply(&rec.Host)
 	if rec.Host.Init == nil && s.opts.Init {
 		rec.Host.Init = &s.opts.Init
 	}
@@ -199,7 +201,7 @@ func (s Containers) check(rec *moss.Container) (warnings []string, err error) {
 			return nil, err
 		}
 	}
-	if _, ok := s.opts.Runtimes[h.Runtime]; !ok {
+	if _, ok := s.offer().Runtimes[h.Runtime]; !ok {
 		return nil, moss.Errorf(moss.Invalid, "unknown or invalid runtime name: %s", h.Runtime)
 	}
 	if err := s.Logs.Check(h.LogConfig); err != nil {

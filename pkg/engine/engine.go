@@ -64,6 +64,7 @@ type Options struct {
 	LogConfig     moss.LogConfig
 	IDs           IDs
 	Labels        []string
+	Defaults      Defaults
 	SELinux       bool // every container gets labels, where the kernel has SELinux
 }
 
@@ -100,6 +101,7 @@ type Engine struct {
 	// quiet says that the daemon is going: the restart policy starts nothing any more.
 	quiet atomic.Bool
 
+	offered    atomic.Pointer[Offer]    // what containers can choose, once changed
 	relabelled atomic.Pointer[[]string] // the engine's labels, once changed
 	// background counts what goes on after a call has returned; ctx ends it.
 	background sync.WaitGroup

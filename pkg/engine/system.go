@@ -40,10 +40,12 @@ func (s System) Info(ctx context.Context) (moss.Info, error) {
 	for _, c := range s.all() {
 		states[c.record().State]++
 	}
+	offer := s.offer()
 	return moss.Info{
+		Seccomp:  offer.Defaults.SeccompName,
 		Registry: s.Registries.Info(),
 		ID:       s.opts.ID, Host: host, Storage: s.Engine.Host.Storage(), Containers: states, Images: len(images),
-		Started: s.born, DataRoot: s.opts.DataRoot, Runtimes: s.opts.Runtimes, Runtime: s.opts.Runtime, Labels: s.labels(), LogDriver: s.opts.LogConfig.Driver,
+		Started: s.born, DataRoot: s.opts.DataRoot, Runtimes: offer.Runtimes, Runtime: offer.Runtime, Labels: s.labels(), LogDriver: s.opts.LogConfig.Driver,
 	}, nil
 }
 

@@ -70,6 +70,12 @@ func (l *Logs) Check(c moss.LogConfig) error {
 	return err
 }
 
+// CheckOptions checks the options of a driver that may be a plugin which is not there yet.
+func (l *Logs) CheckOptions(c moss.LogConfig) error {
+	_, err := parse(c)
+	return err
+}
+
 func sortedDrivers() []string { return slices.Sorted(maps.Keys(drivers)) }
 
 func parse(c moss.LogConfig) (settings, error) {

@@ -39,6 +39,9 @@ type HostInfo struct {
 	Controllers     []string
 	NoLimits        string // why no container can have limits; "" where a controller decides
 	Warnings        []string
+	HTTPProxy       string // of the engine itself, without who it logs in as
+	HTTPSProxy      string
+	NoProxy         string
 }
 
 // Info is the state of the engine.
@@ -55,4 +58,5 @@ type Info struct {
 	Labels     []string
 	LogDriver  string // of containers that choose none
 	Registry   RegistryInfo
+	Seccomp    string // profile of containers that do not say; "" is moss's own
 }

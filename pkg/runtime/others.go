@@ -68,7 +68,7 @@ func (r *Runtime) root(name string) string {
 
 // known says whether a container's runtime is there.
 func (r *Runtime) known(name string) error {
-	if _, ok := r.others[name]; ok || r.ours(name) {
+	if _, ok := r.other(name); ok || r.ours(name) {
 		return nil
 	}
 	return moss.Errorf(moss.Invalid, "unknown or invalid runtime name: %s", name)
@@ -79,7 +79,8 @@ func (r *Runtime) args(c *moss.Container, log string, command ...string) []strin
 	name := c.Host.Runtime
 	args := []string{r.cfg.Binary}
 	if !r.ours(name) {
-		args = append([]string{r.others[name].Path}, r.others[name].Args...)
+		o, _ := r.other(name)
+		args = append([]string{o.Path}, o.Args...)
 	}
 	args = append(args, "--root", r.root(name), "--log", r.file(c.ID, log), "--log-format", "json")
 	return append(args, command...)

@@ -35,7 +35,8 @@ func (r *Runtime) prepare(b moss.Bundle) (moss.Launch, error) {
 		return moss.Launch{}, err
 	}
 	if h := b.Container.Host; !r.ours(h.Runtime) {
-		if err := checkGroups(h, r.others[h.Runtime].Path); err != nil {
+		other, _ := r.other(h.Runtime)
+		if err := checkGroups(h, other.Path); err != nil {
 			return moss.Launch{}, err
 		}
 		if a, err := h.Activation(); err == nil && a != nil && a.Listen {

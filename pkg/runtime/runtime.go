@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -43,7 +44,7 @@ type Config struct {
 type Runtime struct {
 	cfg    Config
 	env    Environment
-	others map[string]moss.RuntimePath
+	others atomic.Pointer[map[string]moss.RuntimePath]
 }
 
 // New probes this process, which must already be in the holder's namespaces and
@@ -57,17 +58,6 @@ func New(cfg Config) (*Runtime, error) {
 	if err := executable(cfg.Binary); err != nil {
 		return nil, fmt.Errorf("cannot use the OCI runtime: %w", err)
 	}
-	others := installed()
-	for name, o := range cfg.Others {
-		if name == DefaultName {
-			return nil, fmt.Errorf("cannot use the runtime %q: the name is moss's own", name)
-		}
-		o, err := resolveRuntime(name, o)
-		if err != nil {
-			return nil, err
-		}
-		others[name] = o
-	}
 	env, err := Probe()
 	if err != nil {
 		return nil, err
@@ -76,13 +66,42 @@ func New(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.Bundles, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the bundles: %w", err)
 	}
-	return &Runtime{cfg: cfg, env: env, others: others}, nil
+	r := &Runtime{cfg: cfg, env: env}
+	return r, r.SetOthers(cfg.Others)
+}
+
+// SetOthers has other runtimes in the place of those of the configuration. After
+// an error they are those of before.
+func (r *Runtime) SetOthers(others map[string]moss.RuntimePath) error {
+	all := installed()
+	for name, o := range others {
+		if name == DefaultName {
+			return fmt.Errorf("cannot use the runtime %q: the name is moss's own", name)
+		}
+		o, err := resolveRuntime(name, o)
+		if err != nil {
+			return err
+		}
+		all[name] = o
+	}
+	r.others.Store(&all)
+	return nil
+}
+
+// other is a runtime besides moss-runtime.
+func (r *Runtime) other(name string) (moss.RuntimePath, bool) {
+	all := r.others.Load()
+	if all == nil {
+		return moss.RuntimePath{}, false
+	}
+	o, ok := (*all)[name]
+	return o, ok
 }
 
 // Runtimes are the runtimes there are, by name.
 func (r *Runtime) Runtimes() map[string]string {
 	all := map[string]string{DefaultName: r.cfg.Binary}
-	for name, o := range r.others {
+	for name, o := range *r.others.Load() {
 		all[name] = o.Path
 	}
 	return all
