@@ -174,7 +174,11 @@ func (s Networking) Connect(ctx context.Context, network, ref string, end moss.E
 	if err != nil {
 		return err
 	}
-	if err := s.rewrite(c, func(r *moss.Container) { r.Endpoints, r.Network = wanted, &next }); err != nil {
+	err = s.publishLate(ctx, rec, &next)
+	if err == nil {
+		err = s.rewrite(c, func(r *moss.Container) { r.Endpoints, r.Network = wanted, &next })
+	}
+	if err != nil {
 		if _, undo := s.NetworkMaker.Disconnect(ctx, rec.ID, next, n.ID); undo != nil {
 			s.Log.Error("a container stays connected to a network", "container", rec.Name, "network", n.Name, "error", undo)
 		}
@@ -184,6 +188,16 @@ func (s Networking) Connect(ctx context.Context, network, ref string, end moss.E
 	s.followLinks(ctx, c)
 	s.networkEvent(n, "connect", rec)
 	return nil
+}
+
+// publishLate opens the ports of a running container that had no way in so far.
+func (e *Engine) publishLate(ctx context.Context, rec *moss.Container, net *moss.Attachment) error {
+	if len(net.Published) > 0 {
+		return nil
+	}
+	var err error
+	net.Published, err = e.openPorts(ctx, rec, *net)
+	return err
 }
 
 // refreshFiles tells a running container's files of its new addresses. It is

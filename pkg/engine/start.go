@@ -121,11 +121,8 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	if err := e.Stdio.Ready(ctx, rec.ID.Streams()); err != nil {
 		return moss.Wrap(err, "receive the terminal of", rec.Name)
 	}
-	// A container without a way out has no way in either.
-	if ports := e.portsToPublish(rec); len(ports) > 0 && (net.Address.IsValid() || net.Address6.IsValid()) && !net.Internal {
-		if net.Published, err = e.Networks.Publish(ctx, rec.ID, net, ports); err != nil {
-			return e.portTaken(rec, net, ports, err)
-		}
+	if net.Published, err = e.openPorts(ctx, rec, net); err != nil {
+		return err
 	}
 
 	// From here a new daemon can take over what this one has made.
@@ -243,6 +240,19 @@ func stopTimeout(rec *moss.Container) time.Duration {
 		return time.Duration(*t) * time.Second
 	}
 	return defaultStopTimeout
+}
+
+// openPorts opens a container's ports; without a way out it has no way in either.
+func (e *Engine) openPorts(ctx context.Context, rec *moss.Container, net moss.Attachment) ([]moss.PublishedPort, error) {
+	ports := e.portsToPublish(rec)
+	if len(ports) == 0 || !net.Address.IsValid() && !net.Address6.IsValid() || net.Internal {
+		return nil, nil
+	}
+	open, err := e.Networks.Publish(ctx, rec.ID, net, ports)
+	if err != nil {
+		return nil, e.portTaken(rec, net, ports, err)
+	}
+	return open, nil
 }
 
 // portsToPublish are those asked for, and with PublishAll every exposed port

@@ -100,7 +100,7 @@ func (n *Networks) arrange(ctx context.Context, id moss.ContainerID, s *space, a
 		return next, err
 	}
 	next.Published = nil
-	if !next.Address.IsValid() && !next.Address6.IsValid() {
+	if !next.Address.IsValid() && !next.Address6.IsValid() || next.Internal { // no way out, no way in
 		return next, nil
 	}
 	var ports []moss.PortBinding

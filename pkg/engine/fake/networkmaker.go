@@ -89,7 +89,10 @@ func (n *Networks) Disconnect(_ context.Context, id moss.ContainerID, a moss.Att
 	if len(left) == len(a.Interfaces()) {
 		return a, moss.Errorf(moss.NotFound, "container %s is not connected to the network", id.Short())
 	}
-	a = arranged(a, left)
+	if a = arranged(a, left); len(left) == 0 || a.Internal { // no way out, no way in
+		a.Published = nil
+		n.host.closeLocked(id)
+	}
 	n.host.attached[id] = a
 	return a, nil
 }

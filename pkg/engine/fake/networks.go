@@ -148,6 +148,10 @@ func (n *Networks) Detach(_ context.Context, id moss.ContainerID, _ moss.Attachm
 
 func (h *hostNetwork) forgetLocked(id moss.ContainerID) {
 	delete(h.attached, id)
+	h.closeLocked(id)
+}
+
+func (h *hostNetwork) closeLocked(id moss.ContainerID) {
 	for at, p := range h.open {
 		if p.owner == id {
 			delete(h.open, at)

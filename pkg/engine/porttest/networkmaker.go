@@ -126,6 +126,51 @@ func NetworkMaker(t *testing.T, open func(t *testing.T) NetworksRig) {
 		}
 	})
 
+	t.Run("ports of who has no way in", func(t *testing.T) {
+		r := open(t)
+		m := maker(t, r.Networks())
+		home := create(t, m, moss.Network{Name: "home"})
+		inner := create(t, m, moss.Network{Name: "inner", Internal: true})
+		c := networkContainer("home")
+		a := attach(t, r, c)
+		ports := []moss.PortBinding{{Port: moss.Port{Number: 80, Proto: moss.TCP}, HostIP: netip.MustParseAddr("127.0.0.1")}}
+		publish := func(a moss.Attachment) moss.Attachment {
+			t.Helper()
+			var err error
+			if a.Published, err = r.Networks().Publish(t.Context(), c.ID, a, ports); err != nil {
+				t.Fatal(err)
+			}
+			ports[0].HostPort = a.Published[0].Binding.HostPort // the same again
+			return a
+		}
+		leave := func(a moss.Attachment, n moss.Network) moss.Attachment {
+			t.Helper()
+			a, err := m.Disconnect(t.Context(), c.ID, a, n.ID)
+			if err != nil || len(a.Published) > 0 {
+				t.Fatalf("disconnected from %s: %+v, %v", n.Name, a.Published, err)
+			}
+			return a
+		}
+		join := func(a moss.Attachment, n moss.Network) moss.Attachment {
+			t.Helper()
+			a, err := m.Connect(t.Context(), c, a, n.Name, moss.Endpoint{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a
+		}
+		a = leave(publish(a), home)
+		a = publish(join(a, home))
+		a = leave(join(a, inner), home)
+		a = leave(publish(join(a, home)), home)
+		detach(t, r, c, a)
+		for _, n := range []moss.Network{home, inner} {
+			if err := m.Remove(t.Context(), n.ID); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
 	t.Run("adopt", func(t *testing.T) {
 		r := open(t)
 		m := maker(t, r.Networks())
