@@ -77,7 +77,7 @@ func pullKilled(t *testing.T, dir, ref string, after time.Duration) time.Duratio
 	return took
 }
 
-// A pull that is killed at any moment leaves nothing half visible, and the next one makes it whole.
+// A pull that is killed at any moment leaves nothing half visible, and the next one makes it whole. MOSS_LONG: 20 kills.
 func TestPullKilled(t *testing.T) {
 	r := testreg.New(t, testreg.Options{})
 	var layers []testreg.Layer
@@ -88,7 +88,11 @@ func TestPullKilled(t *testing.T) {
 	ref := r.Host + "/killed:1"
 	whole := min(pullKilled(t, t.TempDir(), ref, time.Hour), pullKilled(t, t.TempDir(), ref, time.Hour))
 	killed, kept, done := 0, 0, 0
-	for i := range 20 {
+	kills := 8
+	if os.Getenv("MOSS_LONG") != "" {
+		kills = 20
+	}
+	for i := range kills {
 		dir := t.TempDir()
 		t.Cleanup(func() { unmountBelow(t, dir) })
 		after := rand.N(whole)
