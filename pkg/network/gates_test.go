@@ -92,6 +92,11 @@ func TestGates(t *testing.T) {
 		t.Fatal(err)
 	}
 	look("closed", false)
+	r.ports.gone = true // with the ports that it held
+	if err := n.unpublish(t.Context(), web.ID, att); err != nil {
+		t.Error(err)
+	}
+	r.ports.gone = false
 	for id, a := range running {
 		if err := n.Detach(t.Context(), id, a); err != nil {
 			t.Error(err)

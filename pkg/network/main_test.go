@@ -82,6 +82,7 @@ type testPorts struct {
 	mu   sync.Mutex
 	last int
 	open map[int]testPort
+	gone bool
 }
 
 type testPort struct {
@@ -138,6 +139,9 @@ func (p *testPorts) Remove(_ context.Context, id int) error {
 func (p *testPorts) List(context.Context) (map[int]Port, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.gone {
+		return nil, moss.Errorf(moss.Unavailable, "the holder does not run")
+	}
 	out := map[int]Port{}
 	for id, port := range p.open {
 		out[id] = port.Port

@@ -276,6 +276,9 @@ func (n *Networks) unpublish(ctx context.Context, id moss.ContainerID, a moss.At
 	}
 	errs := []error{n.closeGates(id)}
 	open, err := n.cfg.Ports.List(ctx)
+	if ctx.Err() == nil && moss.ClassOf(err) == moss.Unavailable { // who had them open is gone
+		return errors.Join(errs...)
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot list the open ports: %w", err), errors.Join(errs...))
 	}

@@ -145,7 +145,14 @@ func (s *Server) StopAll(ctx context.Context) {
 	wg.Wait()
 }
 
-// resume lets units start again after a StopAll.
+// suspend has nothing more start: there are no namespaces to start it in.
+func (s *Server) suspend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.going = true
+}
+
+// resume lets units start again when there are namespaces again.
 func (s *Server) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -179,6 +179,10 @@ func (s *Server) listen(ctx context.Context, e *entrance) {
 			pause = firstPause / 2
 			continue
 		}
+		if s.suspended() { // it has ended for that, and is tried again when there are namespaces again
+			pause = firstPause / 2
+			continue
+		}
 		why := "what passes them on " + text(status)
 		if err != nil {
 			why = err.Error()
@@ -213,6 +217,12 @@ func (s *Server) pass(ctx context.Context, e *entrance, p Process) (status sysca
 		s.terminate(pid, done, entranceStop)
 	}
 	return status, nil
+}
+
+func (s *Server) suspended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.going
 }
 
 func (s *Server) runs(e *entrance, pid int) {

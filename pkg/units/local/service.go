@@ -149,7 +149,6 @@ func (s *service) run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		s.resume()
 	}
 }
 
@@ -166,6 +165,7 @@ func (s *service) hold(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		st := <-holderEnded
+		s.suspend()
 		holderGone <- text(st)
 		close(ended)
 		cancel()
@@ -176,6 +176,7 @@ func (s *service) hold(ctx context.Context) error {
 	select {
 	case <-s.holder.ready:
 		was = errHolderEnded
+		s.resume()
 		err = s.keepDaemon(inner)
 	case <-limit.C:
 		err = fmt.Errorf("the holder of the namespaces was not ready after %s", holderStart)
@@ -273,7 +274,7 @@ func (s *service) notifyEnv(file string) string { return "NOTIFY_SOCKET=" + file
 
 func text(st syscall.WaitStatus) string {
 	if st.Signaled() {
-		return "was killed by " + st.Signal().String()
+		return "was killed by " + unix.SignalName(st.Signal())
 	}
 	return "exited with status " + strconv.Itoa(st.ExitStatus())
 }
