@@ -5,9 +5,9 @@
 // mossd for everything that follows. It runs inside a user namespace, as uid 0
 // there, and leaves no process of its own behind.
 //
-// The debug settings keep the Go runtime from reading the mount table and the
-// cgroup's files at every start for a processor limit that matters to nothing
-// here.
+// The debug settings keep the Go runtime from looking for the processor limit of
+// its cgroup again and again, which matters to nothing here. Once, at the start,
+// it reads the mount table and the cgroup's files all the same (Go 1.26).
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0

@@ -9,6 +9,8 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
+
+	"github.com/moss-containers/moss/cmd/moss/internal/atonce"
 )
 
 func (a *app) exec(c *cli.Context) error {
@@ -29,24 +31,33 @@ func (a *app) exec(c *cli.Context) error {
 	if s.tty && s.stdin && !term.IsTerminal(int(a.in.Fd())) {
 		return &status{1, "the input device is not a TTY"}
 	}
-	made, err := api.ExecCreate(c.Context, c.Args().First(), client.ExecCreateOptions{
-		User: c.String("user"), Privileged: c.Bool("privileged"), TTY: s.tty, ConsoleSize: a.size(s),
-		AttachStdin: s.stdin, AttachStdout: s.stdout, AttachStderr: s.stderr,
-		DetachKeys: keys, Env: env, WorkingDir: c.String("workdir"), Cmd: c.Args().Tail(),
-	})
-	if err != nil {
-		return err
+	begun := atonce.Left()
+	switch {
+	case begun.Err != nil:
+		return execError(begun.Err)
+	case begun.Ended:
+		return execEnd(c.Context, api, begun.ID)
+	case begun.ID == "":
+		made, err := api.ExecCreate(c.Context, c.Args().First(), client.ExecCreateOptions{
+			User: c.String("user"), Privileged: c.Bool("privileged"), TTY: s.tty, ConsoleSize: a.size(s),
+			AttachStdin: s.stdin, AttachStdout: s.stdout, AttachStderr: s.stderr,
+			DetachKeys: keys, Env: env, WorkingDir: c.String("workdir"), Cmd: c.Args().Tail(),
+		})
+		if err != nil {
+			return err
+		}
+		begun.ID = made.ID
 	}
 	if detach {
-		_, err := api.ExecStart(c.Context, made.ID, client.ExecStartOptions{Detach: true, TTY: s.tty})
+		_, err := api.ExecStart(c.Context, begun.ID, client.ExecStartOptions{Detach: true, TTY: s.tty})
 		return err // 1, as docker's client has it: nobody waits for the command
 	}
-	conn, err := api.ExecAttach(c.Context, made.ID, client.ExecAttachOptions{TTY: s.tty, ConsoleSize: a.size(s)})
+	conn, err := api.ExecAttach(c.Context, begun.ID, client.ExecAttachOptions{TTY: s.tty, ConsoleSize: a.size(s)})
 	if err != nil {
 		return execError(err)
 	}
 	defer conn.Close()
-	return a.followExec(c.Context, api, made.ID, conn.HijackedResponse, s)
+	return a.followExec(c.Context, api, begun.ID, conn.HijackedResponse, s)
 }
 
 func (a *app) followExec(ctx context.Context, api *client.Client, id string, conn client.HijackedResponse, s session) error {
@@ -68,6 +79,11 @@ func (a *app) followExec(ctx context.Context, api *client.Client, id string, con
 	if err := streams.wait(ctx); err != nil || streams.detached.Load() {
 		return err
 	}
+	return execEnd(ctx, api, id)
+}
+
+// execEnd is how an exec has ended, as a status.
+func execEnd(ctx context.Context, api *client.Client, id string) error {
 	got, err := api.ExecInspect(ctx, id, client.ExecInspectOptions{})
 	if errdefs.IsNotFound(err) { // the next daemon does not know what this one has begun
 		return errors.New("the engine was restarted while the command ran: it may run on in the container, and how it ends is not told")

@@ -2,9 +2,9 @@
 // and output, over the Docker Engine API, and those that set moss up. It
 // starts in a few milliseconds: whatever is heavy lives in mossd.
 //
-// The debug settings keep the Go runtime from reading the mount table and the
-// cgroup's files at every start for a processor limit that matters to nothing
-// here.
+// The debug settings keep the Go runtime from looking for the processor limit of
+// its cgroup again and again, which matters to nothing here. Once, at the start,
+// it reads the mount table and the cgroup's files all the same (Go 1.26).
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
