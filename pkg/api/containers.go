@@ -148,7 +148,8 @@ func (s *Server) waitContainer(w *response, r *request) error {
 	if ctx.Err() != nil && !errors.Is(err, errClosing) {
 		return ctx.Err()
 	}
-	if err != nil && !w.begun {
+	// Docker's wait names no condition and prints the code whatever there is beside it: better none.
+	if err != nil && (!w.begun || r.str("condition") == "") {
 		return err
 	}
 	if err != nil {

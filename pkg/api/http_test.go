@@ -2,11 +2,13 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -296,6 +298,13 @@ func (panicSystem) Info(context.Context) (moss.Info, error) { panic("boom") }
 func TestPanic(t *testing.T) {
 	s, w := newFake()
 	s.o.System = panicSystem{fakeSystem{w}}
+	var log bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&log, nil))
+	defer func() {
+		if said := log.String(); !strings.Contains(said, "panic=boom") || !strings.Contains(said, "panicSystem.Info") {
+			t.Errorf("the log has no stack: %s", said)
+		}
+	}()
 	if w := do(t, s, get, "/info", "", ""); w.Code != 500 || !strings.Contains(w.Body.String(), "a fault in moss: boom") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
@@ -417,7 +426,8 @@ func TestShutdown(t *testing.T) {
 	var conns []net.Conn
 	var readers []*bufio.Reader
 	for _, rq := range []string{
-		"GET /events", "POST /containers/x/wait", "GET /containers/x/logs?follow=1&stdout=1&stderr=1", "POST /containers/x/attach?stream=1&stdout=1",
+		"GET /events", "POST /containers/x/wait?condition=next-exit", "GET /containers/x/logs?follow=1&stdout=1&stderr=1", "POST /containers/x/attach?stream=1&stdout=1",
+		"POST /containers/x/wait", // docker's wait, which would print any code
 	} {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -436,6 +446,9 @@ func TestShutdown(t *testing.T) {
 	for i, br := range readers {
 		said, _ := io.ReadAll(br)
 		_ = conns[i].Close() // as clients do at the end
+		if i == 4 && strings.Contains(string(said), "StatusCode") {
+			t.Errorf("docker's wait is told %q for how the container ended", said)
+		}
 		if why := errClosing.Error(); i%2 == 1 && !strings.Contains(string(said), why) {
 			t.Errorf("the wait or the attached client gets %q, want it to say that %s", said, why)
 		}
