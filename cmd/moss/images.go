@@ -53,6 +53,7 @@ func (a *app) images(c *cli.Context) error {
 	if c.Bool("quiet") {
 		format = "{{.ID}}"
 	}
+	defer collectLess()()
 	list, err := api.ImageList(c.Context, client.ImageListOptions{
 		All: c.Bool("all"), Filters: f,
 		SharedSize: format == "json" || strings.Contains(format, "SharedSize") || strings.Contains(format, "UniqueSize"),

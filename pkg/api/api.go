@@ -101,6 +101,7 @@ type Server struct {
 	streams  sync.WaitGroup        // the handlers that hold a hijacked connection
 
 	rest rest
+	rows rows
 
 	requests  atomic.Uint64 // so far: what the log names each by
 	listeners atomic.Int32  // clients that follow events

@@ -20,7 +20,7 @@ import (
 	"github.com/moss-containers/moss/pkg/moss"
 )
 
-// encodeSummary is a container as docker ps gets it.
+// encodeSummary is a container as docker ps gets it. Versions are told apart as in form.
 func encodeSummary(c *moss.Container, v version, now time.Time) container.Summary {
 	s := container.Summary{
 		ID: string(c.ID), Names: names(c), Image: c.ImageRef, ImageID: string(c.Image),

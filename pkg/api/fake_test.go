@@ -241,13 +241,14 @@ func (f fakeViews) Get(ref string) (moss.Container, error) {
 	return p.c, nil
 }
 
-func (f fakeViews) List(ContainerFilter) ([]moss.Container, error) {
+func (f fakeViews) List(ContainerFilter) ([]*moss.Container, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []moss.Container
+	var out []*moss.Container
 	for ref, p := range f.byRef {
 		if ref == string(p.c.ID) {
-			out = append(out, p.c)
+			rec := p.c
+			out = append(out, &rec)
 		}
 	}
 	return out, nil

@@ -21,23 +21,24 @@ func (s *Server) listContainers(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	out := []container.Summary{}
-	list = slices.DeleteFunc(list, func(c moss.Container) bool { return !keep(&c) })
+	list = slices.DeleteFunc(list, func(c *moss.Container) bool { return !keep(c) })
 	sizes, err := s.sizes(r, list)
 	if err != nil {
 		return err
 	}
-	now := s.now()
-	for i := range list {
-		sum := encodeSummary(&list[i], r.version, now)
-		sum.SizeRw, sum.SizeRootFs = sizes[list[i].ID].Written, sizes[list[i].ID].Total
-		out = append(out, sum)
+	body, err := s.rows.list(list, sizes, r.version, s.now())
+	if err != nil {
+		return err
 	}
-	return writeJSON(w, http.StatusOK, out)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	_, err = w.Write(body)
+	return err
 }
 
 // sizes are those of containers on the disk, where they are asked for.
-func (s *Server) sizes(r *request, list []moss.Container) (map[moss.ContainerID]moss.ContainerUsage, error) {
+func (s *Server) sizes(r *request, list []*moss.Container) (map[moss.ContainerID]moss.ContainerUsage, error) {
 	if !r.flag("size") || len(list) == 0 {
 		return nil, nil //nolint:nilnil // nobody asks
 	}
@@ -144,7 +145,7 @@ func (s *Server) inspectContainer(w *response, r *request) error {
 		return err
 	}
 	out := encodeInspect(&c, r.version, driver)
-	sizes, err := s.sizes(r, []moss.Container{c})
+	sizes, err := s.sizes(r, []*moss.Container{&c})
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (s *Server) inspectNetwork(w *response, r *request) error {
 	out := network.Inspect{Network: encodeNetwork(n), Containers: map[string]network.EndpointResource{}}
 	var taken []netip.Addr
 	for i := range running {
-		c := &running[i]
+		c := running[i]
 		if c.Network == nil {
 			continue
 		}

@@ -51,7 +51,7 @@ type (
 type ContainerViews interface {
 	// Get finds a container by name, id or unique id prefix.
 	Get(ref string) (moss.Container, error)
-	List(f ContainerFilter) ([]moss.Container, error)
+	List(f ContainerFilter) ([]*moss.Container, error)
 	// Wait calls ready once it can miss nothing, then returns with the exit code and the error text of the run.
 	Wait(ctx context.Context, ref string, c WaitCondition, ready func()) (code int, message string, err error)
 	Logs(ctx context.Context, ref string, q moss.LogQuery, fn func(moss.LogLine) error) error

@@ -27,19 +27,23 @@ func (s Views) Get(ref string) (moss.Container, error) {
 	return rec, nil
 }
 
-// List returns the containers that a filter chooses, the newest first.
-func (s Views) List(f moss.ContainerFilter) ([]moss.Container, error) {
+// List returns the containers that a filter chooses, the newest first. They are
+// not to be changed; one that has changed is another one.
+func (s Views) List(f moss.ContainerFilter) ([]*moss.Container, error) {
 	m, err := s.matcher(f)
 	if err != nil {
 		return nil, err
 	}
-	var out []moss.Container
+	var out []*moss.Container
 	all := s.all()
 	links := s.linkNames(all)
 	for _, c := range all {
-		rec := *c.record()
-		rec.LinkedAs = links[rec.ID]
-		if !m.matches(&rec) {
+		rec := c.record()
+		if names := links[rec.ID]; len(names) > 0 {
+			linked := *rec
+			linked.LinkedAs, rec = names, &linked
+		}
+		if !m.matches(rec) {
 			continue
 		}
 		out = append(out, rec)
