@@ -82,7 +82,12 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 				}
 				cfg, err := load(c)
 				if err != nil {
-					return err
+					if cfg.defaults.Run == "" {
+						return err
+					}
+					// The daemon tells everybody who asks, and runs in the namespaces.
+					fmt.Fprintf(c.App.ErrWriter, "mossd: %v; the namespaces are held nevertheless, by the settings for them that can be used\n", err)
+					cfg.Config = cfg.defaults.Usable(cfg.path, holderKeys...)
 				}
 				return rootless.Exec(holderArgs(cfg.Config))
 			},
@@ -105,6 +110,9 @@ func run(ctx context.Context, args []string, getenv func(string) string) error {
 	}
 	return app.RunContext(ctx, args)
 }
+
+// holderKeys are what the holder of the namespaces is told.
+var holderKeys = []string{"moss-network-driver", "moss-tcp-way-out", "debug", "log-level"}
 
 func holderArgs(cfg config.Config) []string {
 	args := []string{"-state-dir", cfg.Rootless(), "-net", cfg.NetworkDriver}

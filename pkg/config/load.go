@@ -220,6 +220,26 @@ func (c Config) Load(path string, flags map[string]any) (Config, Sources, error)
 	return c, sources, c.conflictMasq(sources)
 }
 
+// Usable lays some keys of a file over the defaults c, where each of them can be
+// used by itself: for what must go on when the file as a whole cannot be used.
+func (c Config) Usable(path string, some ...string) Config {
+	var found map[string]json.RawMessage
+	text, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(text, &found) != nil {
+		return c
+	}
+	for _, key := range some {
+		value, ok := found[key]
+		if !ok {
+			continue
+		}
+		if text, err := json.Marshal(map[string]json.RawMessage{key: value}); err == nil {
+			_ = c.decode(text) // an error changes nothing
+		}
+	}
+	return c
+}
+
 // split tells the settings of a file apart. The error names every key that is
 // none, in docker's words.
 func split(text []byte) (map[string]json.RawMessage, error) {

@@ -109,3 +109,16 @@ func TestListen(t *testing.T) {
 		t.Error(ca, cert, key)
 	}
 }
+
+// What of a file can be used, although the whole of it cannot.
+func TestUsable(t *testing.T) {
+	c := defaults(t).Usable(file(t, `{"nope": 1, "moss-network-driver": "pasta", "log-level": "chatty", "debug": true, "mtu": 1400}`), "moss-network-driver", "log-level", "debug")
+	if c.NetworkDriver != "pasta" || c.LogLevel != "info" || !c.Debug || c.MTU != 0 {
+		t.Errorf("%+v", c)
+	}
+	for _, text := range []string{"{", "[]", ""} {
+		if c := defaults(t).Usable(file(t, text), "debug"); c.NetworkDriver != "auto" || c.Debug {
+			t.Errorf("%q: %+v", text, c)
+		}
+	}
+}
