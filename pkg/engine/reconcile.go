@@ -81,6 +81,10 @@ func judge(rec *moss.Container, st moss.UnitStatus) verdict {
 // container is carried through, the rest is left to the next daemon, and the
 // error is ctx's.
 func (e *Engine) Restore(ctx context.Context, fresh bool) error {
+	e.adoptNetworks(ctx) // first: the kernel takes its time, and the records are being decoded meanwhile
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	records, bad, err := e.Records.Load()
 	if err != nil {
 		return err
@@ -118,7 +122,6 @@ func (e *Engine) Restore(ctx context.Context, fresh bool) error {
 		}
 	}
 	e.restoreHeld(ctx, records, bad)
-	e.adoptNetworks(ctx)
 	if err := e.Networks.Restore(ctx, keepNet); err != nil && ctx.Err() == nil {
 		e.Log.Error("not every network could be restored", "error", err)
 	}
