@@ -17,7 +17,8 @@ BRIEF_TAGS := runc_nocriu,netgo,osusergo,urfave_cli_no_docs
 MODULE  := github.com/moss-containers/moss
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X $(MODULE)/pkg/version.Version=$(VERSION) -X $(MODULE)/pkg/version.Commit=$(COMMIT)
+WRITTEN := $(shell TZ=UTC git show --no-patch --date=iso-strict-local --format=%cd 2>/dev/null)
+LDFLAGS := -s -w -X $(MODULE)/pkg/version.Version=$(VERSION) -X $(MODULE)/pkg/version.Commit=$(COMMIT) -X $(MODULE)/pkg/version.BuildTime=$(WRITTEN)
 PREFIX  ?= $(HOME)/.local
 PKG     ?= ./...
 CMDS    := moss mossd moss-runtime moss-rootless

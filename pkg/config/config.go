@@ -155,7 +155,7 @@ func (c *Config) File() string { return filepath.Join(c.Etc, "daemon.json") }
 // ReadFile lays the file's settings over c; a file that is not there changes
 // nothing. Errors name an unknown key.
 func (c *Config) ReadFile(path string) error {
-	text, err := os.ReadFile(path)
+	text, err := readText(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -166,6 +166,12 @@ func (c *Config) ReadFile(path string) error {
 		return fmt.Errorf("cannot use the configuration in %s: %w", path, err)
 	}
 	return nil
+}
+
+// readText reads a file without the mark that some editors begin it with.
+func readText(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
 }
 
 func (c *Config) decode(text []byte) error {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -170,7 +169,7 @@ func keys() []reflect.StructField {
 // both. A file that is not there has no settings. What is in both is an error,
 // as with docker: one of them would be ignored.
 func (c Config) Load(path string, flags map[string]any) (Config, Sources, error) {
-	text, err := os.ReadFile(path)
+	text, err := readText(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return c, nil, fmt.Errorf("cannot read the configuration: %w", err)
 	}
@@ -224,7 +223,7 @@ func (c Config) Load(path string, flags map[string]any) (Config, Sources, error)
 // used by itself: for what must go on when the file as a whole cannot be used.
 func (c Config) Usable(path string, some ...string) Config {
 	var found map[string]json.RawMessage
-	text, err := os.ReadFile(path)
+	text, err := readText(path)
 	if err != nil || json.Unmarshal(text, &found) != nil {
 		return c
 	}

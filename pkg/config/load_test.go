@@ -116,6 +116,9 @@ func TestUsable(t *testing.T) {
 	if c.NetworkDriver != "pasta" || c.LogLevel != "info" || !c.Debug || c.MTU != 0 {
 		t.Errorf("%+v", c)
 	}
+	if c, _, err := defaults(t).Load(file(t, "\ufeff{\"mtu\": 1400}"), nil); err != nil || c.MTU != 1400 {
+		t.Errorf("with a byte order mark: %v", err)
+	}
 	for _, text := range []string{"{", "[]", ""} {
 		if c := defaults(t).Usable(file(t, text), "debug"); c.NetworkDriver != "auto" || c.Debug {
 			t.Errorf("%q: %+v", text, c)
