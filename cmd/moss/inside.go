@@ -58,8 +58,9 @@ func (a *app) config(c *cli.Context) error {
 
 func (a *app) bootTimes(c *cli.Context) error {
 	var steps []struct {
-		Name string
-		Took time.Duration
+		Name   string
+		Took   time.Duration
+		Behind bool
 	}
 	if err := a.askInside(c.Context, "/debug/boot-times", &steps); err != nil {
 		return err
@@ -67,7 +68,11 @@ func (a *app) bootTimes(c *cli.Context) error {
 	rows := make([]map[string]string, 0, len(steps)+1)
 	var total time.Duration
 	for _, s := range steps {
-		total += s.Took
+		if s.Behind {
+			s.Name += " (behind the start)"
+		} else {
+			total += s.Took
+		}
 		rows = append(rows, map[string]string{"Step": s.Name, "Took": s.Took.Round(100 * time.Microsecond).String()})
 	}
 	rows = append(rows, map[string]string{"Step": "total", "Took": total.Round(100 * time.Microsecond).String()})

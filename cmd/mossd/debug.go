@@ -22,7 +22,7 @@ func (d *daemon) debug() http.Handler {
 	})
 	mux.HandleFunc("POST /debug/reload", d.serveReload)
 	mux.HandleFunc("GET /debug/config", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.inForce()) })
-	mux.HandleFunc("GET /debug/boot-times", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.steps.all()) })
+	mux.HandleFunc("GET /debug/boot-times", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.steps.told()) })
 	// The clients put a version before every path.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for i := range r.URL.Path {

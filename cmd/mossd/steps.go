@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,8 @@ import (
 type step struct {
 	Name string        `json:"name"`
 	Took time.Duration `json:"took"` // nanoseconds
+	// Behind says that it did not hold the start up.
+	Behind bool `json:"behind,omitempty"`
 }
 
 // steps measures them, one after the other.
@@ -19,6 +22,7 @@ type steps struct {
 	mu          sync.Mutex
 	begun, last time.Time
 	list        []step
+	late        []step // behind the start
 }
 
 func newSteps(begun time.Time) *steps { return &steps{begun: begun, last: begun} }
@@ -27,7 +31,7 @@ func (s *steps) done(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.list = append(s.list, step{name, now.Sub(s.last)})
+	s.list = append(s.list, step{Name: name, Took: now.Sub(s.last)})
 	s.last = now
 }
 
@@ -35,7 +39,14 @@ func (s *steps) done(name string) {
 func (s *steps) behind(name string, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = append(s.list, step{name + " (behind)", took})
+	s.late = append(s.late, step{name, took, true})
+}
+
+// told is what who asks for the steps is told.
+func (s *steps) told() []step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Concat(s.list, s.late)
 }
 
 func (s *steps) all() []step {
