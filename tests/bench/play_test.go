@@ -18,7 +18,7 @@ import (
 )
 
 // The test binary plays both sides of what the network's benchmarks measure, in
-// containers and beside them: with playing as its first argument it is one of
+// containers and beside them, and writers of the journal: with playing as its first argument it is one of
 // the parts, and no test.
 const playing = "play"
 
@@ -27,6 +27,7 @@ const playAt = "/play"
 
 var parts = map[string]func(args []string) error{
 	"sink": playSink, "send": playSend, "web": playWeb, "ask": playAsk,
+	"journal-stream": printToJournal, "journal-records": recordsToJournal,
 }
 
 func play(args []string) int {
