@@ -102,7 +102,10 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	old := unix.Umask(0o177)
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	unix.Umask(old)
-	return l, err
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen at %s: %w", path, err)
+	}
+	return l, nil
 }
 
 // serving tells where, for systemctl status.

@@ -15,8 +15,12 @@ func writePID(path string) (remove func() error, err error) {
 	mine := []byte(strconv.Itoa(os.Getpid()) + "\n")
 	old, err := os.ReadFile(path)
 	if err == nil {
-		if _, e := strconv.Atoi(string(bytes.TrimSpace(old))); e != nil && len(old) > 0 {
+		pid, e := strconv.Atoi(string(bytes.TrimSpace(old)))
+		switch {
+		case e != nil && len(old) > 0:
 			err = errors.New("there is a file with something else in it")
+		case e == nil && pid != os.Getpid() && isDaemon(pid):
+			err = fmt.Errorf("it is that of another mossd, which runs as process %d", pid)
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -37,4 +41,10 @@ func writePID(path string) (remove func() error, err error) {
 		}
 		return os.Remove(path)
 	}, nil
+}
+
+// isDaemon says whether a process is a mossd; its number may be another program's by now.
+func isDaemon(pid int) bool {
+	name, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	return err == nil && string(name) == "mossd\n"
 }
