@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -85,5 +86,6 @@ func message(err error) string {
 // knows some of the errors by their text only.
 func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.HasSuffix(err.Error(), net.ErrClosed.Error()) || // while it sent
 		err.Error() == "EOF" || client.IsErrConnectionFailed(err) && strings.HasSuffix(err.Error(), ": EOF")
 }

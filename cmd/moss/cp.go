@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	"github.com/moby/go-archive"
 	"github.com/moby/moby/client"
@@ -155,9 +156,11 @@ func (k *copying) in(ctx context.Context, source, target string) error {
 			return &status{1, fmt.Sprintf("destination \"%s:%s\" must be a directory or a regular file", k.container, target)}
 		}
 		into.Exists, into.IsDir = true, st.Stat.Mode.IsDir()
+	} else if _, err := k.api.ContainerInspect(ctx, k.container, client.ContainerInspectOptions{}); err != nil {
+		return err // the answer to a stat has no room for the reason
 	}
 	if source == "-" {
-		if !into.IsDir {
+		if !into.IsDir && (err == nil || errdefs.IsNotFound(err)) { // else the answer to the copy tells
 			return &status{1, fmt.Sprintf("destination \"%s:%s\" must be a directory", k.container, target)}
 		}
 		return k.send(ctx, into.Path, k.app.in)

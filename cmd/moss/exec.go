@@ -76,8 +76,11 @@ func (a *app) followExec(ctx context.Context, api *client.Client, id string, con
 		})
 		defer stop()
 	}
-	if err := streams.wait(ctx); err != nil || streams.detached.Load() {
+	if err := streams.wait(ctx); err != nil {
 		return err
+	}
+	if streams.detached.Load() {
+		return errDetached
 	}
 	return execEnd(ctx, api, id)
 }

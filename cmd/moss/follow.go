@@ -78,8 +78,14 @@ func (a *app) follow(ctx context.Context, id string, s session) error {
 		})
 		defer stop()
 	}
-	if err := streams.wait(ctx); err != nil || streams.detached.Load() {
+	if err := streams.wait(ctx); err != nil {
 		return err
+	}
+	if streams.detached.Load() && !s.start { // as docker has it: no error of a run or start
+		return errDetached
+	}
+	if streams.detached.Load() {
+		return nil
 	}
 	select {
 	case r := <-wait.Result:
@@ -104,6 +110,10 @@ func exit(code int) error {
 	}
 	return &status{code: code}
 }
+
+// errDetached ends an attach or an exec that was left with the detach keys, in
+// docker's words and with its status.
+var errDetached = &status{1, "read escape sequence"}
 
 // pumps are the copies between a client's streams and its connection.
 type pumps struct {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/moss-containers/moss/pkg/engine"
@@ -197,4 +198,24 @@ func TestKilledCopy(t *testing.T) {
 		}
 		r.check()
 	})
+}
+
+func TestCopyWhereTheRootfsIsGone(t *testing.T) {
+	r := newRig(t, true)
+	r.run(named("web"))
+	for _, call := range []string{"Pack", "Unpack", "Export"} {
+		r.rootfs.Fail(call, syscall.ENOTCONN)
+	}
+	r.rootfs.Fail("Alive", moss.Errorf(moss.Unavailable, "it is gone"))
+	_, _, from := r.CopyService().Pack(t.Context(), "web", "/")
+	_, export := r.FileService().Export(t.Context(), "web")
+	for want, err := range map[string]error{
+		`cannot copy from "web": it is gone`: from,
+		`cannot copy into "web": it is gone`: r.unpack("web", "/"),
+		`cannot export "web": it is gone`:    export,
+	} {
+		if r.wantClass(err, moss.Unavailable); err.Error() != want {
+			t.Errorf("got %q, want %q", err, want)
+		}
+	}
 }

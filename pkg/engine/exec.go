@@ -257,11 +257,8 @@ func (s Execs) run(ctx context.Context, x *exec, rec moss.Exec) (err error) {
 		}
 	}
 	if err != nil {
-		if m, ok := s.Rootfs.(MortalRootfs); ok {
-			// What the runtime says only follows from it.
-			if gone := m.Alive(c.record().Run.PID); gone != nil {
-				err = moss.Wrap(gone, "exec in", c.record().Name)
-			}
+		if gone := s.rootfsGone(c); gone != nil { // what the runtime says only follows from it
+			err = moss.Wrap(gone, "exec in", c.record().Name)
 		}
 		return errors.Join(err, s.Stdio.Finish(ctx, streams))
 	}

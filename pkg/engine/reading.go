@@ -16,6 +16,7 @@ type reading struct {
 	c      *container
 	cancel context.CancelCauseFunc
 	cause  func() error // why its context ended
+	gone   func() error // why the root file system is not to be had any more
 	verb   string
 	once   sync.Once
 }
@@ -38,7 +39,7 @@ func (e *Engine) read(parent context.Context, ref, verb string) (context.Context
 	default:
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	r := &reading{c: c, verb: verb, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
+	r := &reading{c: c, verb: verb, cancel: cancel, cause: func() error { return context.Cause(ctx) }, gone: func() error { return e.rootfsGone(c) }}
 	c.update(func() { c.readings[r] = struct{}{} })
 	return ctx, r, nil
 }
@@ -54,8 +55,20 @@ func (r *reading) end() {
 func (r *reading) failed(err error) error {
 	if cause := r.cause(); cause == errRemoved { //nolint:errorlint // the value itself is the sign
 		err = cause
+	} else if gone := r.gone(); err != nil && gone != nil {
+		err = gone // what broke only follows from it
 	}
 	return moss.Wrap(err, r.verb, r.c.record().Name)
+}
+
+// rootfsGone is why the root file system of a running container is not to be had
+// any more, with the way out.
+func (e *Engine) rootfsGone(c *container) error {
+	m, ok := e.Rootfs.(MortalRootfs)
+	if rec := c.record(); ok && rec.State.Alive() {
+		return m.Alive(rec.Run.PID)
+	}
+	return nil
 }
 
 // evict ends the readings of a container that is removed by force.

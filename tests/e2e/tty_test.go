@@ -238,13 +238,14 @@ func terminalDetach(t *testing.T, client string) {
 	s.typeIn("echo still $keep\r")
 	s.wait("still this\r\n")
 	s.typeIn("\x10\x11")
-	s.leaves() // docker makes it an error of an attach, not of a run
+	s.wait("read escape sequence")
+	s.exit(1) // docker makes it an error of an attach, not of a run
 	// Other keys, if they are asked for.
 	s = open(t, 24, 80, client, "attach", "--detach-keys", "ctrl-x,y", "held")
 	s.typeIn("echo once $keep\r")
 	s.wait("once this\r\n")
 	s.typeIn("\x18y")
-	s.leaves()
+	s.exit(1)
 	s = open(t, 24, 80, client, "attach", "held")
 	s.typeIn("exit 6\r")
 	s.exit(6)
@@ -280,23 +281,12 @@ func terminalExec(t *testing.T, client string) {
 	s = open(t, 20, 70, client, "exec", "-it", "base", "sh", "-c", "echo here; sleep 4321")
 	s.wait("here")
 	s.typeIn("\x10\x11")
-	s.leaves()
+	s.wait("read escape sequence")
+	s.exit(1)
 	if got := must(t, client, "exec", "base", "ps", "-o", "args"); !strings.Contains(got, "\nsleep 4321") {
 		t.Error("the command is gone after the detach")
 	}
 	must(t, client, "rm", "--force", "base")
-}
-
-// leaves waits for the client's end with whatever status.
-func (s *screen) leaves() {
-	s.t.Helper()
-	done := make(chan struct{})
-	go func() { _ = s.cmd.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(patience):
-		s.t.Fatal("the client does not end")
-	}
 }
 
 // The terminal carries bytes as they are, and without -i it takes none.

@@ -73,6 +73,11 @@ func (m *model) begins() {
 }
 
 func (m *model) ends(codes ...int) {
+	if m.kind.HostConfig.Runtime == "runc" && slices.Contains(codes, 143) {
+		// Its init is a Go program, which a first process' signal does not kill: it exits with 2
+		// when one comes before the container's program has taken its place.
+		codes = append(codes, 2)
+	}
 	m.state, m.codes = "exited", codes
 	if m.kind.HostConfig.AutoRemove {
 		m.gone()
