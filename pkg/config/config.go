@@ -61,7 +61,7 @@ type Config struct {
 	// NetworkDriver of the holder: auto, pasta, slirp4netns, gvisor-tap-vsock or none.
 	NetworkDriver string `json:"moss-network-driver"`
 	// WayOut: what containers connect to by TCP is connected to by the holder, past the network driver,
-	// where that is slirp4netns and the kernel can.
+	// where that is slirp4netns or pasta and the kernel can.
 	WayOut bool `json:"moss-tcp-way-out"`
 	// IdleTimeout is how long the engine has nothing to do before it ends, until it is needed again; "" or 0 for never.
 	IdleTimeout string `json:"idle-timeout"`

@@ -111,7 +111,7 @@ var usages = map[string]string{
 	"dns-opts":                 "resolver `OPTION` of containers",
 	"host-gateway-ip":          "`ADDRESS` that host-gateway means in --add-host",
 	"host-gateway-ips":         "`ADDRESS` that it means, of each family one",
-	"moss-tcp-way-out":         "TCP goes out past the network driver slirp4netns",
+	"moss-tcp-way-out":         "TCP goes out past the network drivers slirp4netns and pasta",
 	"moss-network-driver":      "network `DRIVER` of the namespaces: auto, pasta, slirp4netns, gvisor-tap-vsock or none",
 	"shutdown-timeout":         "`SECONDS` to write down the ends of containers when all of it stops",
 	"idle-timeout":             "`TIME` without anything to do after which the engine ends, until it is needed again: 10m; 0 for never",

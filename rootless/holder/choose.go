@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/creack/pty"
+
 	"github.com/moss-containers/moss/rootless"
 )
 
@@ -37,10 +39,7 @@ func probe(ctx context.Context) machine {
 	var m machine
 	if p, err := exec.LookPath("pasta"); err == nil {
 		m.Pasta = p
-		// One that cannot say its version is one we do not prefer.
-		if out, err := exec.CommandContext(ctx, p, "--version").Output(); err == nil {
-			m.PastaVersion, _, _ = strings.Cut(string(out), "\n")
-		}
+		m.PastaVersion = pastaVersion(ctx, p)
 	}
 	if p, err := exec.LookPath("slirp4netns"); err == nil {
 		m.Slirp = p
@@ -54,6 +53,35 @@ func probe(ctx context.Context) machine {
 		f.Close()
 	}
 	return m
+}
+
+// pastaVersion is what a pasta says of itself; one that cannot say is one we do not
+// prefer. Those of 2025, Debian 13's among them, say it to terminals only: elsewhere
+// they end without a flush.
+func pastaVersion(ctx context.Context, path string) string {
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	switch {
+	case err != nil:
+		return ""
+	case len(out) > 0:
+		return firstLine(out)
+	}
+	cmd := exec.CommandContext(ctx, path, "--version")
+	terminal, err := pty.Start(cmd)
+	if err != nil {
+		return ""
+	}
+	defer terminal.Close()
+	out, _ = io.ReadAll(terminal) // ends with an error, as a terminal does that nobody has any more
+	if cmd.Wait() != nil {
+		return ""
+	}
+	return firstLine(out)
+}
+
+func firstLine(out []byte) string {
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSuffix(line, "\r")
 }
 
 // hasDefaultRoute reads /proc/net/route, see proc(5).

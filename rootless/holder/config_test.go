@@ -59,6 +59,25 @@ func TestPastaDate(t *testing.T) {
 	}
 }
 
+// A pasta that says its version to a terminal only, one that says it to all, and none.
+func TestPastaVersion(t *testing.T) {
+	for script, want := range map[string]string{
+		"[ ! -t 1 ] || echo 'pasta of a terminal'; echo more":    "more",
+		"[ ! -t 1 ] || printf 'pasta 0.0~git20250503\\nmore\\n'": "pasta 0.0~git20250503",
+		"echo pasta 1; echo more":                                "pasta 1",
+		"echo pasta 2; exit 1":                                   "",
+		"[ ! -t 1 ] || { echo pasta 3; exit 1; }":                "",
+	} {
+		path := filepath.Join(t.TempDir(), "pasta")
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if got := pastaVersion(t.Context(), path); got != want {
+			t.Errorf("%s: %q, want %q", script, got, want)
+		}
+	}
+}
+
 func TestHasDefaultRoute(t *testing.T) {
 	const head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 	for s, want := range map[string]bool{

@@ -46,9 +46,9 @@ const (
 // requestOutward asks the child for the way out. The answer is empty when it is there.
 const requestOutward = "way-out"
 
-// goesPast says whether TCP goes out past a network driver: with pasta it has not been
-// measured to gain, and gvisor-tap-vsock is for machines that have nothing else.
-func goesPast(driver string) bool { return driver == rootless.DriverSlirp }
+// goesPast says whether TCP goes out past a network driver: gvisor-tap-vsock is for
+// machines that have nothing else.
+func goesPast(driver string) bool { return driver == rootless.DriverSlirp || driver == rootless.DriverPasta }
 
 // outwardOf says what whoever sets the packet filter needs to know.
 func outwardOf(c Config) *rootless.WayOut {
