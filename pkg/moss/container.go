@@ -37,30 +37,31 @@ const (
 )
 
 // Container is the record of one container. It is data: the engine owns the
-// one copy that counts and hands out clones.
+// one copy that counts and hands out clones. What is not set is left out of what
+// is stored, here and in all it has: a start may have a thousand to read.
 type Container struct {
-	ID       ContainerID
-	Name     string // without docker's leading slash
-	Created  time.Time
-	Image    ImageID
-	ImageRef string // as the user named it
-	Path     string // the program, from entrypoint and command
-	Args     []string
-	Config   ContainerConfig // merged with the image's
-	Host     HostConfig
-	State    State
-	Intent   Intent
-	Run      Run
-	Ended    *Run `json:",omitempty"` // how Run has ended, from when that is known until all of it is torn down
-	Stopped  bool // by the user; restart policy "unless-stopped" and "always" heed it
-	Network  *Attachment
+	ID       ContainerID     `json:",omitzero"`
+	Name     string          `json:",omitzero"` // without docker's leading slash
+	Created  time.Time       `json:",omitzero"`
+	Image    ImageID         `json:",omitzero"`
+	ImageRef string          `json:",omitzero"` // as the user named it
+	Path     string          `json:",omitzero"` // the program, from entrypoint and command
+	Args     []string        `json:",omitzero"`
+	Config   ContainerConfig `json:",omitzero"` // merged with the image's
+	Host     HostConfig      `json:",omitzero"`
+	State    State           `json:",omitzero"`
+	Intent   Intent          `json:",omitzero"`
+	Run      Run             `json:",omitzero"`
+	Ended    *Run            `json:",omitempty"` // how Run has ended, from when that is known until all of it is torn down
+	Stopped  bool            `json:",omitzero"`  // by the user; restart policy "unless-stopped" and "always" heed it
+	Network  *Attachment     `json:",omitzero"`
 	// Endpoints are what is asked for in each network, by its name; nil is not none, see WantedEndpoints.
-	Endpoints map[string]Endpoint
-	Mounts    []MountPoint
-	IDMaps    *IDMaps `json:",omitempty"` // of its own user namespace; nil in the engine's
-	SELinux   SELinux `json:",omitzero"`
-	LogPath   string  // of a log driver that keeps a file
-	Dir       string  // the container's own directory, D/containers/<id>
+	Endpoints map[string]Endpoint `json:",omitzero"`
+	Mounts    []MountPoint        `json:",omitzero"`
+	IDMaps    *IDMaps             `json:",omitempty"` // of its own user namespace; nil in the engine's
+	SELinux   SELinux             `json:",omitzero"`
+	LogPath   string              `json:",omitzero"` // of a log driver that keeps a file
+	Dir       string              `json:",omitzero"` // the container's own directory, D/containers/<id>
 
 	// RemoveVolumes says that its removal, once begun, takes its anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
@@ -75,42 +76,42 @@ type Container struct {
 
 // Run is what is known of the latest run of a container's process.
 type Run struct {
-	PID        int // in the host's pid namespace; 0 when there is no process
-	StartedAt  time.Time
-	FinishedAt time.Time
-	ExitCode   int // 128+n for signal n
-	OOMKilled  bool
-	Error      string  // why the last start failed, or what was wrong at the end
-	Restarts   int     // by the restart policy, since the user last started it
-	Frozen     bool    // its processes stand still: it is paused, or for a commit, after which a restarted engine lets them go
-	Health     *Health `json:",omitempty"` // nil without a check
-	Again      bool    `json:",omitempty"` // it is being ended for its health, to be started again
+	PID        int       `json:",omitzero"` // in the host's pid namespace; 0 when there is no process
+	StartedAt  time.Time `json:",omitzero"`
+	FinishedAt time.Time `json:",omitzero"`
+	ExitCode   int       `json:",omitzero"` // 128+n for signal n
+	OOMKilled  bool      `json:",omitzero"`
+	Error      string    `json:",omitzero"`  // why the last start failed, or what was wrong at the end
+	Restarts   int       `json:",omitzero"`  // by the restart policy, since the user last started it
+	Frozen     bool      `json:",omitzero"`  // its processes stand still: it is paused, or for a commit, after which a restarted engine lets them go
+	Health     *Health   `json:",omitempty"` // nil without a check
+	Again      bool      `json:",omitempty"` // it is being ended for its health, to be started again
 }
 
 // ContainerConfig is the portable part of a container: what docker calls Config.
 type ContainerConfig struct {
-	Hostname     string
-	Domainname   string
-	User         string // user[:group], names or numbers, looked up in the image
-	AttachStdin  bool
-	AttachStdout bool
-	AttachStderr bool
-	TTY          bool
-	OpenStdin    bool
-	StdinOnce    bool // close stdin when the first attached client leaves
-	Env          []string
-	Cmd          []string
-	Entrypoint   []string
-	Image        string
-	WorkingDir   string
-	ExposedPorts []Port
-	Volumes      []string // paths that the image declares as volumes
-	Labels       map[string]string
-	StopSignal   string // name or number; empty means SIGTERM
-	StopTimeout  *int   // seconds; nil means 10, negative means for ever
-	OnBuild      []string
-	Shell        []string
-	Healthcheck  *Healthcheck
+	Hostname     string            `json:",omitzero"`
+	Domainname   string            `json:",omitzero"`
+	User         string            `json:",omitzero"` // user[:group], names or numbers, looked up in the image
+	AttachStdin  bool              `json:",omitzero"`
+	AttachStdout bool              `json:",omitzero"`
+	AttachStderr bool              `json:",omitzero"`
+	TTY          bool              `json:",omitzero"`
+	OpenStdin    bool              `json:",omitzero"`
+	StdinOnce    bool              `json:",omitzero"` // close stdin when the first attached client leaves
+	Env          []string          `json:",omitzero"`
+	Cmd          []string          `json:",omitzero"`
+	Entrypoint   []string          `json:",omitzero"`
+	Image        string            `json:",omitzero"`
+	WorkingDir   string            `json:",omitzero"`
+	ExposedPorts []Port            `json:",omitzero"`
+	Volumes      []string          `json:",omitzero"` // paths that the image declares as volumes
+	Labels       map[string]string `json:",omitzero"`
+	StopSignal   string            `json:",omitzero"` // name or number; empty means SIGTERM
+	StopTimeout  *int              `json:",omitzero"` // seconds; nil means 10, negative means for ever
+	OnBuild      []string          `json:",omitzero"`
+	Shell        []string          `json:",omitzero"`
+	Healthcheck  *Healthcheck      `json:",omitzero"`
 }
 
 // Protocol of a port: "tcp" or "udp".
@@ -125,15 +126,15 @@ const (
 
 // Port is a port of a container.
 type Port struct {
-	Number uint16
-	Proto  Protocol
+	Number uint16   `json:",omitzero"`
+	Proto  Protocol `json:",omitzero"`
 }
 
 // PortBinding publishes a container's port at an address of the host.
 type PortBinding struct {
-	Port     Port
-	HostIP   netip.Addr // the zero Addr means every address
-	HostPort uint16     // 0 asks for a free one; a published binding has the one it got
+	Port     Port       `json:",omitzero"`
+	HostIP   netip.Addr `json:",omitzero"` // the zero Addr means every address
+	HostPort uint16     `json:",omitzero"` // 0 asks for a free one; a published binding has the one it got
 	// HostPortEnd ends a range from HostPort on, of which a free one is asked for; 0 without a range.
 	HostPortEnd uint16 `json:",omitempty"`
 }
@@ -173,36 +174,36 @@ const (
 
 // RestartPolicy says when an ended container is started again.
 type RestartPolicy struct {
-	Mode       RestartMode
-	MaxRetries int // for on-failure; 0 means no limit
+	Mode       RestartMode `json:",omitzero"`
+	MaxRetries int         `json:",omitzero"` // for on-failure; 0 means no limit
 }
 
 // LogConfig chooses a log driver and its options.
 type LogConfig struct {
-	Driver  string // "json-file" or "none"
-	Options map[string]string
+	Driver  string            `json:",omitzero"` // "json-file" or "none"
+	Options map[string]string `json:",omitzero"`
 }
 
 // Ulimit is one setrlimit(2) limit, by its name in lower case without RLIMIT_.
 type Ulimit struct {
-	Name       string
-	Soft, Hard int64 // -1 means unlimited
+	Name       string `json:",omitzero"`
+	Soft, Hard int64  `json:",omitzero"` // -1 means unlimited
 }
 
 // Resources are the limits that become properties of the container's unit
 // (systemd.resource-control(5)). Zero means no limit.
 type Resources struct {
-	Memory            int64  // bytes; MemoryMax
-	MemoryReservation int64  // bytes; MemoryLow
-	MemorySwap        int64  // bytes of memory and swap together; -1 means unlimited swap
-	NanoCPUs          int64  // 1e-9 cpus; CPUQuota
-	CPUPeriod         int64  // microseconds; CPUQuotaPeriodSec
-	CPUQuota          int64  // microseconds in a period
-	CPUShares         int64  // docker's weight, 1024 is the usual one; CPUWeight
-	CpusetCpus        string // AllowedCPUs
-	CpusetMems        string // AllowedMemoryNodes
-	PidsLimit         int64  // TasksMax; 0 and -1 mean no limit
-	BlkioWeight       uint16 // 10 to 1000; IOWeight
+	Memory            int64  `json:",omitzero"` // bytes; MemoryMax
+	MemoryReservation int64  `json:",omitzero"` // bytes; MemoryLow
+	MemorySwap        int64  `json:",omitzero"` // bytes of memory and swap together; -1 means unlimited swap
+	NanoCPUs          int64  `json:",omitzero"` // 1e-9 cpus; CPUQuota
+	CPUPeriod         int64  `json:",omitzero"` // microseconds; CPUQuotaPeriodSec
+	CPUQuota          int64  `json:",omitzero"` // microseconds in a period
+	CPUShares         int64  `json:",omitzero"` // docker's weight, 1024 is the usual one; CPUWeight
+	CpusetCpus        string `json:",omitzero"` // AllowedCPUs
+	CpusetMems        string `json:",omitzero"` // AllowedMemoryNodes
+	PidsLimit         int64  `json:",omitzero"` // TasksMax; 0 and -1 mean no limit
+	BlkioWeight       uint16 `json:",omitzero"` // 10 to 1000; IOWeight
 }
 
 // MountType says what a mount of a container is.
@@ -218,17 +219,17 @@ const (
 
 // MountPoint is one mount asked for by the user.
 type MountPoint struct {
-	Type         MountType
-	Source       string // path of a bind or of a volume
-	Target       string // absolute path in the container
-	ReadOnly     bool
-	Propagation  string // mount_namespaces(7): rprivate (default), private, rshared, shared, rslave, slave
-	NonRecursive bool   // bind without what is mounted below
-	ReadOnlyTop  bool   `json:",omitempty"` // read-only without what is mounted below
-	Relabel      string `json:",omitempty"` // SELinux: z for all containers, Z for this one alone
-	CreateSource bool   // make the host directory where it is missing (-v does, --mount does not)
-	TmpfsOptions string // as mount(8) takes them: "size=64m,mode=1770"
-	Mode         string // as the user wrote it after the second colon of -v, for inspect
+	Type         MountType `json:",omitzero"`
+	Source       string    `json:",omitzero"` // path of a bind or of a volume
+	Target       string    `json:",omitzero"` // absolute path in the container
+	ReadOnly     bool      `json:",omitzero"`
+	Propagation  string    `json:",omitzero"`  // mount_namespaces(7): rprivate (default), private, rshared, shared, rslave, slave
+	NonRecursive bool      `json:",omitzero"`  // bind without what is mounted below
+	ReadOnlyTop  bool      `json:",omitempty"` // read-only without what is mounted below
+	Relabel      string    `json:",omitempty"` // SELinux: z for all containers, Z for this one alone
+	CreateSource bool      `json:",omitzero"`  // make the host directory where it is missing (-v does, --mount does not)
+	TmpfsOptions string    `json:",omitzero"`  // as mount(8) takes them: "size=64m,mode=1770"
+	Mode         string    `json:",omitzero"`  // as the user wrote it after the second colon of -v, for inspect
 
 	// Of an image; Name is what the user calls it.
 	Image ImageID     `json:",omitempty"`
@@ -246,55 +247,57 @@ type MountPoint struct {
 // HostConfig is the part of a container that depends on the host. Every field
 // here is done; what moss cannot do is refused where the request is decoded.
 type HostConfig struct {
-	Binds           []string // as the user wrote them, for inspect; Mounts has the meaning
-	Mounts          []MountPoint
-	VolumesFrom     []VolumesFrom
-	Links           []Link `json:",omitempty"`
-	VolumeDriver    string // of volumes that are made for it
-	NetworkMode     NetworkMode
-	PortBindings    []PortBinding
-	PublishAll      bool // publish every exposed port at a free one
-	RestartPolicy   RestartPolicy
-	AutoRemove      bool
-	ContainerIDFile string
-	LogConfig       LogConfig
-	ConsoleSize     TermSize
-	Annotations     map[string]string
-	CapAdd          []string // names with or without CAP_, or ALL
-	CapDrop         []string
-	Privileged      bool // all that the user namespace allows
-	ReadonlyRootfs  bool
-	SecurityOpt     []string // as the user wrote them, for inspect
-	NoNewPrivileges bool
-	Seccomp         string   // "" docker's default, "unconfined", or the JSON text of a profile
-	MaskedPaths     []string // nil means the default list
-	ReadonlyPaths   []string
-	GroupAdd        []string
-	DNS             []netip.Addr
-	DNSOptions      []string
-	DNSSearch       []string
-	ExtraHosts      []string // name:address, or name:host-gateway
-	ShmSize         int64    // bytes; 0 means 64 MiB
-	Sysctls         map[string]string
-	Ulimits         []Ulimit
-	OomScoreAdj     int
-	CgroupNS        string // "private" (default) or "host"
-	IpcMode         string // "private" (default), "shareable", "none", "host" or "container:ID"
-	PidMode         string // "", "host" or "container:ID"
-	UTSMode         string // "" or "host"
-	Runtime         string // name or path of an OCI runtime; "" is moss-runtime
-	Umask           *uint32
-	Init            *bool  // nil means the engine's default
-	UsernsMode      string // as the user wrote it; "" or "host" is the engine's
-	Userns          Userns // what it means
-	CgroupParent    string // a slice of the user's manager; "" is moss's own
-	Devices         []Device
-	Resources       Resources
-	Secrets         []SecretUse   `json:",omitempty"` // and configs, that are mounted as files
-	DeviceLimits    []DeviceLimit `json:",omitempty"`
-	LabelOpts       []string      `json:",omitempty"` // of SELinux, see CheckLabelOption
-	AppArmor        string        `json:",omitempty"` // name of a profile that is loaded; "" leaves it to the kernel
+	Binds           []string          `json:",omitzero"` // as the user wrote them, for inspect; Mounts has the meaning
+	Mounts          []MountPoint      `json:",omitzero"`
+	VolumesFrom     []VolumesFrom     `json:",omitzero"`
+	Links           []Link            `json:",omitempty"`
+	VolumeDriver    string            `json:",omitzero"` // of volumes that are made for it
+	NetworkMode     NetworkMode       `json:",omitzero"`
+	PortBindings    []PortBinding     `json:",omitzero"`
+	PublishAll      bool              `json:",omitzero"` // publish every exposed port at a free one
+	RestartPolicy   RestartPolicy     `json:",omitzero"`
+	AutoRemove      bool              `json:",omitzero"`
+	ContainerIDFile string            `json:",omitzero"`
+	LogConfig       LogConfig         `json:",omitzero"`
+	ConsoleSize     TermSize          `json:",omitzero"`
+	Annotations     map[string]string `json:",omitzero"`
+	CapAdd          []string          `json:",omitzero"` // names with or without CAP_, or ALL
+	CapDrop         []string          `json:",omitzero"`
+	Privileged      bool              `json:",omitzero"` // all that the user namespace allows
+	ReadonlyRootfs  bool              `json:",omitzero"`
+	SecurityOpt     []string          `json:",omitzero"` // as the user wrote them, for inspect
+	NoNewPrivileges bool              `json:",omitzero"`
+	Seccomp         string            `json:",omitzero"` // "" docker's default, "unconfined", or the JSON text of a profile
+	MaskedPaths     []string          `json:",omitzero"` // nil means the default list
+	ReadonlyPaths   []string          `json:",omitzero"`
+	GroupAdd        []string          `json:",omitzero"`
+	DNS             []netip.Addr      `json:",omitzero"`
+	DNSOptions      []string          `json:",omitzero"`
+	DNSSearch       []string          `json:",omitzero"`
+	ExtraHosts      []string          `json:",omitzero"` // name:address, or name:host-gateway
+	ShmSize         int64             `json:",omitzero"` // bytes; 0 means 64 MiB
+	Sysctls         map[string]string `json:",omitzero"`
+	Ulimits         []Ulimit          `json:",omitzero"`
+	OomScoreAdj     int               `json:",omitzero"`
+	CgroupNS        string            `json:",omitzero"` // "private" (default) or "host"
+	IpcMode         string            `json:",omitzero"` // "private" (default), "shareable", "none", "host" or "container:ID"
+	PidMode         string            `json:",omitzero"` // "", "host" or "container:ID"
+	UTSMode         string            `json:",omitzero"` // "" or "host"
+	Runtime         string            `json:",omitzero"` // name or path of an OCI runtime; "" is moss-runtime
+	Umask           *uint32           `json:",omitzero"`
+	Init            *bool             `json:",omitzero"` // nil means the engine's default
+	UsernsMode      string            `json:",omitzero"` // as the user wrote it; "" or "host" is the engine's
+	Userns          Userns            `json:",omitzero"` // what it means
+	CgroupParent    string            `json:",omitzero"` // a slice of the user's manager; "" is moss's own
+	Devices         []Device          `json:",omitzero"`
+	Resources       Resources         `json:",omitzero"`
+	Secrets         []SecretUse       `json:",omitempty"` // and configs, that are mounted as files
+	DeviceLimits    []DeviceLimit     `json:",omitempty"`
+	LabelOpts       []string          `json:",omitempty"` // of SELinux, see CheckLabelOption
+	AppArmor        string            `json:",omitempty"` // name of a profile that is loaded; "" leaves it to the kernel
 }
 
 // TermSize is the size of a terminal in character cells.
-type TermSize struct{ Rows, Cols uint16 }
+type TermSize struct {
+	Rows, Cols uint16 `json:",omitzero"`
+}

@@ -8,9 +8,9 @@ import (
 // Healthcheck is a container's health check, as docker has it. Zero durations
 // and retries mean docker's defaults.
 type Healthcheck struct {
-	Test                                          []string // CMD and a command, CMD-SHELL and a line, NONE, or nothing
-	Interval, Timeout, StartPeriod, StartInterval time.Duration
-	Retries                                       int
+	Test                                          []string      `json:",omitzero"` // CMD and a command, CMD-SHELL and a line, NONE, or nothing
+	Interval, Timeout, StartPeriod, StartInterval time.Duration `json:",omitzero"`
+	Retries                                       int           `json:",omitzero"`
 }
 
 // The first words of a health check's test.
@@ -51,16 +51,16 @@ const (
 
 // Health is what is known of a run's health. It is immutable.
 type Health struct {
-	Status        HealthStatus
-	FailingStreak int           // failures in a row that count
-	Log           []HealthProbe // the latest, the newest last
+	Status        HealthStatus  `json:",omitzero"`
+	FailingStreak int           `json:",omitzero"` // failures in a row that count
+	Log           []HealthProbe `json:",omitzero"` // the latest, the newest last
 }
 
 // HealthProbe is one run of a health check.
 type HealthProbe struct {
-	Start, End time.Time
-	ExitCode   int // -1 where the check did not come to its end
-	Output     string
+	Start, End time.Time `json:",omitzero"`
+	ExitCode   int       `json:",omitzero"` // -1 where the check did not come to its end
+	Output     string    `json:",omitzero"`
 }
 
 // Health is the status of the run's health, HealthNone without a check.

@@ -3,11 +3,15 @@ package moss
 import "slices"
 
 // IDMap is a run of ids of a container and the engine's ids that they are.
-type IDMap struct{ Container, Engine, Size uint32 }
+type IDMap struct {
+	Container, Engine, Size uint32 `json:",omitzero"`
+}
 
 // IDMaps are the maps of a container's own user namespace, which is inside the
 // engine's.
-type IDMaps struct{ UIDs, GIDs []IDMap }
+type IDMaps struct {
+	UIDs, GIDs []IDMap `json:",omitzero"`
+}
 
 // ToEngine translates a container's id; false where the map has none.
 func ToEngine(m []IDMap, id uint32) (uint32, bool) {
@@ -55,10 +59,10 @@ const (
 
 // Userns asks for a user namespace.
 type Userns struct {
-	Mode     UsernsMode
-	UID, GID *uint32 // of keep-id: who the user is in the container; nil for the same as outside
-	Size     uint32  // of auto; 0 for the usual
-	Maps     IDMaps  // of map
+	Mode     UsernsMode `json:",omitzero"`
+	UID, GID *uint32    `json:",omitzero"` // of keep-id: who the user is in the container; nil for the same as outside
+	Size     uint32     `json:",omitzero"` // of auto; 0 for the usual
+	Maps     IDMaps     `json:",omitzero"` // of map
 }
 
 // UsernsLabel is the label that asks for a user namespace, by which a client can

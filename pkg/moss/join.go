@@ -22,9 +22,9 @@ type Join struct {
 
 // Device is a device node of the host that a container gets.
 type Device struct {
-	Host        string // a node, or a directory of them
-	Container   string
-	Permissions string // as the user wrote them; a user cannot have fewer than "rw"
+	Host        string `json:",omitzero"` // a node, or a directory of them
+	Container   string `json:",omitzero"`
+	Permissions string `json:",omitzero"` // as the user wrote them; a user cannot have fewer than "rw"
 }
 
 // DeviceLimitKind is what a limit of a block device limits.
@@ -41,9 +41,9 @@ const (
 
 // DeviceLimit limits what a container does with one block device of the host.
 type DeviceLimit struct {
-	Device string // the node's path
-	Kind   DeviceLimitKind
-	Value  uint64
+	Device string          `json:",omitzero"` // the node's path
+	Kind   DeviceLimitKind `json:",omitzero"`
+	Value  uint64          `json:",omitzero"`
 }
 
 // RuntimePath is an OCI runtime that can be chosen.

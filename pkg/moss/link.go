@@ -8,8 +8,8 @@ import (
 
 // Link is docker's legacy link: another container under a name of one's own.
 type Link struct {
-	Container string // a name or id; in the record of a container on the default network its id
-	Alias     string
+	Container string `json:",omitzero"` // a name or id; in the record of a container on the default network its id
+	Alias     string `json:",omitzero"`
 }
 
 // ParseLink reads NAME[:ALIAS], or what inspect tells of a link, /NAME:/OWNER/ALIAS.

@@ -55,19 +55,19 @@ type Endpoint struct {
 
 // Interface is a container's link in one network.
 type Interface struct {
-	Network    NetworkID
-	Name       string   `json:",omitempty"` // of the network
-	Link       string   `json:",omitempty"` // in the container: eth0, …; "" without a link
-	Names      []string `json:",omitempty"` // what others in the network call it; none on the default bridge
-	Endpoint   string   // id of the end point, for inspect; 64 hex digits
-	HostLink   string   // the veth's end at the bridge
-	Address    netip.Prefix
-	Gateway    netip.Addr
-	Address6   netip.Prefix
-	Gateway6   netip.Addr
-	MAC        string
-	Internal   bool `json:",omitempty"` // its network has no way out
-	GwPriority int  `json:",omitempty"`
+	Network    NetworkID    `json:",omitzero"`
+	Name       string       `json:",omitempty"` // of the network
+	Link       string       `json:",omitempty"` // in the container: eth0, …; "" without a link
+	Names      []string     `json:",omitempty"` // what others in the network call it; none on the default bridge
+	Endpoint   string       `json:",omitzero"`  // id of the end point, for inspect; 64 hex digits
+	HostLink   string       `json:",omitzero"`  // the veth's end at the bridge
+	Address    netip.Prefix `json:",omitzero"`
+	Gateway    netip.Addr   `json:",omitzero"`
+	Address6   netip.Prefix `json:",omitzero"`
+	Gateway6   netip.Addr   `json:",omitzero"`
+	MAC        string       `json:",omitzero"`
+	Internal   bool         `json:",omitempty"` // its network has no way out
+	GwPriority int          `json:",omitempty"`
 
 	// Links are names that this container alone knows, for names in the network.
 	Links []Link `json:",omitempty"`
@@ -79,18 +79,18 @@ var ResolverAddr = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 // Attachment is a container's place in its networks, made at start and kept in
 // the record so that a restarted engine finds the links again.
 type Attachment struct {
-	Mode      NetworkMode
-	NetNS     string       // path of the network namespace; "" means the host's
-	Sandbox   string       // id of the namespace, for inspect
-	Interface              // the one with the default route and the published ports
-	Others    []Interface  `json:",omitempty"` // those in further networks
-	DNS       []netip.Addr // what resolv.conf gets when the user names none
-	Search    []string     `json:",omitempty"` // the same of search domains, in place of the host's
-	Options   []string     `json:",omitempty"` // the same of the resolver's options
-	Upstreams []netip.Addr `json:",omitempty"` // whom the resolver at ResolverAddr asks instead of the host's servers
-	HostIP    netip.Addr   // what "host-gateway" means; the zero Addr where the host cannot be reached
-	HostIP2   netip.Addr   `json:",omitzero"` // the same in the other family, where it has an address in both
-	Published []PublishedPort
+	Mode      NetworkMode     `json:",omitzero"`
+	NetNS     string          `json:",omitzero"` // path of the network namespace; "" means the host's
+	Sandbox   string          `json:",omitzero"` // id of the namespace, for inspect
+	Interface                 // the one with the default route and the published ports
+	Others    []Interface     `json:",omitempty"` // those in further networks
+	DNS       []netip.Addr    `json:",omitzero"`  // what resolv.conf gets when the user names none
+	Search    []string        `json:",omitempty"` // the same of search domains, in place of the host's
+	Options   []string        `json:",omitempty"` // the same of the resolver's options
+	Upstreams []netip.Addr    `json:",omitempty"` // whom the resolver at ResolverAddr asks instead of the host's servers
+	HostIP    netip.Addr      `json:",omitzero"`  // what "host-gateway" means; the zero Addr where the host cannot be reached
+	HostIP2   netip.Addr      `json:",omitzero"`  // the same in the other family, where it has an address in both
+	Published []PublishedPort `json:",omitzero"`
 }
 
 // Interfaces are all of them, the one with the default route first.

@@ -15,8 +15,8 @@ type Mount struct {
 
 // PublishedPort is an open port of the port driver.
 type PublishedPort struct {
-	Binding  PortBinding
-	DriverID int // of rootlesskit's port API
+	Binding  PortBinding `json:",omitzero"`
+	DriverID int         `json:",omitzero"` // of rootlesskit's port API
 }
 
 // Bundle is all that an OCI bundle is written from.

@@ -59,12 +59,12 @@ type SecretFilter struct {
 
 // SecretUse is a secret or a config as a file of a container.
 type SecretUse struct {
-	Kind     SecretKind
-	ID       SecretID
-	Name     string
-	Target   string // absolute
-	Mode     uint32
-	UID, GID uint32 // in the container
+	Kind     SecretKind `json:",omitzero"`
+	ID       SecretID   `json:",omitzero"`
+	Name     string     `json:",omitzero"`
+	Target   string     `json:",omitzero"` // absolute
+	Mode     uint32     `json:",omitzero"`
+	UID, GID uint32     `json:",omitzero"` // in the container
 }
 
 // SecretLabel and ConfigLabel, followed by a name, are the labels by which a

@@ -33,10 +33,10 @@ func (v Volume) Anonymous() bool { _, ok := v.Labels[LabelAnonymous]; return ok 
 
 // VolumeRequest is a volume to be made.
 type VolumeRequest struct {
-	Name    string // "" asks for a random one
-	Driver  string // "" means local
-	Options map[string]string
-	Labels  map[string]string
+	Name    string            `json:",omitzero"` // "" asks for a random one
+	Driver  string            `json:",omitzero"` // "" means local
+	Options map[string]string `json:",omitzero"`
+	Labels  map[string]string `json:",omitzero"`
 }
 
 // VolumeFilter chooses volumes. An empty list in a field means any.
@@ -64,7 +64,7 @@ type VolumesPruned struct {
 
 // VolumesFrom names a container whose mounts another one takes over.
 type VolumesFrom struct {
-	Container string
-	ReadOnly  bool
-	Mode      string // as the user wrote it
+	Container string `json:",omitzero"`
+	ReadOnly  bool   `json:",omitzero"`
+	Mode      string `json:",omitzero"` // as the user wrote it
 }
