@@ -31,6 +31,14 @@ var begun Begun
 func Left() Begun { return begun }
 
 func init() {
+	if len(os.Args) < 2 {
+		return
+	}
+	switch os.Args[1] {
+	case "exec", "run", "ps":
+		// They wait most of the time: threads not made cost nothing.
+		runtime.GOMAXPROCS(1)
+	}
 	if len(os.Args) > 2 && os.Args[1] == "exec" {
 		if e, ok := parse(os.Args[2:], os.Getenv); ok {
 			e.run()
@@ -147,7 +155,6 @@ func (e *call) request() []byte {
 
 // run is the exec. It returns where command exec is to go on.
 func (e *call) run() {
-	runtime.GOMAXPROCS(1)
 	asks, err := dial(e.socket)
 	if err != nil {
 		return

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -30,6 +31,10 @@ func TestMain(m *testing.M) {
 		left := atonce.Left()
 		fmt.Printf("left %q %v %v\n", left.ID, left.Err, left.Ended)
 		os.Exit(99)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "run" {
+		fmt.Print(runtime.GOMAXPROCS(0))
+		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "heed" {
 		atonce.HeedSIGTERM()
@@ -232,6 +237,15 @@ func TestInitializedFirst(t *testing.T) {
 	}
 	if !strings.Contains(trace, "init os ") {
 		t.Errorf("no trace: %s", trace)
+	}
+}
+
+func TestOneProcessor(t *testing.T) {
+	if runtime.NumCPU() == 1 {
+		t.Skip("there is no other")
+	}
+	if out, err := exec.Command(os.Args[0], "run", "busybox").Output(); err != nil || string(out) != "1" {
+		t.Errorf("%s processors: %v", out, err)
 	}
 }
 
