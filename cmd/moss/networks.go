@@ -76,6 +76,9 @@ func (a *app) networkCreate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range made.Warning {
+		fmt.Fprintln(a.err, "WARNING: "+w)
+	}
 	fmt.Fprintln(a.out, made.ID)
 	return nil
 }

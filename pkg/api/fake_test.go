@@ -435,15 +435,15 @@ func (f fakeNetworks) Get(ctx context.Context, ref string) (moss.Network, error)
 	return moss.Network{}, moss.Errorf(moss.Invalid, "network %s is ambiguous", ref)
 }
 
-func (fakeNetworks) Create(_ context.Context, n moss.Network) (moss.NetworkID, error) {
+func (fakeNetworks) Create(_ context.Context, n moss.Network) (moss.NetworkID, string, error) {
 	if n.Driver != "bridge" {
-		return "", moss.Errorf(moss.NotImplemented, "no driver %s", n.Driver)
+		return "", "", moss.Errorf(moss.NotImplemented, "no driver %s", n.Driver)
 	}
 	if n.Name == "all" && (n.Subnet.String() != "10.7.0.0/16" || n.Range.String() != "10.7.1.0/24" || n.Gateway.String() != "10.7.0.9" || n.Reserved["r"].String() != "10.7.0.7" ||
 		!n.Internal || !n.Attachable || !n.IPv6 || !n.Isolated || !n.NoMasquerade || n.MTU != 1400 || n.Link != "mine" || n.Labels["l"] != "v") {
-		return "", moss.Errorf(moss.Internal, "not carried over: %+v", n)
+		return "", "", moss.Errorf(moss.Internal, "not carried over: %+v", n)
 	}
-	return "made1", nil
+	return "made1", "a word", nil
 }
 
 func (f fakeNetworks) Remove(ctx context.Context, ref string) error {

@@ -130,7 +130,7 @@ func TestHTTP(t *testing.T) {
 		{get, "/networks/x", "", "", 404, "network x not found"},
 		{post, "/networks/create", js, `{"Name":"all","CheckDuplicate":true,"Internal":true,"Attachable":true,"EnableIPv6":true,"Labels":{"l":"v"},
 			"IPAM":{"Driver":"default","Config":[{"Subnet":"10.7.0.0/16","IPRange":"10.7.1.0/24","Gateway":"10.7.0.9","AuxiliaryAddresses":{"r":"10.7.0.7"}}]},
-			"Options":{"com.docker.network.bridge.enable_icc":"false","com.docker.network.bridge.enable_ip_masquerade":"false","com.docker.network.driver.mtu":"1400","com.docker.network.bridge.name":"mine"}}`, 201, `"Id":"made1"`},
+			"Options":{"com.docker.network.bridge.enable_icc":"false","com.docker.network.bridge.enable_ip_masquerade":"false","com.docker.network.driver.mtu":"1400","com.docker.network.bridge.name":"mine"}}`, 201, `"Id":"made1","Warning":"a word"`},
 		{post, "/networks/create", js, `{"Name":"n","Driver":"macvlan"}`, 501, "no driver macvlan"},
 		{post, "/networks/create", js, `{"Name":"n","Options":{"x":"y"}}`, 501, "the network option x"},
 		{post, "/networks/create", js, `{"Name":"n","ConfigOnly":true}`, 501, "configurations of others"},

@@ -40,11 +40,11 @@ func (s *Server) createNetwork(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	id, err := s.o.Networks.Create(r.Context(), n)
+	id, warning, err := s.o.Networks.Create(r.Context(), n)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusCreated, network.CreateResponse{ID: string(id)})
+	return writeJSON(w, http.StatusCreated, network.CreateResponse{ID: string(id), Warning: warning})
 }
 
 func networkOf(in *network.CreateRequest, defaults map[string]map[string]string) (moss.Network, error) {

@@ -153,7 +153,7 @@ type Networks interface {
 	List(ctx context.Context) ([]moss.Network, error)
 	// Get finds a network by id, name or unique id prefix.
 	Get(ctx context.Context, ref string) (moss.Network, error)
-	Create(ctx context.Context, n moss.Network) (moss.NetworkID, error)
+	Create(ctx context.Context, n moss.Network) (id moss.NetworkID, warning string, err error)
 	Remove(ctx context.Context, ref string) error
 	Prune(ctx context.Context, f moss.PruneFilter) ([]string, error)
 	Connect(ctx context.Context, network, container string, e moss.Endpoint) error

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -50,28 +51,34 @@ func (e *Engine) network(ctx context.Context, ref string) (moss.Network, error) 
 }
 
 // Create makes a network. Errors: Conflict for a name in use, Forbidden for a
-// built-in name or a subnet in use, Invalid, NotImplemented for a driver.
-func (s Networking) Create(ctx context.Context, n moss.Network) (moss.NetworkID, error) {
+// built-in name or a subnet in use, Invalid, NotImplemented for a driver. The
+// warning is of what containers do not reach because of it.
+func (s Networking) Create(ctx context.Context, n moss.Network) (id moss.NetworkID, warning string, err error) {
 	ctx = context.WithoutCancel(ctx) // once begun it is finished
 	if strings.TrimSpace(n.Name) == "" || strings.ContainsAny(n.Name, "/ \t\n") {
-		return "", moss.Errorf(moss.Invalid, "invalid network name: %q", n.Name)
+		return "", "", moss.Errorf(moss.Invalid, "invalid network name: %q", n.Name)
 	}
 	if n.Builtin() || n.Name == "default" || strings.HasPrefix(n.Name, "container:") {
-		return "", moss.Errorf(moss.Forbidden, "operation is not permitted on predefined %s network ", n.Name)
+		return "", "", moss.Errorf(moss.Forbidden, "operation is not permitted on predefined %s network ", n.Name)
 	}
 	n.ID, n.Created = moss.NetworkID(moss.NewHexID()), time.Now()
 	made, err := s.NetworkMaker.Create(ctx, n)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if err := s.NetworkRecords.PutNetwork(made); err != nil {
 		if undo := s.NetworkMaker.Remove(ctx, made.ID); undo != nil {
 			s.Log.Error("a network that could not be recorded is left", "network", made.Name, "error", undo)
 		}
-		return "", err
+		return "", "", err
 	}
 	s.networkEvent(made, "create", nil)
-	return made.ID, nil
+	if o, ok := s.NetworkMaker.(Overlaps); ok {
+		if hidden := o.Hides(made); hidden.IsValid() {
+			warning = fmt.Sprintf("network %s has addresses of %s, which the host has a route to: containers do not reach them there any more", made.Name, hidden)
+		}
+	}
+	return made.ID, warning, nil
 }
 
 // Remove takes a network away. Errors: NotFound, Forbidden while containers are

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"io"
+	"net/netip"
 	"syscall"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -282,6 +283,12 @@ type NetworkMaker interface {
 	Connect(ctx context.Context, c *moss.Container, a moss.Attachment, network string, e moss.Endpoint) (moss.Attachment, error)
 	// Disconnect takes a running container out of a network. Errors: NotFound where it is not in it.
 	Disconnect(ctx context.Context, id moss.ContainerID, a moss.Attachment, network moss.NetworkID) (moss.Attachment, error)
+}
+
+// Overlaps is what a [NetworkMaker] may know of the host (pkg/network).
+type Overlaps interface {
+	// Hides is a network that the host reaches and containers, because of this one, do not; the zero Prefix for none.
+	Hides(n moss.Network) netip.Prefix
 }
 
 // NetworkRecords keeps the records of networks (pkg/records); they survive the loss of power.

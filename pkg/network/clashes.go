@@ -52,6 +52,20 @@ func clash(p netip.Prefix, all []owned) (owned, bool) {
 	return owned{}, false
 }
 
+// Hides is a network of the host's that this one takes the place of, for all
+// containers: a subnet that the user names may be one that the host reaches.
+func (n *Networks) Hides(net moss.Network) netip.Prefix {
+	if !net.Subnet.IsValid() {
+		return netip.Prefix{}
+	}
+	host, err := hostRoutes()
+	if err != nil {
+		return netip.Prefix{} // nobody knows
+	}
+	hidden, _ := overlapping(net.Subnet, host)
+	return hidden
+}
+
 // checkSetting says whether the default bridge can have the subnet of a setting.
 func checkSetting(key string, p netip.Prefix, others []owned) error {
 	if o, there := clash(p, others); there {

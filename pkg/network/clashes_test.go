@@ -150,3 +150,28 @@ func TestWaysOut(t *testing.T) {
 		}
 	}
 }
+
+// A network may have addresses of one that the host reaches, if the user says so; it is told.
+func TestHides(t *testing.T) {
+	if !inNamespaces(t, "run") {
+		return
+	}
+	r := newRig(t, "")
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range prefixes("198.51.100.0/24", "0.0.0.0/1") { // one as VPNs lay it over the default route
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: ipNet(p), Scope: netlink.SCOPE_LINK}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for subnet, want := range map[string]string{"198.51.100.128/25": "198.51.100.0/24", "198.51.0.0/16": "198.51.100.0/24", "10.9.0.0/24": "invalid Prefix"} {
+		if got := r.n.Hides(moss.Network{Subnet: netip.MustParsePrefix(subnet)}); got.String() != want {
+			t.Errorf("%s hides %s, want %s", subnet, got, want)
+		}
+	}
+	if got := r.n.Hides(moss.Network{Subnet6: netip.MustParsePrefix("fd00:9::/64")}); got.IsValid() {
+		t.Errorf("one without IPv4 hides %s", got)
+	}
+}
