@@ -49,7 +49,7 @@ func run(args []string) error {
 	fs.BoolVar(&cfg.HostLoopback, "host-loopback", false, "let containers reach the host's 127.0.0.1 at the driver's gateway")
 	fs.BoolVar(&cfg.IPv6, "ipv6", false, "let IPv6 out, or do not start")
 	fs.BoolVar(&cfg.IPv6Auto, "ipv6-auto", true, "let IPv6 out where the host has a way out and the network driver can")
-	fs.BoolVar(&cfg.WayOut, "tcp-way-out", false, "let TCP out past the network driver slirp4netns where the kernel can")
+	fs.BoolVar(&cfg.WayOut, "tcp-way-out", false, "let TCP out past the network drivers slirp4netns and pasta where the kernel can")
 	fs.BoolVar(&debug, "debug", false, "log more")
 	if err := fs.Parse(args); err != nil {
 		return err
