@@ -39,9 +39,9 @@ type Ulimit struct {
 
 // Proxies are the way to registries and collectors, as the variables have it.
 type Proxies struct {
-	HTTP  string `json:"http-proxy"`
-	HTTPS string `json:"https-proxy"`
-	No    string `json:"no-proxy"`
+	HTTP  string `json:"http-proxy,omitempty"`
+	HTTPS string `json:"https-proxy,omitempty"`
+	No    string `json:"no-proxy,omitempty"`
 }
 
 // Size is a number of bytes, in JSON also as text like 64m.
