@@ -200,7 +200,7 @@ func moved(from *moss.Container, t lifecycle.Trigger, change func(*moss.Containe
 	}
 	rec := *from
 	rec.State = next
-	rec.Intent, rec.Ended = moss.IntentNone, nil
+	rec.Intent, rec.Ended, rec.StopAs = moss.IntentNone, nil, nil
 	if change != nil {
 		change(&rec)
 	}

@@ -291,7 +291,11 @@ func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container
 	e.resumeHealth(ctx, c)
 	if rec.Intent == moss.IntentStop { // the stop goes on, with its full time
 		e.spawn(func(ctx context.Context) {
-			if err := e.end(ctx, c, moss.StopOptions{}, "stop"); err != nil {
+			var asked moss.StopOptions
+			if rec.StopAs != nil {
+				asked = *rec.StopAs
+			}
+			if err := e.end(ctx, c, asked, "stop"); err != nil {
 				e.Log.Error("an interrupted stop could not be finished", "container", rec.Name, "error", err)
 			}
 		})

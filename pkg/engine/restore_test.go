@@ -158,6 +158,14 @@ func TestRestore(t *testing.T) {
 				r.edit(id, func(c *moss.Container) { c.Stopped, c.Intent = true, moss.IntentStop })
 			},
 		},
+		"a stop with a signal of its own was interrupted": {
+			opts: []option{policy(moss.RestartAlways, 0)}, run: true, want: moss.StateExited, code: 130,
+			while: func(r *rig, id moss.ContainerID) {
+				r.edit(id, func(c *moss.Container) {
+					c.Stopped, c.Intent, c.StopAs = true, moss.IntentStop, &moss.StopOptions{Signal: "INT"}
+				})
+			},
+		},
 		"it ended and was to be removed": {
 			opts: []option{autoRemove}, run: true, want: "",
 			while: func(r *rig, id moss.ContainerID) {

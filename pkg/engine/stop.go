@@ -53,7 +53,7 @@ func (e *Engine) end(ctx context.Context, c *container, o moss.StopOptions, even
 	if o.Timeout != nil {
 		wait = *o.Timeout
 	}
-	run, live, err := e.callOff(ctx, c, anyRun, sig)
+	run, live, err := e.callOff(ctx, c, anyRun, sig, &o)
 	if err != nil || !live {
 		return err
 	}
@@ -81,7 +81,7 @@ func (e *Engine) awaitEnd(ctx context.Context, c *container, run int, wait time.
 	if ctx.Err() != nil {
 		return ctx.Err() // its time is not over: the daemon is going, and the next one goes on
 	}
-	if _, live, err := e.callOff(ctx, c, run, syscall.SIGKILL); err != nil || !live {
+	if _, live, err := e.callOff(ctx, c, run, syscall.SIGKILL, nil); err != nil || !live {
 		return err
 	}
 	return e.killed(ctx, c, run)
@@ -92,8 +92,8 @@ const anyRun = -1
 
 // callOff notes that the user ends the given run, signals its process and
 // returns the run's number. live is false when that run is over already; a
-// restart that waits is called off.
-func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall.Signal) (_ int, live bool, err error) {
+// restart that waits is called off. The next daemon goes on as asked; nil is as before.
+func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall.Signal, asked *moss.StopOptions) (_ int, live bool, err error) {
 	if err := c.acquire(ctx); err != nil {
 		return run, false, err
 	}
@@ -107,7 +107,12 @@ func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall
 	case !s.rec.State.Alive():
 		return s.exits, false, nil
 	}
-	e.noteFact(c, func(r *moss.Container) { r.Stopped, r.Intent = true, moss.IntentStop })
+	e.noteFact(c, func(r *moss.Container) {
+		r.Stopped, r.Intent = true, moss.IntentStop
+		if asked != nil {
+			r.StopAs = asked
+		}
+	})
 	return s.exits, true, e.signalFinal(ctx, c, sig)
 }
 

@@ -66,6 +66,9 @@ type Container struct {
 	// RemoveVolumes says that its removal, once begun, takes its anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
 
+	// StopAs is how its end was asked for, with IntentStop, for a daemon that has to go on with it.
+	StopAs *StopOptions `json:",omitempty"`
+
 	// LinkedTo are its links as inspect tells of them, /NAME:/OWNER/ALIAS, and LinkedAs what those
 	// that link to it call it, OWNER/ALIAS; for those who look, not in the record.
 	LinkedTo, LinkedAs []string `json:"-"`
