@@ -56,18 +56,23 @@ func newStores(ctx context.Context, rootfs storage.Options, images image.Options
 	}
 }
 
-// await opens them, unless they are open, and sees that there is room for their work.
+// await opens them, unless they are open.
 func (s *stores) await(ctx context.Context) error {
 	s.once.Do(func() { go s.open() })
 	select {
 	case <-s.ended:
-		if s.err != nil {
-			return s.err
-		}
-		return s.files.forStore()
+		return s.err
 	case <-ctx.Done():
 		return moss.Wrap(ctx.Err(), "wait for the store", "")
 	}
+}
+
+// begin is await for what goes on to open files.
+func (s *stores) begin(ctx context.Context) error {
+	if err := s.await(ctx); err != nil {
+		return err
+	}
+	return s.files.forStore()
 }
 
 func (s *stores) open() {
@@ -149,12 +154,15 @@ func (s *stores) info() moss.StorageInfo {
 	if err := s.await(s.ctx); err != nil {
 		return moss.StorageInfo{Status: [][2]string{{"Error", err.Error()}}}
 	}
+	if err := s.files.forStore(); err != nil {
+		return moss.StorageInfo{Driver: s.rootfs.Driver(), Status: [][2]string{{"Error", err.Error()}}}
+	}
 	return s.rootfs.Info()
 }
 
 // late waits for the stores and asks them.
 func late[T any](ctx context.Context, s *stores, ask func() (T, error)) (T, error) {
-	if err := s.await(ctx); err != nil {
+	if err := s.begin(ctx); err != nil {
 		var none T
 		return none, err
 	}
@@ -181,21 +189,21 @@ func (s *stores) putFirst(fn func(context.Context, engine.Rootfs)) bool {
 }
 
 func (l lateRootfs) Create(ctx context.Context, id moss.ContainerID, image moss.ImageID) error {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return err
 	}
 	return l.s.rootfs.Create(ctx, id, image)
 }
 
 func (l lateRootfs) CreateVolatile(ctx context.Context, id moss.ContainerID, image moss.ImageID) error {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return err
 	}
 	return l.s.rootfs.CreateVolatile(ctx, id, image)
 }
 
 func (l lateRootfs) CreateMapped(ctx context.Context, id moss.ContainerID, image moss.ImageID, maps moss.IDMaps, volatile bool) error {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return err
 	}
 	return l.s.rootfs.CreateMapped(ctx, id, image, maps, volatile)
@@ -213,14 +221,14 @@ func (l lateRootfs) Unmount(ctx context.Context, id moss.ContainerID) error {
 	if l.s.late && !l.s.opened() {
 		return nil // nothing is mounted
 	}
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return err
 	}
 	return l.s.rootfs.Unmount(ctx, id)
 }
 
 func (l lateRootfs) Remove(ctx context.Context, id moss.ContainerID) error {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return err
 	}
 	return l.s.rootfs.Remove(ctx, id)
@@ -231,7 +239,7 @@ func (l lateRootfs) List(ctx context.Context) ([]moss.ContainerID, error) {
 }
 
 func (l lateRootfs) Alive(pid int) error {
-	if err := l.s.await(l.s.ctx); err != nil {
+	if err := l.s.begin(l.s.ctx); err != nil {
 		return err
 	}
 	return l.s.rootfs.Alive(pid)
@@ -254,14 +262,14 @@ func (l lateRootfs) Stat(ctx context.Context, v moss.View, path string) (moss.Pa
 }
 
 func (l lateRootfs) Pack(ctx context.Context, v moss.View, path string) (moss.PathStat, io.ReadCloser, error) {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return moss.PathStat{}, nil, err
 	}
 	return l.s.rootfs.Pack(ctx, v, path)
 }
 
 func (l lateRootfs) Unpack(ctx context.Context, v moss.View, path string, r io.Reader, o moss.UnpackOptions) error {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return err
 	}
 	return l.s.rootfs.Unpack(ctx, v, path, r, o)
@@ -275,11 +283,17 @@ func (l lateRootfs) Changes(ctx context.Context, id moss.ContainerID) ([]moss.Ch
 type lateImages struct{ s *stores }
 
 func (l lateImages) Resolve(ctx context.Context, ref string) (moss.Image, error) {
-	return late(ctx, l.s, func() (moss.Image, error) { return l.s.images.Resolve(ctx, ref) })
+	if err := l.s.await(ctx); err != nil {
+		return moss.Image{}, err
+	}
+	return l.s.images.Resolve(ctx, ref) // from memory
 }
 
 func (l lateImages) List(ctx context.Context) ([]moss.Image, error) {
-	return late(ctx, l.s, func() ([]moss.Image, error) { return l.s.images.List(ctx) })
+	if err := l.s.await(ctx); err != nil {
+		return nil, err
+	}
+	return l.s.images.List(ctx) // from memory: the watchdog asks for it
 }
 
 func (l lateImages) Tag(ctx context.Context, id moss.ImageID, name string) (string, error) {
@@ -287,7 +301,7 @@ func (l lateImages) Tag(ctx context.Context, id moss.ImageID, name string) (stri
 }
 
 func (l lateImages) Untag(ctx context.Context, name string) error {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return err
 	}
 	return l.s.images.Untag(ctx, name)
@@ -330,7 +344,7 @@ func (l lateImages) Attestations(ctx context.Context, id moss.ImageID, types []s
 }
 
 func (l lateImages) Usage(ctx context.Context) (unused int64, copies map[moss.ImageID]int64, err error) {
-	if err := l.s.await(ctx); err != nil {
+	if err := l.s.begin(ctx); err != nil {
 		return 0, nil, err
 	}
 	return l.s.images.Usage(ctx)

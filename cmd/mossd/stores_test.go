@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/image"
 	"github.com/moss-containers/moss/pkg/moss"
@@ -94,4 +96,29 @@ func TestFirstInStores(t *testing.T) {
 			t.Error("it is open: at once")
 		}
 	})
+}
+
+// Without files to open, no work of the store is begun; what is in memory is told, the watchdog's question too.
+func TestStoresWithoutFiles(t *testing.T) {
+	s := newStores(t.Context(), storage.Options{}, image.Options{}, newSteps(time.Now()), &descriptors{log: slog.New(slog.DiscardHandler)})
+	s.make = func(context.Context) (*storage.Storage, *image.Store, error) { return nil, nil, nil }
+	if err := s.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	low := was
+	low.Cur = uint64(s.files.used() + 20)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &was) }() // as it was
+	if err := s.await(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := (lateRootfs{s}).Create(t.Context(), "a", "b"); moss.ClassOf(err) != moss.Unavailable {
+		t.Error(err)
+	}
 }

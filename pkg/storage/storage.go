@@ -184,6 +184,9 @@ func ignoreConfigFiles(runRoot, driver string) (err error) {
 // Store is the opened store, for the package that keeps images in it.
 func (s *Storage) Store() storage.Store { return s.store }
 
+// Driver is the name of the store's driver.
+func (s *Storage) Driver() string { return s.choice.driver }
+
 // MountProgram is the program that mounts root file systems, "" where the
 // kernel does.
 func (s *Storage) MountProgram() string { return s.choice.mountProgram }
