@@ -50,7 +50,7 @@ type daemon struct {
 	store   fdStore
 	keeper  rootless.Keeper
 	holder  rootless.Info
-	mounts  string // the cgroup of the processes that serve mounts; "" where that is ours
+	mounts  string // the cgroup of the processes that serve mounts, and of others that outlive the daemon; "" where that is ours
 	units   manager
 	records *records.Store
 	stores  *stores
@@ -176,7 +176,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	oci, err := ociruntime.New(ociruntime.Config{
 		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(), EntrySockets: cfg.Entries(),
-		Others: otherRuntimes(cfg.Config),
+		Others: otherRuntimes(cfg.Config), Outliving: d.mounts,
 	})
 	if err != nil {
 		return d, err

@@ -11,7 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -37,6 +40,9 @@ type Config struct {
 	Others map[string]moss.RuntimePath
 	// EntrySockets is where containers whose program takes connections itself get their sockets, see [moss.EntrySocket].
 	EntrySockets string
+	// Outliving is the cgroup of what is to outlive this process, which the service manager kills along with
+	// all in its own: a start of another runtime's, cut short, takes the container along. "" for our own.
+	Outliving string
 }
 
 // Runtime drives the OCI runtime. Its methods may be called from several
@@ -182,6 +188,14 @@ func (r *Runtime) run(ctx context.Context, c *moss.Container, command ...string)
 	args := r.args(c, commandLog, command...)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stderr = &tail{}
+	if command[0] == "start" && r.cfg.Outliving != "" {
+		group, err := os.OpenFile(r.cfg.Outliving, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		defer group.Close()
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	}
 	return finish(cmd, r.file(c.ID, commandLog))
 }
 
