@@ -494,6 +494,21 @@ func TestRemoveWhatIsNotThere(t *testing.T) {
 	}
 }
 
+// A wait that the engine ends is no exit code; one of a program is, also 125.
+func TestWaitThatTheEngineEnds(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"StatusCode":125,"Error":{"Message":"the engine is being stopped"}}`: "1  the engine is being stopped",
+		`{"StatusCode":125}`: "0 125 ",
+		`{"StatusCode":7,"Error":{"Message":"it could not be removed"}}`: "0 7 ",
+	} {
+		e := newEngine(t, map[string]string{"POST /containers/web/wait": answer})
+		code, out, errs := run1(t, e.env, "wait", "web")
+		if got := fmt.Sprint(code, " ", strings.TrimSpace(out), " ", strings.TrimSpace(errs)); got != want {
+			t.Errorf("%s: got %q, want %q", answer, got, want)
+		}
+	}
+}
+
 func TestPrune(t *testing.T) {
 	e := newEngine(t, map[string]string{
 		"POST /images/prune":     `{"ImagesDeleted":[{"Untagged":"x:1"},{"Deleted":"sha256:1"}],"SpaceReclaimed":1500}`,
