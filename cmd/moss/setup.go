@@ -44,7 +44,7 @@ func (a *app) setup(c *cli.Context) error {
 	}
 	o := setup.Options{
 		Prefix: cfg.Prefix, BinDir: c.String("bin-dir"), Runtime: c.Bool("runtime"), Purge: c.Bool("purge"),
-		DataDirs: []string{cfg.Data, cfg.Etc}, Env: a.unitEnv(),
+		DataDirs: []string{cfg.Data, cfg.Etc, cfg.Run}, Env: a.unitEnv(),
 	}
 	if o.BinDir == "" {
 		self, err := os.Executable()
@@ -112,6 +112,7 @@ func announce(w io.Writer, cfg config.Config) {
 	if _, err := os.Lstat(cfg.Data); err == nil {
 		fmt.Fprintln(w, "to be deleted: "+cfg.Data+" (images, containers, volumes, networks, secrets)")
 	}
+	defer fmt.Fprintln(w, "to be deleted: "+cfg.Run+" (what is of this boot)")
 	entries, err := os.ReadDir(cfg.Etc)
 	if err != nil {
 		return

@@ -37,7 +37,7 @@ type Options struct {
 
 	// UnitDir replaces the directory of the unit files.
 	UnitDir string
-	// DataDirs are what Purge deletes.
+	// DataDirs are what Purge deletes: data, configuration, and what is of this boot.
 	DataDirs []string
 }
 
