@@ -219,7 +219,7 @@ func (l lateRootfs) MountLabelled(ctx context.Context, id moss.ContainerID, labe
 
 func (l lateRootfs) Unmount(ctx context.Context, id moss.ContainerID) error {
 	if l.s.late && !l.s.opened() {
-		return nil // nothing is mounted
+		return nil // nothing is mounted: storage.AsLeft has looked
 	}
 	if err := l.s.begin(ctx); err != nil {
 		return err
