@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -59,8 +60,13 @@ func TestGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &descriptors{log: slog.New(slog.DiscardHandler)}
-	var idle []*os.File
+	var (
+		mu   sync.Mutex
+		idle []*os.File
+	)
 	g := gate{l, d, func() {
+		mu.Lock()
+		defer mu.Unlock()
 		for _, f := range idle {
 			_ = f.Close() // only opened
 		}
@@ -111,7 +117,9 @@ func TestGate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		mu.Lock()
 		idle = append(idle, f)
+		mu.Unlock()
 	}
 	low.Cur = uint64(d.used() + 54)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
