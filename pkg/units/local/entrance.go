@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -187,7 +188,11 @@ func (s *Server) listen(ctx context.Context, e *entrance) {
 		if err != nil {
 			why = err.Error()
 		}
-		s.log.Warn("connections to a container are not passed on", "container", e.ID.Short(), "why", why, "again after", pause)
+		level := slog.LevelWarn
+		if pause == firstPause { // namespaces that were just killed may not be known to be gone
+			level = slog.LevelDebug
+		}
+		s.log.Log(ctx, level, "connections to a container are not passed on", "container", e.ID.Short(), "why", why, "again after", pause)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
