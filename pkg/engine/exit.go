@@ -165,6 +165,7 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	e.publish(rec, "die", run.FinishedAt, "exitCode", strconv.Itoa(run.ExitCode),
 		"execDuration", strconv.Itoa(int(run.FinishedAt.Sub(run.StartedAt).Seconds())))
 	if rec.Network != nil {
+		e.portEvents(rec, rec.Network.Published, "unpublish", run.FinishedAt)
 		e.networkEvents(rec, *rec.Network, "disconnect", run.FinishedAt)
 	}
 	e.publishMounts(rec, "unmount", run.FinishedAt)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -194,6 +195,9 @@ func (s Networking) Connect(ctx context.Context, network, ref string, end moss.E
 	s.refreshFiles(ctx, rec, next)
 	s.followLinks(ctx, c)
 	s.networkEvent(n, "connect", rec)
+	if len(rec.Network.Published) == 0 {
+		s.portEvents(rec, next.Published, "publish", time.Now())
+	}
 	return nil
 }
 
@@ -255,6 +259,9 @@ func (s Networking) Disconnect(ctx context.Context, network, ref string, force b
 		return err
 	}
 	s.refreshFiles(ctx, rec, next)
+	if len(next.Published) == 0 {
+		s.portEvents(rec, rec.Network.Published, "unpublish", time.Now())
+	}
 	s.networkEvent(n, "disconnect", rec)
 	return s.rewrite(c, func(r *moss.Container) { r.Endpoints, r.Network = wanted, &next })
 }
@@ -352,6 +359,18 @@ func (e *Engine) networkEvents(rec *moss.Container, a moss.Attachment, action st
 		default: // a bridge
 		}
 		e.tellNetwork(moss.Network{ID: i.Network, Name: name, Driver: driver}, action, rec, at)
+	}
+}
+
+// portEvents tells of each port that is published, or no more. docker has no such events.
+func (e *Engine) portEvents(rec *moss.Container, ports []moss.PublishedPort, action string, at time.Time) {
+	for _, p := range ports {
+		port := strconv.Itoa(int(p.Binding.Port.Number)) + "/" + string(p.Binding.Port.Proto)
+		attrs := []string{"port", port, "hostPort", strconv.Itoa(int(p.Binding.HostPort))}
+		if p.Binding.HostIP.IsValid() {
+			attrs = append(attrs, "hostIp", p.Binding.HostIP.String())
+		}
+		e.publish(rec, action, at, attrs...)
 	}
 }
 

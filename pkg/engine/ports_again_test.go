@@ -1,6 +1,9 @@
 package engine_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -29,5 +32,16 @@ func TestPortsComeBack(t *testing.T) {
 			t.Errorf("connected again: %v, before: %v", got, before)
 		}
 		r.must(r.remove(id, true))
+		var told []string
+		for _, e := range r.events.Of(string(id)) {
+			if strings.HasSuffix(e.Action, "publish") {
+				told = append(told, e.Action+" "+e.Attributes["port"]+" "+e.Attributes["hostPort"])
+			}
+		}
+		b := before[0].Binding
+		at := fmt.Sprintf("%d/%s %d", b.Port.Number, b.Port.Proto, b.HostPort)
+		if want := []string{"publish " + at, "unpublish " + at, "publish " + at, "unpublish " + at}; !slices.Equal(told, want) {
+			t.Errorf("events are %q, want %q", told, want)
+		}
 	})
 }

@@ -244,7 +244,7 @@ func TestRestoreLeavesRunningContainersInPeace(t *testing.T) {
 		}
 		r.exit(id, 6)
 		r.wantState(id, moss.StateExited, 6)
-		r.wantActions(id, "create", "start", "die")
+		r.wantActions(id, "create", "publish", "start", "die", "unpublish")
 		r.check()
 	})
 }

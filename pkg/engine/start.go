@@ -145,6 +145,7 @@ func (e *Engine) started(c *container, net moss.Attachment, pid, restarts int, a
 		return err
 	}
 	e.networkEvents(rec, net, "connect", at)
+	e.portEvents(rec, net.Published, "publish", at)
 	e.publishMounts(rec, "mount", at)
 	e.publish(rec, "start", at)
 	e.watchHealth(c)
