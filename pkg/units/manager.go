@@ -3,6 +3,7 @@ package units
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -71,6 +72,7 @@ type Manager struct {
 	jobs     map[string]map[*jobWait]struct{} // by unit
 	watchers map[*watcher]struct{}
 	reloads  bool // the manager reads its unit files: units seem to go, and come back
+	ooms     *ooms
 }
 
 // unit is what is known of one container unit.
@@ -94,14 +96,22 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 		jobs:     map[string]map[*jobWait]struct{}{},
 		watchers: map[*watcher]struct{}{},
 		moves:    openMigration(),
+		ooms:     watchOOMs(),
 	}
 	m.ctx, m.close = context.WithCancel(context.Background())
 	l, err := m.connect(ctx)
 	if err != nil {
 		m.close()
-		_ = m.moves.close() // already failing
+		_ = errors.Join(m.moves.close(), m.ooms.close()) // already failing
 		return nil, moss.Wrap(err, "reach the user's systemd", "")
 	}
+	m.wg.Go(func() {
+		m.ooms.wait(func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.ooms.read()
+		})
+	})
 	m.wg.Go(func() { m.supervise(l) }) //nolint:contextcheck // lives until Close, not until ctx ends
 	return m, nil
 }
@@ -110,9 +120,11 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	m.close()
+	m.ooms.end()
 	m.mu.Unlock()
+	err := m.ooms.close()
 	m.wg.Wait()
-	return m.moves.close()
+	return errors.Join(err, m.moves.close())
 }
 
 // UnitName names the unit of a container.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 
 	"github.com/godbus/dbus/v5"
 
@@ -91,9 +92,21 @@ func (m *Manager) onReloading(s *dbus.Signal) {
 	})
 }
 
+// statusLocked is what the engine is told of a unit.
+func (m *Manager) statusLocked(short string, u *unit) moss.UnitStatus {
+	st := u.status(short)
+	switch {
+	case st.Exited:
+		st.OOMKilled = st.OOMKilled || m.ooms.killed(short, st.PID, st.ExitCode == 128+int(syscall.SIGKILL))
+	case st.Phase == moss.UnitRunning:
+		m.ooms.follow(short, m.o.Prefix+"-"+short+".service", st.PID)
+	}
+	return st
+}
+
 // tellLocked tells the watchers what is new of a unit.
 func (m *Manager) tellLocked(short string, u *unit) {
-	st := u.status(short)
+	st := m.statusLocked(short, u)
 	if u.told != nil && *u.told == st {
 		return
 	}
@@ -113,6 +126,7 @@ func (m *Manager) goneLocked(short string) {
 	delete(m.units, short)
 	u.Active, u.Sub, u.Job = "inactive", "dead", 0
 	m.tellLocked(short, u)
+	m.ooms.forget(short)
 	m.broadcastLocked()
 }
 

@@ -173,5 +173,5 @@ func (m *Manager) look(short string) (moss.UnitStatus, bool) {
 	if u == nil {
 		return moss.UnitStatus{Short: short}, false
 	}
-	return u.status(short), true
+	return m.statusLocked(short, u), true
 }

@@ -26,7 +26,7 @@ func (m *Manager) present() []moss.UnitStatus {
 func (m *Manager) presentLocked() []moss.UnitStatus {
 	all := make([]moss.UnitStatus, 0, len(m.units))
 	for short, u := range m.units {
-		if st := u.status(short); st.Phase != moss.UnitGone {
+		if st := m.statusLocked(short, u); st.Phase != moss.UnitGone {
 			all = append(all, st)
 		}
 	}

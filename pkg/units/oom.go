@@ -1,0 +1,193 @@
+package units
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/cgroup"
+)
+
+// ooms knows in which units the kernel has killed a process for want of memory. The
+// manager, which goes on then, does not tell; the kernel changes the unit's
+// memory.events (cgroups(7)), which goes with the unit's last process. What
+// happens while no daemon runs is seen in units that live on. All but waiting is
+// under the Manager's lock.
+type ooms struct {
+	watch *os.File                          // inotify(7); nil for none
+	raw   int                               // its descriptor
+	where func(pid int, unit string) string // the file of a process's unit; "" for none
+	of    map[string]*oomWatch              // by unit's digits
+	by    map[int32]*oomWatch               // by watch descriptor
+	told  map[string]uint64                 // by the file of a slice: how many of its kills are known whose they were
+}
+
+type oomWatch struct {
+	file   string
+	pid    int
+	wd     int32 // -1 when the kernel has none
+	kills  uint64
+	unread bool // the file has changed, and went before it was read
+}
+
+// slice is the file that counts those of the units beside it too, and stays.
+func (w *oomWatch) slice() string {
+	return filepath.Join(filepath.Dir(filepath.Dir(w.file)), filepath.Base(w.file))
+}
+
+// watchOOMs makes one; where the kernel has no watches left, nothing is seen.
+func watchOOMs() *ooms {
+	o := &ooms{raw: -1, where: memoryEvents, of: map[string]*oomWatch{}, by: map[int32]*oomWatch{}, told: map[string]uint64{}}
+	if fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err == nil {
+		o.raw, o.watch = fd, os.NewFile(uintptr(fd), "inotify")
+	}
+	return o
+}
+
+// memoryEvents is the file of the unit that a process is in; "" for none.
+func memoryEvents(pid int, unit string) string {
+	dir, err := cgroup.Dir(cgroup.Of(pid))
+	if err != nil {
+		return ""
+	}
+	before, _, found := strings.Cut(dir+"/", "/"+unit+"/")
+	if !found {
+		return ""
+	}
+	return filepath.Join(before, unit, "memory.events")
+}
+
+// wait calls changed, which has to call [ooms.read], whenever there is something, until the end of close.
+func (o *ooms) wait(changed func()) {
+	if o.watch == nil {
+		return
+	}
+	conn, err := o.watch.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Read(func(uintptr) bool { changed(); return false }) // it ends when it is closed
+}
+
+// follow watches a running unit; again is no matter.
+func (o *ooms) follow(short, unit string, pid int) {
+	if o.raw < 0 || pid == 0 || o.of[short] != nil && o.of[short].pid == pid {
+		return
+	}
+	o.forget(short)
+	w := &oomWatch{file: o.where(pid, unit), pid: pid, wd: -1}
+	o.of[short] = w
+	if w.file == "" {
+		return
+	}
+	if wd, err := unix.InotifyAddWatch(o.raw, w.file, unix.IN_MODIFY); err == nil { // without the memory controller there is none
+		w.wd = int32(wd)
+		o.by[w.wd] = w
+		if _, known := o.told[w.slice()]; !known {
+			o.told[w.slice()], _ = oomKills(w.slice())
+		}
+		o.look(w)
+		w.unread = false
+	}
+}
+
+// look reads a unit's file.
+func (o *ooms) look(w *oomWatch) {
+	n, err := oomKills(w.file)
+	if w.unread = err != nil; n > w.kills {
+		o.told[w.slice()] += n - w.kills
+		w.kills = n
+	}
+}
+
+// oomKills is how many processes were killed, by a file memory.events.
+func oomKills(file string) (uint64, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
+			return strconv.ParseUint(n, 10, 64)
+		}
+	}
+	return 0, nil
+}
+
+// read takes what the kernel has told.
+func (o *ooms) read() {
+	var buf [4096]byte
+	for o.raw >= 0 {
+		n, err := unix.Read(o.raw, buf[:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n < unix.SizeofInotifyEvent {
+			return
+		}
+		for at := 0; at+unix.SizeofInotifyEvent <= n; {
+			e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[at])) // the kernel aligns them
+			at += unix.SizeofInotifyEvent + int(e.Len)
+			w := o.by[e.Wd]
+			switch {
+			case w == nil:
+			case e.Mask&unix.IN_IGNORED != 0: // the file is gone
+				delete(o.by, e.Wd)
+				w.wd = -1
+			case e.Mask&unix.IN_MODIFY != 0:
+				o.look(w)
+			}
+		}
+	}
+}
+
+// killed says whether the kernel has killed a process in a unit that has ended,
+// its main process by SIGKILL or not. It tells of a change a moment later, which
+// may be too late to read the file: then one that the slice has more than is known
+// of was this unit's.
+func (o *ooms) killed(short string, pid int, bySIGKILL bool) bool {
+	o.read()
+	w := o.of[short]
+	if w == nil || w.pid != pid || w.wd < 0 && w.file == "" {
+		return false
+	}
+	if w.kills == 0 && bySIGKILL {
+		n, err := oomKills(w.slice())
+		more := err == nil && n > o.told[w.slice()]
+		if more {
+			o.told[w.slice()] = n
+		}
+		if w.unread || more {
+			w.kills = 1
+		}
+	}
+	return w.kills > 0
+}
+
+func (o *ooms) forget(short string) {
+	w := o.of[short]
+	if w == nil {
+		return
+	}
+	delete(o.of, short)
+	if w.wd >= 0 {
+		delete(o.by, w.wd)
+		_, _ = unix.InotifyRmWatch(o.raw, uint32(w.wd)) // it goes with its file
+	}
+}
+
+// end has nothing seen any more.
+func (o *ooms) end() { o.raw = -1 }
+
+// close is called after end and without the lock, for which what [ooms.wait] calls waits.
+func (o *ooms) close() error {
+	if o.watch == nil {
+		return nil
+	}
+	return o.watch.Close()
+}
