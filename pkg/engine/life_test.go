@@ -35,8 +35,8 @@ func TestLifeOfAContainer(t *testing.T) {
 		r.exit(id, 0)
 		r.must(r.remove(id, false))
 		r.checkEmpty()
-		r.wantActions(id, "create", "start", "die", "start", "die", "destroy")
-		die := r.events.Of(string(id))[2]
+		r.wantActions(id, "create", "publish", "start", "die", "unpublish", "publish", "start", "die", "unpublish", "destroy")
+		die := r.events.Of(string(id))[3]
 		if die.Attributes["exitCode"] != "3" || die.Attributes["execDuration"] != "7" || die.Attributes["name"] != "web" || die.Attributes["image"] != "box" {
 			t.Errorf("%v", die.Attributes)
 		}

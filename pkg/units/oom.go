@@ -91,8 +91,7 @@ func (o *ooms) follow(short, unit string, pid int) {
 		if _, known := o.told[w.slice()]; !known {
 			o.told[w.slice()], _ = oomKills(w.slice())
 		}
-		o.look(w)
-		w.unread = false
+		w.kills, _ = oomKills(w.file) // which the slice has counted
 	}
 }
 
