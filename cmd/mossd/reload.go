@@ -24,11 +24,10 @@ import (
 
 // reloadable are the keys that a running daemon takes over; the others are read
 // at its start.
-var reloadable = []string{
+var reloadable = append([]string{
 	"debug", "log-level", "labels", "registry-mirrors", "insecure-registries",
 	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "shutdown-timeout", "authorization-plugins",
-	"default-runtime", "runtimes", "default-shm-size", "default-ipc-mode", "default-cgroupns-mode",
-}
+}, offered...)
 
 // offered are those that are for containers.
 var offered = []string{"default-runtime", "runtimes", "default-shm-size", "default-ipc-mode", "default-cgroupns-mode"}
