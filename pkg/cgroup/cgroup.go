@@ -1,4 +1,5 @@
-// Package cgroup reads where a process is in the unified hierarchy (cgroups(7)).
+// Package cgroup reads where a process is in the unified hierarchy, and what
+// became of those there (cgroups(7)).
 package cgroup
 
 import (
@@ -63,4 +64,19 @@ func Path(file string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s names no unified hierarchy", file)
+}
+
+// OOMKills is how many processes the kernel has killed for want of memory, by a
+// file memory.events (cgroups(7)).
+func OOMKills(file string) (uint64, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if n, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			return strconv.ParseUint(strings.TrimSpace(n), 10, 64)
+		}
+	}
+	return 0, nil
 }

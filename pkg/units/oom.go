@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -28,7 +27,7 @@ type ooms struct {
 }
 
 type oomWatch struct {
-	file   string
+	file   string // "" where nothing is seen
 	pid    int
 	wd     int32 // -1 when the kernel has none
 	kills  uint64
@@ -82,40 +81,26 @@ func (o *ooms) follow(short, unit string, pid int) {
 	o.forget(short)
 	w := &oomWatch{file: o.where(pid, unit), pid: pid, wd: -1}
 	o.of[short] = w
-	if w.file == "" {
+	wd, err := unix.InotifyAddWatch(o.raw, w.file, unix.IN_MODIFY)
+	if err != nil { // there is no such file without the memory controller: the slice's, if it has one, is of others
+		w.file = ""
 		return
 	}
-	if wd, err := unix.InotifyAddWatch(o.raw, w.file, unix.IN_MODIFY); err == nil { // without the memory controller there is none
-		w.wd = int32(wd)
-		o.by[w.wd] = w
-		if _, known := o.told[w.slice()]; !known {
-			o.told[w.slice()], _ = oomKills(w.slice())
-		}
-		w.kills, _ = oomKills(w.file) // which the slice has counted
+	w.wd = int32(wd)
+	o.by[w.wd] = w
+	if _, known := o.told[w.slice()]; !known {
+		o.told[w.slice()], _ = cgroup.OOMKills(w.slice())
 	}
+	w.kills, _ = cgroup.OOMKills(w.file) // which the slice has counted
 }
 
 // look reads a unit's file.
 func (o *ooms) look(w *oomWatch) {
-	n, err := oomKills(w.file)
+	n, err := cgroup.OOMKills(w.file)
 	if w.unread = err != nil; n > w.kills {
 		o.told[w.slice()] += n - w.kills
 		w.kills = n
 	}
-}
-
-// oomKills is how many processes were killed, by a file memory.events.
-func oomKills(file string) (uint64, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
-			return strconv.ParseUint(n, 10, 64)
-		}
-	}
-	return 0, nil
 }
 
 // read takes what the kernel has told.
@@ -152,14 +137,14 @@ func (o *ooms) read() {
 func (o *ooms) killed(short string, pid int, bySIGKILL bool) bool {
 	o.read()
 	w := o.of[short]
-	if w == nil || w.pid != pid || w.wd < 0 && w.file == "" {
+	if w == nil || w.pid != pid || w.file == "" {
 		return false
 	}
 	if w.kills == 0 && bySIGKILL {
-		n, err := oomKills(w.slice())
+		n, err := cgroup.OOMKills(w.slice())
 		more := err == nil && n > o.told[w.slice()]
-		if more {
-			o.told[w.slice()] = n
+		if err == nil {
+			o.told[w.slice()] = n // less is of a slice that went and came again
 		}
 		if w.unread || more {
 			w.kills = 1

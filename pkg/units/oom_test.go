@@ -64,7 +64,7 @@ func TestOOMs(t *testing.T) {
 		unit string
 		pid  int
 		want bool
-	}{{"never", 3, true}, {"late1", 7, false}} {
+	}{{"none", 5, false}, {"never", 3, true}, {"late1", 7, false}} {
 		if got := o.killed(c.unit, c.pid, true); got != c.want {
 			t.Errorf("%s: %v", c.unit, got)
 		}

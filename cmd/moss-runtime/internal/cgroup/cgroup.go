@@ -165,17 +165,9 @@ func ignoreGone(err error) error {
 // OOMKills is how many processes of the cgroup at path the kernel has killed for
 // want of memory; 0 where the memory controller is not delegated.
 func OOMKills(path string) (uint64, error) {
-	data, err := os.ReadFile(filepath.Join(Dir(path), "memory.events"))
+	n, err := cgroup.OOMKills(filepath.Join(Dir(path), "memory.events"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		if n, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			return strconv.ParseUint(strings.TrimSpace(n), 10, 64)
-		}
-	}
-	return 0, nil
+	return n, err
 }
