@@ -321,7 +321,12 @@ func TestAttend(t *testing.T) {
 	}
 	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
 	dir := t.TempDir()
-	pidFile, other := filepath.Join(dir, "pid"), filepath.Join(dir, "runtime")
+	pidFile, other, gate := filepath.Join(dir, "pid"), filepath.Join(dir, "runtime"), filepath.Join(dir, "gate")
+	if err := unix.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The exec's process outlasts the runtime: a shell takes the status of a child that
+	// ends before it does.
 	const script = `#!/bin/sh
 sleep 1000 >/dev/null 2>&1 &
 case $1 in
@@ -330,7 +335,7 @@ dies) kill -9 $$ ;;
 silent) exit 0 ;;
 esac
 kill $!
-sh -c 'exit 5' &
+sh -c 'read -r _ <"$0"; exit 5' "${0%/*}/gate" >/dev/null 2>&1 &
 echo $! >"$3"
 `
 	if err := os.WriteFile(other, []byte(script), 0o755); err != nil {
@@ -358,6 +363,14 @@ echo $! >"$3"
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.OpenFile(gate, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if _, err := open.WriteString("\n"); err != nil {
 		t.Fatal(err)
 	}
 	var ws unix.WaitStatus
