@@ -423,11 +423,13 @@ func TestShutdown(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l, 5*time.Second) }()
 	w.byRef["x"] = &proc{done: make(chan struct{}), c: moss.Container{ID: "x"}}
+	w.byRef["tty"] = &proc{done: make(chan struct{}), c: moss.Container{ID: "tty", Config: moss.ContainerConfig{TTY: true}}}
 	var conns []net.Conn
 	var readers []*bufio.Reader
 	for _, rq := range []string{
 		"GET /events", "POST /containers/x/wait?condition=next-exit", "GET /containers/x/logs?follow=1&stdout=1&stderr=1", "POST /containers/x/attach?stream=1&stdout=1",
 		"POST /containers/x/wait", // docker's wait, which would print any code
+		"GET /containers/tty/logs?follow=1&stdout=1",
 	} {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -449,8 +451,11 @@ func TestShutdown(t *testing.T) {
 		if i == 4 && strings.Contains(string(said), "StatusCode") {
 			t.Errorf("docker's wait is told %q for how the container ended", said)
 		}
-		if why := errClosing.Error(); i%2 == 1 && !strings.Contains(string(said), why) {
-			t.Errorf("the wait or the attached client gets %q, want it to say that %s", said, why)
+		if why := errClosing.Error(); (i%2 == 1 || i == 2) && !strings.Contains(string(said), why) {
+			t.Errorf("who waits, is attached or follows a log gets %q, want it to say that %s", said, why)
+		}
+		if i == 2 && !strings.Contains(string(said), "\x03\x00\x00\x00") {
+			t.Errorf("who follows a log gets %q, not an error", said)
 		}
 	}
 	if took := time.Since(start); took > 4*time.Second {
