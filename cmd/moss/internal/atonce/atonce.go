@@ -104,23 +104,6 @@ func socket(getenv func(string) string) string {
 	return ""
 }
 
-// configured says whether docker's configuration may have keys to detach with, or
-// what command exec would complain about.
-func configured(getenv func(string) string) bool {
-	dir := getenv("DOCKER_CONFIG")
-	if home := getenv("HOME"); dir == "" && home != "" {
-		dir = home + "/.docker"
-	}
-	if getenv("DOCKER_AUTH_CONFIG") != "" {
-		return true
-	}
-	if dir == "" {
-		return false
-	}
-	_, err := os.Stat(dir + "/config.json")
-	return !os.IsNotExist(err)
-}
-
 // plain says whether a container's name can be part of a path as it is.
 func plain(name string) bool {
 	for i := range len(name) {

@@ -251,8 +251,13 @@ func TestOneProcessor(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	env := map[string]string{"XDG_RUNTIME_DIR": "/run/user/7", "HOME": t.TempDir()}
-	configured := t.TempDir()
-	if err := os.WriteFile(filepath.Join(configured, "config.json"), []byte("{}"), 0o600); err != nil {
+	configured, loggedIn, pipe := t.TempDir(), t.TempDir(), t.TempDir()
+	for dir, text := range map[string]string{configured: `{"detachKeys":"a"}`, loggedIn: `{"auths":{"a.example":{"auth":"eDp5"}},"currentContext":"moss"}`} {
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(pipe, "config.json"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
@@ -272,6 +277,9 @@ func TestParse(t *testing.T) {
 		{"web true", "TRACEPARENT=00-1", false},
 		{"web true", "DOCKER_AUTH_CONFIG={}", false},
 		{"web true", "DOCKER_CONFIG=" + configured, false},
+		{"web true", "DOCKER_CONFIG=" + loggedIn, true},
+		{"web true", "DOCKER_CONFIG=" + pipe, false},
+		{"web true", "DOCKER_CONFIG=" + filepath.Join(loggedIn, "config.json"), false}, // no directory
 		{"web", "", false},
 		{"-e A=b web", "", false},
 		{"-e A=b", "", false},
