@@ -25,8 +25,11 @@ func (e *Engine) Watch(ctx context.Context) error {
 			// Someone stops the unit, not us: systemctl, or the manager together with the holder.
 			c.update(func() { c.byManager = st.PID })
 		}
-		if ended(st) {
+		switch {
+		case ended(st):
 			e.spawn(func(ctx context.Context) { e.exited(ctx, c, st) })
+		case newKills(c.record(), st):
+			e.spawn(func(ctx context.Context) { e.killedInside(ctx, c, st) })
 		}
 	})
 }
@@ -117,10 +120,11 @@ func (c *container) kept() bool {
 // finishRun tears a run down and commits its end; the caller holds the turn.
 // It says whether the restart policy wants another.
 func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus) (*moss.Container, bool) {
+	e.noteKills(c, st)
 	rec := c.record()
 	run := rec.Run
 	run.PID, run.Frozen, run.Again, run.Health = 0, false, false, endedHealth(rec.Run.Health)
-	run.FinishedAt, run.ExitCode, run.OOMKilled = st.ExitedAt, st.ExitCode, st.OOMKilled
+	run.FinishedAt, run.ExitCode = st.ExitedAt, st.ExitCode
 	switch {
 	case st.Exited:
 	case rec.Ended != nil: // a daemon that was killed while it tore the run down had seen it
@@ -159,9 +163,6 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 		trigger = lifecycle.ExitRetry
 	}
 	// docker's order: the event of the end is out before any waiter moves on.
-	if run.OOMKilled {
-		e.publish(rec, "oom", run.FinishedAt)
-	}
 	e.publish(rec, "die", run.FinishedAt, "exitCode", strconv.Itoa(run.ExitCode),
 		"execDuration", strconv.Itoa(int(run.FinishedAt.Sub(run.StartedAt).Seconds())))
 	if rec.Network != nil {

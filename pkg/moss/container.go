@@ -82,8 +82,9 @@ type Run struct {
 	PID        int       `json:",omitzero"` // in the host's pid namespace; 0 when there is no process
 	StartedAt  time.Time `json:",omitzero"`
 	FinishedAt time.Time `json:",omitzero"`
-	ExitCode   int       `json:",omitzero"` // 128+n for signal n
-	OOMKilled  bool      `json:",omitzero"`
+	ExitCode   int       `json:",omitzero"`  // 128+n for signal n
+	OOMKilled  bool      `json:",omitzero"`  // the kernel killed its process, or another in it, for want of memory
+	OOMKills   uint64    `json:",omitzero"`  // how many of those are known to all
 	Error      string    `json:",omitzero"`  // why the last start failed, or what was wrong at the end
 	Restarts   int       `json:",omitzero"`  // by the restart policy, since the user last started it
 	Frozen     bool      `json:",omitzero"`  // its processes stand still: it is paused, or for a commit, after which a restarted engine lets them go

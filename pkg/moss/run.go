@@ -142,11 +142,12 @@ type UnitStatus struct {
 	Phase     UnitPhase
 	PID       int // main process, host's pid namespace; also after its end
 	StartedAt time.Time
-	// Exited says that ExitCode, ExitedAt and OOMKilled are the main process's own.
-	Exited    bool
-	ExitCode  int // 128+n for signal n
-	ExitedAt  time.Time
-	OOMKilled bool
+	// Exited says that ExitCode and ExitedAt are the main process's own.
+	Exited   bool
+	ExitCode int // 128+n for signal n
+	ExitedAt time.Time
+	// OOMKills is how many of its processes the kernel was seen to kill for want of memory, while it runs and after.
+	OOMKills uint64
 	// Frozen says that its processes are held still.
 	Frozen bool
 	// Result is the manager's word for why the unit ended, e.g. "exit-code", "timeout".

@@ -1,5 +1,13 @@
 package units
 
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
 // Disconnect cuts the connection and returns when its loss is seen.
 func Disconnect(m *Manager) {
 	m.mu.Lock()
@@ -14,5 +22,22 @@ func Disconnect(m *Manager) {
 			return
 		}
 		<-changed
+	}
+}
+
+// CountOOMsIn has the kernel's counts read from files of that directory, by unit, which are made for them.
+func CountOOMsIn(m *Manager, dir string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ooms.where = func(pid int, unit string) string {
+		file := filepath.Join(dir, "slice", unit, strconv.Itoa(pid), "memory.events")
+		if _, err := os.Stat(file); err != nil {
+			_ = errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte("oom_kill 0\n"), 0o600)) // the watch says so
+		}
+		return file
+	}
+	for short, w := range maps.Clone(m.ooms.of) {
+		m.ooms.forget(short)
+		m.ooms.follow(short, m.o.Prefix+"-"+short+".service", w.pid)
 	}
 }

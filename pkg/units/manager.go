@@ -109,7 +109,7 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 		m.ooms.wait(func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.ooms.read()
+			m.readOOMsLocked()
 		})
 	})
 	m.wg.Go(func() { m.supervise(l) }) //nolint:contextcheck // lives until Close, not until ctx ends

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -12,8 +13,8 @@ import (
 	"github.com/moss-containers/moss/pkg/cgroup"
 )
 
-// ooms knows in which units the kernel has killed a process for want of memory. The
-// manager, which goes on then, does not tell; the kernel changes the unit's
+// ooms knows in which units the kernel has killed processes for want of memory, and
+// how many. The manager, which goes on then, does not tell; the kernel changes the unit's
 // memory.events (cgroups(7)), which goes with the unit's last process. What
 // happens while no daemon runs is seen in units that live on. All but waiting is
 // under the Manager's lock.
@@ -27,6 +28,7 @@ type ooms struct {
 }
 
 type oomWatch struct {
+	short  string
 	file   string // "" where nothing is seen
 	pid    int
 	wd     int32 // -1 when the kernel has none
@@ -61,7 +63,7 @@ func memoryEvents(pid int, unit string) string {
 	return filepath.Join(before, unit, "memory.events")
 }
 
-// wait calls changed, which has to call [ooms.read], whenever there is something, until the end of close.
+// wait calls changed, which has to call [ooms.read] and tells, whenever there is something, until the end of close.
 func (o *ooms) wait(changed func()) {
 	if o.watch == nil {
 		return
@@ -79,7 +81,7 @@ func (o *ooms) follow(short, unit string, pid int) {
 		return
 	}
 	o.forget(short)
-	w := &oomWatch{file: o.where(pid, unit), pid: pid, wd: -1}
+	w := &oomWatch{short: short, file: o.where(pid, unit), pid: pid, wd: -1}
 	o.of[short] = w
 	wd, err := unix.InotifyAddWatch(o.raw, w.file, unix.IN_MODIFY)
 	if err != nil { // there is no such file without the memory controller: the slice's, if it has one, is of others
@@ -94,17 +96,20 @@ func (o *ooms) follow(short, unit string, pid int) {
 	w.kills, _ = cgroup.OOMKills(w.file) // which the slice has counted
 }
 
-// look reads a unit's file.
-func (o *ooms) look(w *oomWatch) {
+// look reads a unit's file, and says whether there are more kills.
+func (o *ooms) look(w *oomWatch) bool {
 	n, err := cgroup.OOMKills(w.file)
-	if w.unread = err != nil; n > w.kills {
-		o.told[w.slice()] += n - w.kills
-		w.kills = n
+	w.unread = err != nil
+	if n <= w.kills {
+		return false
 	}
+	o.told[w.slice()] += n - w.kills
+	w.kills = n
+	return true
 }
 
-// read takes what the kernel has told.
-func (o *ooms) read() {
+// read takes what the kernel has told, and returns the units with more kills.
+func (o *ooms) read() (more []string) {
 	var buf [4096]byte
 	for o.raw >= 0 {
 		n, err := unix.Read(o.raw, buf[:])
@@ -112,7 +117,7 @@ func (o *ooms) read() {
 			continue
 		}
 		if err != nil || n < unix.SizeofInotifyEvent {
-			return
+			return more
 		}
 		for at := 0; at+unix.SizeofInotifyEvent <= n; {
 			e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[at])) // the kernel aligns them
@@ -124,33 +129,44 @@ func (o *ooms) read() {
 				delete(o.by, e.Wd)
 				w.wd = -1
 			case e.Mask&unix.IN_MODIFY != 0:
-				o.look(w)
+				if o.look(w) && !slices.Contains(more, w.short) {
+					more = append(more, w.short)
+				}
 			}
 		}
 	}
+	return more
 }
 
-// killed says whether the kernel has killed a process in a unit that has ended,
-// its main process by SIGKILL or not. It tells of a change a moment later, which
-// may be too late to read the file: then one that the slice has more than is known
-// of was this unit's.
-func (o *ooms) killed(short string, pid int, bySIGKILL bool) bool {
-	o.read()
+// kills is what is known of a unit with that main process.
+func (o *ooms) kills(short string, pid int) uint64 {
+	if w := o.of[short]; w != nil && w.pid == pid {
+		return w.kills
+	}
+	return 0
+}
+
+// ended is how many processes the kernel has killed in a unit that has ended, its
+// main process by SIGKILL or not; [ooms.read] goes before. It tells of a change a
+// moment later, which may be too late to read the file: then one that the slice has
+// more than is known of was this unit's.
+func (o *ooms) ended(short string, pid int, bySIGKILL bool) uint64 {
 	w := o.of[short]
 	if w == nil || w.pid != pid || w.file == "" {
-		return false
+		return 0
 	}
-	if w.kills == 0 && bySIGKILL {
+	if bySIGKILL {
 		n, err := cgroup.OOMKills(w.slice())
 		more := err == nil && n > o.told[w.slice()]
 		if err == nil {
 			o.told[w.slice()] = n // less is of a slice that went and came again
 		}
 		if w.unread || more {
-			w.kills = 1
+			w.unread = false
+			w.kills++
 		}
 	}
-	return w.kills > 0
+	return w.kills
 }
 
 func (o *ooms) forget(short string) {

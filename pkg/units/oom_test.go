@@ -3,6 +3,7 @@ package units
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -33,29 +34,36 @@ func TestOOMs(t *testing.T) {
 	}
 	set("during", "oom_kill 2\n")
 	set("never", "max 4\noom_kill 0\n")
-	o.read()
+	if more := o.read(); !slices.Equal(more, []string{"during"}) {
+		t.Errorf("there are more in %v", more)
+	}
 	set("unread", "oom_kill 1\n")
 	if err := os.RemoveAll(filepath.Join(dir, "unread")); err != nil {
 		t.Fatal(err)
 	}
+	o.read()
 	for _, c := range []struct {
 		unit    string
 		pid     int
 		sigkill bool
-		want    bool
+		want    uint64
 	}{
-		{"before", 1, false, true},
-		{"during", 2, true, true},
-		{"during", 9, true, false}, // another run's
-		{"never", 3, true, false},
-		{"unread", 4, false, false},
-		{"unread", 4, true, true},
-		{"none", 5, true, false},
-		{"unknown", 6, true, false},
+		{"before", 1, false, 1},
+		{"during", 2, true, 2},
+		{"during", 9, true, 0}, // another run's
+		{"never", 3, true, 0},
+		{"unread", 4, false, 0},
+		{"unread", 4, true, 1},
+		{"unread", 4, true, 1},
+		{"none", 5, true, 0},
+		{"unknown", 6, true, 0},
 	} {
-		if got := o.killed(c.unit, c.pid, c.sigkill); got != c.want {
-			t.Errorf("%s, process %d, by SIGKILL %v: %v", c.unit, c.pid, c.sigkill, got)
+		if got := o.ended(c.unit, c.pid, c.sigkill); got != c.want {
+			t.Errorf("%s, process %d, by SIGKILL %v: %d", c.unit, c.pid, c.sigkill, got)
 		}
+	}
+	if o.kills("during", 2) != 2 || o.kills("during", 9) != 0 || o.kills("unknown", 6) != 0 {
+		t.Error("what is told of one that runs is not what is known")
 	}
 
 	// The slice's tells, once, of what no unit's told.
@@ -63,10 +71,10 @@ func TestOOMs(t *testing.T) {
 	for _, c := range []struct {
 		unit string
 		pid  int
-		want bool
-	}{{"none", 5, false}, {"never", 3, true}, {"late1", 7, false}} {
-		if got := o.killed(c.unit, c.pid, true); got != c.want {
-			t.Errorf("%s: %v", c.unit, got)
+		want uint64
+	}{{"none", 5, 0}, {"during", 2, 3}, {"late1", 7, 0}} { // one of several: the second kill of a unit that had told of some
+		if got := o.ended(c.unit, c.pid, true); got != c.want {
+			t.Errorf("%s: %d", c.unit, got)
 		}
 	}
 
@@ -78,8 +86,7 @@ func TestOOMs(t *testing.T) {
 		o.wait(func() {
 			mu.Lock()
 			defer mu.Unlock()
-			o.read()
-			if w := o.of["other"]; w != nil && w.kills > 0 {
+			if slices.Contains(o.read(), "other") {
 				seen <- struct{}{}
 			}
 		})
@@ -98,7 +105,7 @@ func TestOOMs(t *testing.T) {
 	}
 	<-ended
 	o.follow("last", "last", 9)
-	if o.killed("last", 9, true) {
+	if o.ended("last", 9, true) != 0 {
 		t.Error("a watch that is closed sees something")
 	}
 }

@@ -97,11 +97,24 @@ func (m *Manager) statusLocked(short string, u *unit) moss.UnitStatus {
 	st := u.status(short)
 	switch {
 	case st.Exited:
-		st.OOMKilled = st.OOMKilled || m.ooms.killed(short, st.PID, st.ExitCode == 128+int(syscall.SIGKILL))
+		m.readOOMsLocked()
+		st.OOMKills = max(st.OOMKills, m.ooms.ended(short, st.PID, st.ExitCode == 128+int(syscall.SIGKILL)))
 	case st.Phase == moss.UnitRunning:
 		m.ooms.follow(short, m.o.Prefix+"-"+short+".service", st.PID)
+		fallthrough
+	default:
+		st.OOMKills = m.ooms.kills(short, st.PID)
 	}
 	return st
+}
+
+// readOOMsLocked tells of the units in which the kernel has killed a process since.
+func (m *Manager) readOOMsLocked() {
+	for _, short := range m.ooms.read() {
+		if u := m.units[short]; u != nil {
+			m.tellLocked(short, u)
+		}
+	}
 }
 
 // tellLocked tells the watchers what is new of a unit.

@@ -100,7 +100,9 @@ func (s *state) status(short string) moss.UnitStatus {
 	}
 	st.Exited, st.PID = true, int(s.ExecMainPID)
 	st.ExitedAt = stamp(s.ExecMainExit)
-	st.OOMKilled = s.Result == "oom-kill"
+	if s.Result == "oom-kill" {
+		st.OOMKills = 1
+	}
 	return st
 }
 

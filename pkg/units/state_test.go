@@ -39,7 +39,7 @@ func TestStatus(t *testing.T) {
 		{
 			"out of memory",
 			state{Active: "failed", Sub: "failed", ExecMainPID: 7, ExecMainCode: cldKilled, ExecMainStatus: 9, Result: "oom-kill"},
-			moss.UnitStatus{Phase: moss.UnitEnded, PID: 7, Exited: true, ExitCode: 137, OOMKilled: true, Result: "oom-kill"},
+			moss.UnitStatus{Phase: moss.UnitEnded, PID: 7, Exited: true, ExitCode: 137, OOMKills: 1, Result: "oom-kill"},
 		},
 		{
 			"launcher failed",

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moss-containers/moss/pkg/cgroup"
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/engine/porttest"
 	"github.com/moss-containers/moss/pkg/moss"
@@ -140,4 +141,41 @@ func TestFreezer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// oomRig has files in the place of the kernel's: few machines let a test run out of memory.
+type oomRig struct {
+	realRig
+	counts string
+}
+
+func (r oomRig) OOMInside(t *testing.T, id moss.ContainerID) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(r.counts, "slice", r.m.UnitName(id), "*", "memory.events"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %q, %v", files, err)
+	}
+	n, err := cgroup.OOMKills(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files[0], fmt.Appendf(nil, "max 7\noom_kill %d\n", n+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r oomRig) Again(t *testing.T) engine.Units {
+	m := open(t, false)
+	units.CountOOMsIn(m, r.counts)
+	return m
+}
+
+func TestOOM(t *testing.T) {
+	needManager(t)
+	holder(t)
+	porttest.OOM(t, func(t *testing.T) porttest.OOMRig {
+		r := oomRig{realRig{m: open(t, false), dir: t.TempDir()}, t.TempDir()}
+		units.CountOOMsIn(r.m, r.counts)
+		return r
+	})
 }

@@ -227,12 +227,22 @@ func (u *Units) Exit(id moss.ContainerID, code int) {
 	u.exitLocked(id.Short(), code, result)
 }
 
+// OOMInside kills a process of a unit beside its main one, as the kernel does when memory is short.
+func (u *Units) OOMInside(id moss.ContainerID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if st := u.units[id.Short()]; st != nil && st.PID != 0 && !st.Exited {
+		st.OOMKills++
+		u.tellLocked(*st)
+	}
+}
+
 // OOM ends a unit's process as the kernel does when memory is short.
 func (u *Units) OOM(id moss.ContainerID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if st := u.units[id.Short()]; st != nil && st.PID != 0 && !st.Exited {
-		st.OOMKilled = true
+		st.OOMKills++
 		u.exitLocked(id.Short(), 128+int(syscall.SIGKILL), "oom-kill")
 	}
 }

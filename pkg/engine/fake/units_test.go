@@ -62,3 +62,10 @@ func (r unitsRig) MemoryLimit(_ *testing.T, id moss.ContainerID) int64 {
 func TestLimiter(t *testing.T) {
 	porttest.Limiter(t, func(*testing.T) porttest.LimiterRig { return unitsRig{fake.NewUnits()} })
 }
+
+func (r unitsRig) OOMInside(_ *testing.T, id moss.ContainerID) { r.u.OOMInside(id) }
+func (r unitsRig) Again(*testing.T) engine.Units               { return r.u }
+
+func TestOOM(t *testing.T) {
+	porttest.OOM(t, func(*testing.T) porttest.OOMRig { return unitsRig{fake.NewUnits()} })
+}

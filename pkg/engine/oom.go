@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// newKills says whether the kernel has killed more in a unit for want of memory
+// than the record knows of.
+func newKills(rec *moss.Container, st moss.UnitStatus) bool {
+	return st.OOMKills > 0 && (st.PID != rec.Run.PID || st.OOMKills > rec.Run.OOMKills)
+}
+
+// killedInside deals with a process that the kernel has killed in a container that goes on.
+func (e *Engine) killedInside(ctx context.Context, c *container, st moss.UnitStatus) {
+	if err := c.acquire(context.WithoutCancel(ctx)); err != nil {
+		return
+	}
+	defer c.release()
+	// A start that was under way has told the record its process meanwhile.
+	if rec := c.record(); !c.isRemoved() && rec.State.Alive() && rec.Run.PID == st.PID {
+		e.noteKills(c, st)
+	}
+}
+
+// noteKills tells, once, of what the kernel has killed in a container's present
+// run, its own process or another. As docker has it, the container counts as killed
+// from then to its next start, and kills noticed together are one event. The caller
+// holds the turn.
+func (e *Engine) noteKills(c *container, st moss.UnitStatus) {
+	if st.OOMKills <= c.record().Run.OOMKills {
+		return
+	}
+	at := st.ExitedAt
+	if at.IsZero() {
+		at = time.Now()
+	}
+	e.noteFact(c, func(r *moss.Container) { r.Run.OOMKilled, r.Run.OOMKills = true, st.OOMKills })
+	e.publish(c.record(), "oom", at)
+}
