@@ -244,6 +244,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	if selinux.Enabled() {
 		deps.Labels = selinux.Labels{}
+		if err := (selinux.Labels{}).Check(); cfg.SELinux && err != nil {
+			d.warn("WARNING: The setting selinux-enabled gives containers no labels: " + err.Error() + ".")
+		}
 	} else if cfg.SELinux {
 		d.warn("WARNING: The kernel has no SELinux. The setting selinux-enabled is of no effect.")
 	}
@@ -271,7 +274,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		Containers: containers, Upkeep: d.engine.Containers(), Links: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
 		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(), Plugins: d.plugins,
-		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, SELinux: deps.Labels != nil, Debug: d.debug(), Trace: traces.requests(), PeerUID: d.keeper.PeerUID, Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit, BuildTime: version.BuildTime,
+		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, SELinux: deps.Labels != nil, SELinuxEnabled: deps.Labels != nil && cfg.SELinux, Debug: d.debug(), Trace: traces.requests(), PeerUID: d.keeper.PeerUID, Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit, BuildTime: version.BuildTime,
 	})
 	d.api.Authorize(cfg.AuthorizationPlugins)
 	if err := d.checkAuthorizers(cfg.AuthorizationPlugins); err != nil { //nolint:contextcheck // as in reload

@@ -64,6 +64,8 @@ type Options struct {
 	NetworkOptions map[string]map[string]string
 	// SELinux says that the kernel has SELinux.
 	SELinux bool
+	// SELinuxEnabled says that every container gets labels.
+	SELinuxEnabled bool
 	// Debug answers below /debug/, for the owner at the unix socket; nil answers nothing.
 	Debug http.Handler
 

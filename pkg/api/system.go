@@ -126,7 +126,7 @@ func encodeInfo(o Options, in moss.Info, now time.Time) system.Info {
 		HTTPProxy: in.Host.HTTPProxy, HTTPSProxy: in.Host.HTTPSProxy, NoProxy: in.Host.NoProxy,
 		LiveRestoreEnabled: true, // containers are units: they outlive the engine
 	}
-	if o.SELinux {
+	if o.SELinuxEnabled { // without the setting docker does not say so either
 		out.SecurityOptions = append(out.SecurityOptions, "name=selinux")
 	}
 	for _, p := range in.Host.NetworkPools {

@@ -5,11 +5,13 @@
 package selinux
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/opencontainers/selinux/go-selinux/label"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -21,23 +23,55 @@ func Enabled() bool { return selinux.GetEnabled() }
 type Labels struct{}
 
 // Make gives labels of its own to a container, changed by the options of
-// --security-opt label=. With "disable" there is one for the files alone.
+// --security-opt label=. With "disable" there is one for the files alone, where the
+// policy has one.
 func (Labels) Make(options []string) (moss.SELinux, error) {
-	options = slices.DeleteFunc(slices.Clone(options), func(o string) bool { return o == moss.LabelNested })
-	process, mount, err := label.InitLabels(options)
+	process, mount, err := label.InitLabels(slices.DeleteFunc(slices.Clone(options), func(o string) bool { return o == moss.LabelNested }))
 	if err != nil {
 		return moss.SELinux{}, moss.Errorf(moss.Invalid, "cannot make SELinux labels: %w", err)
 	}
-	for _, l := range []string{process, mount} {
-		if l == "" {
-			continue
+	l, err := judged(options, moss.SELinux{Process: process, Mount: mount}, selinux.SecurityCheckContext)
+	if err != nil && process != "" {
+		selinux.ReleaseLabel(process)
+	}
+	return l, err
+}
+
+// Check says whether containers that ask for nothing can have labels by the policy that is loaded.
+func (l Labels) Check() error {
+	made, err := l.Make(nil)
+	if err == nil && made.Process == "" {
+		err = errNoLabels
+	}
+	l.Free(made)
+	return err
+}
+
+var errNoLabels = moss.Errorf(moss.NotImplemented,
+	"the SELinux policy has no labels for containers in its file contexts/lxc_contexts: install a policy that has, like container-selinux, or use label=disable")
+
+// judged says whether the policy knows labels. Which there are is written in a file
+// that may name types the policy does not have: Debian's default one is so.
+func judged(options []string, l moss.SELinux, check func(string) error) (moss.SELinux, error) {
+	unknown := func(label string) bool {
+		return label != "" && errors.Is(check(label), unix.EINVAL) // with another error it is the kernel's to say so
+	}
+	switch {
+	case slices.Contains(options, moss.LabelDisable):
+		if unknown(l.Mount) { // nor is there a type that could not get at the files
+			return moss.SELinux{}, nil
 		}
-		if err := selinux.SecurityCheckContext(l); err != nil {
-			selinux.ReleaseLabel(process)
-			return moss.SELinux{}, moss.Errorf(moss.Invalid, "the SELinux policy does not know the label %s: %w", l, err)
+		return l, nil
+	case l.Process == "" && len(options) > 0:
+		return moss.SELinux{}, errNoLabels
+	}
+	for label, way := range map[string]string{l.Process: "label=type:TYPE", l.Mount: "label=filetype:TYPE"} {
+		if unknown(label) {
+			return moss.SELinux{}, moss.Errorf(moss.Invalid,
+				"the SELinux policy does not know the label %s: install a policy that does, like container-selinux, name a type it has with %s, or use label=disable", label, way)
 		}
 	}
-	return moss.SELinux{Process: process, Mount: mount}, nil
+	return l, nil
 }
 
 // Like are the options that give another container the categories of this label.
