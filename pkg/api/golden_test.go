@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,15 @@ func TestStatusText(t *testing.T) {
 		ran.Health = &moss.Health{Status: status}
 		if got := statusText(&moss.Container{State: moss.StateRunning, Run: ran}, noon); got != want {
 			t.Errorf("%s: %q, want %q", status, got, want)
+		}
+	}
+}
+
+// As with docker, info has SELinux where every container gets labels.
+func TestInfoSELinux(t *testing.T) {
+	for _, o := range []Options{{SELinux: true}, {SELinux: true, SELinuxEnabled: true}} {
+		if got := slices.Contains(encodeInfo(o, fakeInfo, noon).SecurityOptions, "name=selinux"); got != o.SELinuxEnabled {
+			t.Errorf("%+v: %v", o, got)
 		}
 	}
 }
