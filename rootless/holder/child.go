@@ -34,6 +34,10 @@ func runChild() error {
 	if err != nil {
 		return err
 	}
+	undo, err := standInHosts()
+	if err != nil {
+		return err
+	}
 	ports := &portDriver{log: log, ready: func() {
 		// After the payload has been started, which is the last of the set-up.
 		time.AfterFunc(time.Second, debug.FreeOSMemory)
@@ -43,7 +47,7 @@ func runChild() error {
 		ChildUseActivationEnvKey: activationEnv,
 		StateDirEnvKey:           stateEnv,
 		TargetCmd:                []string{"/proc/self/exe", payloadArg},
-		NetworkDriver:            net,
+		NetworkDriver:            firstUndo{net, undo},
 		PortDriver:               ports,
 		DetachNetNS:              true,
 		Propagation:              propagation,

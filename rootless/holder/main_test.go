@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 			err = json.NewEncoder(os.Stdout).Encode(look())
 		case "inside":
 			err = inside()
+		case "hosts":
+			err = withoutHosts()
 		default:
 			err = fmt.Errorf("unknown role %q", role)
 		}
