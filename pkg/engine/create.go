@@ -35,6 +35,9 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err == nil {
 		err = checkActivation(rec)
 	}
+	if check, ok := s.Runtime.(MountChecker); ok && err == nil {
+		err = check.CheckMounts(r.Host.Mounts)
+	}
 	if err != nil {
 		return "", nil, err
 	}

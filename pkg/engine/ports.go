@@ -320,6 +320,13 @@ type ProbeEnder interface {
 	EndProbes(ctx context.Context, id moss.ContainerID) error
 }
 
+// MountChecker is a Runtime that can tell before a container is made that what it
+// is to be given is not there.
+type MountChecker interface {
+	// CheckMounts looks for the sources of binds that are not to be made. Errors: Invalid.
+	CheckMounts(asked []moss.MountPoint) error
+}
+
 // FileRefresher is a Runtime that can bring a running container's /etc/hosts and
 // /etc/resolv.conf up to date.
 type FileRefresher interface {

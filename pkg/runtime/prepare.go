@@ -109,6 +109,24 @@ func (r *Runtime) launch(b moss.Bundle) moss.Launch {
 	return l
 }
 
+// CheckMounts looks for the sources of binds that are not to be made, as docker
+// does when a container is created. They are looked for at each start, too.
+func (r *Runtime) CheckMounts(asked []moss.MountPoint) error {
+	for _, p := range asked {
+		if p.Type != moss.MountBind || p.CreateSource {
+			continue
+		}
+		if _, err := os.Stat(p.Source); errors.Is(err, fs.ErrNotExist) {
+			return noSource(p)
+		}
+	}
+	return nil
+}
+
+func noSource(p moss.MountPoint) error {
+	return moss.Errorf(moss.Invalid, "invalid mount config for type \"bind\": bind source path does not exist: %s", p.Source)
+}
+
 // checkSources makes the host directories of binds that may be made and looks
 // for the others.
 func checkSources(points []moss.MountPoint) error {
@@ -123,7 +141,7 @@ func checkSources(points []moss.MountPoint) error {
 				return moss.Errorf(moss.Invalid, "error while creating mount source path '%s': %w", p.Source, err)
 			}
 		case errors.Is(err, fs.ErrNotExist):
-			return moss.Errorf(moss.Invalid, "invalid mount config for type \"bind\": bind source path does not exist: %s", p.Source)
+			return noSource(p)
 		case err != nil:
 			return moss.Errorf(moss.Invalid, "invalid mount config for type \"bind\": %w", err)
 		}

@@ -19,6 +19,7 @@ var (
 	_ engine.Runtime       = (*Runtime)(nil)
 	_ engine.ProbeEnder    = (*Runtime)(nil)
 	_ engine.LinkRefresher = (*Runtime)(nil)
+	_ engine.MountChecker  = (*Runtime)(nil)
 	_ engine.GroupKiller   = (*Process)(nil)
 )
 
@@ -68,17 +69,25 @@ func (r *Runtime) Prepare(_ context.Context, b moss.Bundle) (moss.Launch, error)
 	case c.Config.User == "nosuchuser":
 		return moss.Launch{}, moss.Errorf(moss.Invalid, "unable to find user %s: no matching entries in passwd file", c.Config.User)
 	}
-	for _, m := range c.Mounts {
-		if m.Type == moss.MountBind && !m.CreateSource {
-			if _, err := os.Stat(m.Source); err != nil {
-				return moss.Launch{}, moss.Errorf(moss.Invalid, "bind source path does not exist: %s", m.Source)
-			}
-		}
+	if err := r.CheckMounts(c.Mounts); err != nil {
+		return moss.Launch{}, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.containers[c.ID] = &runtimeContainer{bundle: b}
 	return moss.Launch{Args: []string{"/bin/fake-runtime", "create", string(c.ID)}, PIDFile: "/run/fake/" + string(c.ID)}, nil
+}
+
+// CheckMounts implements engine.MountChecker.
+func (r *Runtime) CheckMounts(asked []moss.MountPoint) error {
+	for _, m := range asked {
+		if m.Type == moss.MountBind && !m.CreateSource {
+			if _, err := os.Stat(m.Source); err != nil {
+				return moss.Errorf(moss.Invalid, "bind source path does not exist: %s", m.Source)
+			}
+		}
+	}
+	return nil
 }
 
 // Create does what the command of Prepare does; a fake unit's OnStart may call it.

@@ -125,6 +125,11 @@ func Runtime(t *testing.T, open func(t *testing.T) RuntimeRig) {
 			r := open(t)
 			b := r.Bundle(t, "true")
 			tc.change(&b.Container)
+			if check, ok := r.Runtime().(engine.MountChecker); ok {
+				if err := check.CheckMounts(b.Container.Mounts); (err != nil) != (name == "source") || err != nil && moss.ClassOf(err) != moss.Invalid {
+					t.Errorf("%s: CheckMounts says %v", name, err)
+				}
+			}
 			if _, err := r.Runtime().Prepare(t.Context(), b); err == nil || moss.ClassOf(err) != tc.class {
 				t.Errorf("%s: got %v (%v), want %v", name, err, moss.ClassOf(err), tc.class)
 			}
