@@ -2,7 +2,6 @@ package api
 
 import (
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -51,8 +50,6 @@ func (d *createDecoder) devices() error {
 	return nil
 }
 
-var validSlice = regexp.MustCompile(`^[A-Za-z0-9_.:@\\]+(-[A-Za-z0-9_.:@\\]+)*\.slice$`)
-
 // cgroupParent is a slice of the user's manager, which is what docker's systemd
 // cgroup driver takes too.
 func (d *createDecoder) cgroupParent() error {
@@ -60,7 +57,7 @@ func (d *createDecoder) cgroupParent() error {
 	if parent == "" {
 		return nil
 	}
-	if !validSlice.MatchString(parent) {
+	if !moss.IsSlice(parent) {
 		return invalid("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\": %q is none; it is a slice of the user's own manager", parent)
 	}
 	d.out.Host.CgroupParent = parent

@@ -7,12 +7,12 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/docker/go-units"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 // Defaults are what containers have that do not say otherwise: docker's keys.
@@ -60,11 +60,6 @@ func (s *Size) UnmarshalJSON(b []byte) error {
 
 func defaultDefaults() Defaults { return Defaults{LiveRestore: true} }
 
-// Compiled when it is asked for, as runtimeName.
-var slice = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[A-Za-z0-9_.:@\\]+(-[A-Za-z0-9_.:@\\]+)*\.slice$`)
-})
-
 func (d *Defaults) validate() error {
 	for _, name := range slices.Sorted(maps.Keys(d.Ulimits)) {
 		u := d.Ulimits[name]
@@ -88,7 +83,7 @@ func (d *Defaults) validate() error {
 	default:
 		return &Error{Key: "default-cgroupns-mode", Err: fmt.Errorf("%q is not one of private, host", d.CgroupNS)}
 	}
-	if d.CgroupParent != "" && !slice().MatchString(d.CgroupParent) {
+	if d.CgroupParent != "" && !moss.IsSlice(d.CgroupParent) {
 		return &Error{Key: "cgroup-parent", Err: fmt.Errorf("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\": %q is none", d.CgroupParent)}
 	}
 	switch p := d.SeccompProfile; {

@@ -36,7 +36,7 @@ var laws = map[string]law{
 	"pkg/moss":      {nil, "it holds the nouns everyone shares: anything it imported, everyone would"},
 	"pkg/lifecycle": {[]string{"pkg/moss"}, pure},
 	"pkg/version":   {nil, pure},
-	"pkg/config":    {nil, "configuration is read before anything else exists"},
+	"pkg/config":    {[]string{"pkg/moss"}, "configuration is read before anything else exists"},
 	"pkg/logbridge": {nil, "it only turns foreign log lines into slog"},
 	"pkg/otlp":      {nil, "it only sends spans that the SDK gives it"},
 	"userns":        {[]string{"pkg/moss"}, "it runs before everything else, in every binary that joins"},
