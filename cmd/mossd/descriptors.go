@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/api"
 	"github.com/moss-containers/moss/pkg/engine"
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -38,7 +38,7 @@ const (
 	tellAgain    = time.Minute
 )
 
-// used is how many there are.
+// used is how many there are, about: all there can be where none is left to look with.
 func (d *descriptors) used() int {
 	const dir = "/proc/self/fd"
 	if st, err := os.Stat(dir); err == nil && st.Size() > 0 { // since Linux 6.2
@@ -51,7 +51,7 @@ func (d *descriptors) used() int {
 	}
 	entries, err := os.ReadDir(dir)
 	if d.counted, d.at = len(entries), time.Now(); err != nil {
-		d.counted = math.MaxInt // there is none left to look with
+		d.counted = math.MaxInt32
 	}
 	return d.counted
 }
@@ -123,14 +123,11 @@ func turnAway(c net.Conn, why error) error {
 	default:
 		return nil
 	}
-	body, err := json.Marshal(map[string]string{"message": why.Error()})
-	if err != nil {
-		return err
-	}
+	body := api.ErrorBody(why.Error())
 	if err := c.SetDeadline(time.Now().Add(refusing)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+	_, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable), len(body), body)
 	return err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/moss-containers/moss/pkg/api"
 	"github.com/moss-containers/moss/pkg/sd"
 )
 
@@ -93,15 +93,12 @@ func (r refusal) count() int {
 
 // refuse gives every request this answer until ctx ends.
 func refuse(ctx context.Context, sockets []net.Listener, text string) error {
-	body, err := json.Marshal(map[string]string{"message": text})
-	if err != nil {
-		return err
-	}
+	body := api.ErrorBody(text)
 	server := &http.Server{ReadHeaderTimeout: refuseFor, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write(append(body, '\n')) // the client may be gone
+		_, _ = w.Write(body) // the client may be gone
 	})}
 	var tasks errgroup.Group
 	for _, l := range sockets {

@@ -274,7 +274,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		Containers: containers, Upkeep: d.engine.Containers(), Links: d.engine.Containers(), Views: d.engine.Views(), Use: d.engine.Views(), Signals: d.engine.Signals(), Execs: d.engine.Execs(),
 		Images: d.engine.ImageService(), Archives: d.engine.ArchiveService(), Transfers: d.engine.TransferService(),
 		Registries: d.engine.RegistryService(), Files: d.engine.FileService(), Copies: d.engine.CopyService(), Usage: d.engine.System(), Networks: d.engine.Networking(), Volumes: d.engine.VolumeService(), Secrets: d.engine.SecretService(), System: d.engine.System(), Plugins: d.plugins,
-		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, SELinux: deps.Labels != nil, SELinuxEnabled: deps.Labels != nil && cfg.SELinux, Debug: d.debug(), Trace: traces.requests(), PeerUID: d.keeper.PeerUID, Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit, BuildTime: version.BuildTime,
+		NoBridge: netCfg.NoBridge, NetworkOptions: cfg.DefaultNetworkOpts, SELinux: deps.Labels != nil, SELinuxEnabled: deps.Labels != nil && cfg.SELinux, OpenFiles: d.fds.used, Debug: d.debug(), Trace: traces.requests(), PeerUID: d.keeper.PeerUID, Log: part(log, "api"), Version: version.Version, GitCommit: version.Commit, BuildTime: version.BuildTime,
 	})
 	d.api.Authorize(cfg.AuthorizationPlugins)
 	if err := d.checkAuthorizers(cfg.AuthorizationPlugins); err != nil { //nolint:contextcheck // as in reload

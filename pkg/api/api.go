@@ -66,6 +66,8 @@ type Options struct {
 	SELinux bool
 	// SELinuxEnabled says that every container gets labels.
 	SELinuxEnabled bool
+	// OpenFiles tells how many descriptors this process has; nil for nobody can tell.
+	OpenFiles func() int
 	// Debug answers below /debug/, for the owner at the unix socket; nil answers nothing.
 	Debug http.Handler
 
@@ -98,9 +100,13 @@ type Server struct {
 	close   context.CancelFunc
 
 	mu       sync.Mutex
-	hijacked map[net.Conn]struct{} // guarded by mu
-	servers  []*http.Server        // likewise: those that serve
-	streams  sync.WaitGroup        // the handlers that hold a hijacked connection
+	hijacked map[net.Conn]struct{}  // guarded by mu
+	servers  []*http.Server         // likewise: those that serve
+	underWay map[*underWay]struct{} // likewise
+
+	strangers map[uint32]struct{} // likewise: users who were refused
+
+	streams sync.WaitGroup // the handlers that hold a hijacked connection
 
 	rest rest
 	rows rows
@@ -127,7 +133,7 @@ func New(o Options) *Server {
 		o: o, log: o.Log, now: time.Now,
 		ncpu:     runtime.NumCPU(),
 		appArmor: kernelAppArmor, selinux: func() bool { return o.SELinux },
-		hijacked: map[net.Conn]struct{}{}, base: routes(), rest: newRest(),
+		hijacked: map[net.Conn]struct{}{}, underWay: map[*underWay]struct{}{}, strangers: map[uint32]struct{}{}, base: routes(), rest: newRest(),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
@@ -147,7 +153,9 @@ type handler func(*Server, *response, *request) error
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
-	w := &response{ResponseWriter: hw}
+	under, hr := s.begin(hw, hr)
+	defer s.finish(under)
+	w := &response{ResponseWriter: under}
 	start := s.now()
 	s.rest.begin()
 	defer s.rest.end()

@@ -50,6 +50,16 @@ func writeError(w *response, err error, v version) {
 	_ = writeJSON(w, status, common.ErrorResponse{Message: err.Error()})
 }
 
+// ErrorBody is the body of an answer that says why nothing else is had: for
+// those who answer before the API can.
+func ErrorBody(why string) []byte {
+	b, err := json.Marshal(common.ErrorResponse{Message: why})
+	if err != nil {
+		panic(err) // a text can be encoded, whatever it is
+	}
+	return append(b, '\n')
+}
+
 // writeJSON answers with v as JSON. It returns what writing gives: the client has gone.
 func writeJSON(w *response, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")

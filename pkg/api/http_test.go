@@ -312,25 +312,51 @@ func TestPanic(t *testing.T) {
 
 func TestPeers(t *testing.T) {
 	s, _ := newFake()
+	var log bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&log, nil))
 	me := uint32(os.Getuid())
-	stranger := func() (bool, error) { return false, nil }
+	is := func(uid uint32, err error) func() (uint32, error) {
+		return func() (uint32, error) { return uid, err }
+	}
 	for _, tc := range []struct {
 		uid    uint32
-		root   func() (bool, error)
+		real   func() (uint32, error)
 		status int
 	}{
 		{me, nil, 200},
-		{65534, stranger, 403},
-		{me + 1, stranger, 403},
-		{65534, func() (bool, error) { return true, nil }, 200},
-		{65534, func() (bool, error) { return false, errors.New("nobody knows") }, 403},
+		{65534, is(1007, nil), 403},
+		{65534, is(1008, nil), 403},
+		{me + 1, is(1007, nil), 403}, // again
+		{me + 2, nil, 403},
+		{65534, is(0, nil), 200},
+		{65534, is(0, errors.New("nobody knows")), 403},
 	} {
-		ctx := context.WithValue(t.Context(), peerKey{}, peer{cred: &unix.Ucred{Uid: tc.uid}, root: tc.root})
+		ctx := context.WithValue(t.Context(), peerKey{}, peer{cred: &unix.Ucred{Uid: tc.uid}, uid: tc.real})
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequestWithContext(ctx, get, "/_ping", nil))
 		if w.Code != tc.status {
 			t.Errorf("uid %d gets %d", tc.uid, w.Code)
 		}
+	}
+	said := log.String()
+	for _, uid := range []uint32{1007, 1008, me + 2} {
+		if n := strings.Count(said, fmt.Sprintf("level=WARN msg=\"another user is refused at the socket; this is told once\" uid=%d ", uid)); n != 1 {
+			t.Errorf("the log tells %d times of %d:\n%s", n, uid, said)
+		}
+	}
+	for uid := range uint32(2 * mostStrangers) {
+		s.stranger(5000 + uid)
+	}
+	if len(s.strangers) > mostStrangers {
+		t.Errorf("%d users are kept", len(s.strangers))
+	}
+}
+
+func TestErrorBody(t *testing.T) {
+	why := "no \xff \"room\" <here>"
+	var said struct{ Message string }
+	if err := json.Unmarshal(ErrorBody(why), &said); err != nil || said.Message != strings.ToValidUTF8(why, "\ufffd") {
+		t.Errorf("%q, %v", said.Message, err)
 	}
 }
 

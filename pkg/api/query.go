@@ -133,11 +133,22 @@ const bodyTimeout = time.Minute
 func smallBody(w http.ResponseWriter, r *http.Request, limit time.Duration) ([]byte, error) {
 	within := http.NewResponseController(w)
 	_ = within.SetReadDeadline(time.Now().Add(limit)) // a test's has no connection
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSON))
+	body, err := io.ReadAll(http.MaxBytesReader(innermost(w), r.Body, maxJSON))
 	if err == nil { // else net/http would wait for the rest
 		_ = within.SetReadDeadline(time.Time{})
 	}
 	return body, err
+}
+
+// innermost is net/http's own writer: it closes the connection when MaxBytesReader tells it to.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
+	}
 }
 
 func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -156,9 +167,6 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		if kind != "application/json" {
 			return nil, moss.Errorf(moss.Invalid, "unsupported Content-Type header (%s): must be 'application/json'", ct)
 		}
-	}
-	if rw, ok := w.(*response); ok {
-		w = rw.ResponseWriter // MaxBytesReader tells net/http to close the connection
 	}
 	body, err := smallBody(w, r, bodyTimeout)
 	if e := (*http.MaxBytesError)(nil); errors.As(err, &e) {

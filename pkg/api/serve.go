@@ -17,7 +17,8 @@ import (
 
 // Serve answers requests from l until ctx ends. Then it takes no new ones, ends
 // the streams (logs, events, waits, attached clients), gives the others grace to
-// finish, and closes what is left. It returns nil after an orderly end.
+// finish, tells them that they have to ask again, and closes what is left. It
+// returns nil after an orderly end.
 func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
 	hs := &http.Server{
 		Handler:           s,
@@ -41,7 +42,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	s.close()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
+	told := make(chan struct{})
+	late := time.AfterFunc(grace-grace/lastWords, func() { defer close(told); s.hurry(grace / lastWords) })
 	err := hs.Shutdown(end)
+	if !late.Stop() {
+		<-told
+		if err != nil {
+			err = hs.Shutdown(end) // it looks every half a second only, and those are gone by now
+		}
+	}
 	if err != nil {
 		err = errors.Join(err, hs.Close())
 	}
@@ -51,6 +60,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	}
 	return moss.Wrap(err, "end the API at", l.Addr().String())
 }
+
+// lastWords is which part of the grace is for telling those whose requests do not end.
+const lastWords = 4
 
 // mostHeader is what a request may have before its body. Docker has Go's one
 // megabyte; a client that sends the credentials of a dozen registries takes half of this.
@@ -112,9 +124,9 @@ type peerKey struct{}
 type peer struct {
 	cred *unix.Ucred
 	err  error
-	// root says whether that is the machine's root. The kernel shows it in a
-	// user namespace as it shows every user that has no number there.
-	root func() (bool, error)
+	// uid is who that is on the machine: in a user namespace, the kernel shows
+	// all who have no number there alike. Nil where nobody can tell.
+	uid func() (uint32, error)
 }
 
 // withPeer asks the kernel who connected; for other sockets than unix there is
@@ -132,15 +144,13 @@ func (s *Server) withPeer(ctx context.Context, c net.Conn) context.Context {
 		})
 	}
 	p.err = errors.Join(p.err, err)
-	p.root = sync.OnceValues(func() (bool, error) {
-		if s.o.PeerUID == nil {
-			return false, nil
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), peerTimeout)
-		defer cancel()
-		uid, err := s.o.PeerUID(ctx, uc)
-		return err == nil && uid == 0, err
-	})
+	if s.o.PeerUID != nil {
+		p.uid = sync.OnceValues(func() (uint32, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), peerTimeout)
+			defer cancel()
+			return s.o.PeerUID(ctx, uc)
+		})
+	}
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
@@ -159,10 +169,31 @@ func (s *Server) allowed(ctx context.Context) error {
 	case slices.Contains(s.o.Peers, p.cred.Uid):
 		return nil
 	}
-	if root, err := p.root(); err != nil {
-		s.log.Warn("who is at the socket is refused: it cannot be told whether that is root", "error", err)
-	} else if root {
+	uid, told := p.cred.Uid, error(nil)
+	if p.uid != nil {
+		uid, told = p.uid()
+	}
+	switch {
+	case told != nil:
+		s.log.Warn("who is at the socket is refused: it cannot be told whether that is root", "error", told)
+	case p.uid != nil && uid == 0:
 		return nil
+	case s.stranger(uid):
+		s.log.Warn("another user is refused at the socket; this is told once", "uid", uid, "pid", p.cred.Pid)
 	}
 	return moss.Errorf(moss.Forbidden, "this engine belongs to another user: run the client as the user whose socket it is")
+}
+
+// mostStrangers is how many users are told of in the log: nobody is to fill it with theirs.
+const mostStrangers = 64
+
+// stranger says whether the log is to tell of a user who was refused: the first time.
+func (s *Server) stranger(uid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.strangers[uid]; known || len(s.strangers) >= mostStrangers {
+		return false
+	}
+	s.strangers[uid] = struct{}{}
+	return true
 }
