@@ -67,7 +67,7 @@ func TestRows(t *testing.T) {
 	}
 	// Rows go with their records.
 	all, renamed = nil, moss.Container{}
-	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); ; runtime.Gosched() {
 		runtime.GC()
 		rs.mu.Lock()
 		n := len(rs.kept)

@@ -172,7 +172,7 @@ func TestSyslogComesBack(t *testing.T) {
 			failed++
 		}
 	}
-	if failed == 0 || time.Since(start) > 5*time.Second {
+	if failed == 0 || time.Since(start) > time.Minute {
 		t.Errorf("%d of 1000 writes failed in %v", failed, time.Since(start))
 	}
 	back := listen(t, "tcp", ln.Addr().String())

@@ -132,7 +132,7 @@ func send(t *testing.T, c *dns.Conn, name string, kind uint16) {
 
 func receive(t *testing.T, c *dns.Conn) (rcode int, data []string, whole *dns.Msg) {
 	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	m, err := c.ReadMsg()

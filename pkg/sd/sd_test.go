@@ -30,7 +30,7 @@ func managerSocket(t *testing.T) *net.UnixConn {
 
 func receive(t *testing.T, c *net.UnixConn) (string, []int) {
 	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	b, oob := make([]byte, 4096), make([]byte, 4096)

@@ -169,13 +169,13 @@ func newBench(t *testing.T) *bench {
 // connect speaks to the daemon through the socket, which starts it.
 func (b *bench) connect() {
 	b.Helper()
-	d := net.Dialer{Timeout: 10 * time.Second}
+	d := net.Dialer{Timeout: time.Minute}
 	c, err := d.DialContext(b.Context(), "unix", filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), prefix, "moss.sock"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		b.Fatal(err)
 	}
 	buf := make([]byte, 6)
@@ -221,7 +221,7 @@ func (b *bench) inOrder(want ...string) {
 	b.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.After(15 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		rest := want
 		for _, l := range b.lines() {

@@ -100,7 +100,7 @@ func waitEnd(t testing.TB, end <-chan error, want error) {
 		if !errors.Is(err, want) {
 			t.Errorf("attachment ended with %v, want %v", err, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the attachment does not end")
 	}
 }

@@ -309,7 +309,7 @@ func testUDP(t *testing.T, r *running, talk func(string) string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Write([]byte("ping")); err != nil {
@@ -374,7 +374,7 @@ func testStop(t *testing.T, r *running) {
 // in its arguments or its environment.
 func gone(t *testing.T, r *running) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -445,7 +445,7 @@ func TestKilled(t *testing.T) {
 // childOf waits for the child of a process that has this in its arguments.
 func childOf(t *testing.T, parent int, arg string) int {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -540,7 +540,7 @@ func TestStoppedEarly(t *testing.T) {
 
 func appears(t *testing.T, path string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(100 * time.Microsecond)
 	defer tick.Stop()
 	for {

@@ -106,7 +106,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	// And a start on a full disk.
 	do("head -c 100M /dev/zero >" + data + "/filler 2>/dev/null; systemctl --user kill --signal=KILL --kill-who=main moss.service")
-	do("for i in $(seq 100); do docker ps && exit 0; sleep 0.1; done; journalctl --user --no-pager -n 20 -u moss; exit 1")
+	do("for i in $(seq 600); do docker ps && exit 0; sleep 0.1; done; journalctl --user --no-pager -n 20 -u moss; exit 1")
 	do("docker ps | grep web; curl --silent --fail http://127.0.0.1:18082/")
 	do("rm " + data + "/filler; docker rm -f web; moss setup --uninstall --runtime")
 }

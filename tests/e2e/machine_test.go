@@ -63,7 +63,7 @@ func TestMachine(t *testing.T) {
 			if out, err := m.Root(ctx, step.change); err != nil {
 				t.Fatal(err, out)
 			}
-			out, err := m.User(ctx, `docker exec asks /bin/busybox nslookup -type=a some.test`)
+			out, err := m.User(ctx, `for i in $(seq 20); do docker exec asks /bin/busybox nslookup -type=a some.test 2>&1 | tee said; grep -qF `+step.want+` said && exit; sleep 0.5; done`)
 			if err != nil || !strings.Contains(out, step.want) {
 				t.Errorf("after %s a name has not the address %s: %v: %s", step.change, step.want, err, out)
 			}

@@ -33,7 +33,7 @@ func TestReboot(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nobody has asked the engine for anything: it starts with the user's manager.
-	do("curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:18081/")
+	do("curl --silent --fail --retry 60 --retry-all-errors --retry-delay 1 http://127.0.0.1:18081/")
 	// Those that are linked could not start before what they are linked to.
 	do("for n in last second first crun runc; do timeout 60 sh -c \"until docker ps --format '{{.Names}}' | grep -qx $n; do sleep 0.05; done\" || exit 1; done")
 	want := "always running\ncrun running\nfirst running\nlast running\nlinked running\nnever created\nonce exited\nrunc running\nsecond running\nstopped exited\nunless running"
