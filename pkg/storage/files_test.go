@@ -326,7 +326,7 @@ func TestWrittenIsKept(t *testing.T) {
 	}
 	must(t, os.Link(filepath.Join(root, "1"), filepath.Join(root, "again")))
 	must(t, s.Unmount(t.Context(), id))
-	var times [2]time.Duration
+	var times [20]time.Duration // of those that follow the fastest counts: the machine may be busy
 	for i := range times {
 		start := time.Now()
 		n, err := s.Written(t.Context(), id)
@@ -335,8 +335,7 @@ func TestWrittenIsKept(t *testing.T) {
 			t.Errorf("Written is %d, %v", n, err)
 		}
 	}
-	t.Logf("first %v, then %v", times[0], times[1])
-	if times[1] > times[0]/2 {
-		t.Errorf("the second took %v, the first %v", times[1], times[0])
+	if again := slices.Min(times[1:]); again > times[0]/2 {
+		t.Errorf("the first took %v, those after it %v at least", times[0], again)
 	}
 }

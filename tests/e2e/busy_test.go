@@ -21,38 +21,45 @@ func TestRunsDuringPull(t *testing.T) {
 	layers := registry.Layers(8, 8<<20)
 	layers[2].Files, layers[6].Files = 4000, 8000
 	o.Remote().Push(t, "large", "1", registry.Image{Layers: layers})
-	runs := func() (all []time.Duration) {
+	runs := func(each func()) (all []time.Duration) {
 		for range 20 {
 			begun := time.Now()
 			if out, err := suite.output("docker", "run", "--rm", "busybox", "true"); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
 			all = append(all, time.Since(begun))
+			each()
 		}
 		slices.Sort(all)
 		return all
 	}
-	alone := runs()
+	alone := runs(func() {})
 	t.Logf("20 runs alone: median %s, slowest %s", alone[10], alone[19])
-	beside := func() []time.Duration {
+	beside := func() (meanwhile int) {
 		c := begin(t, "docker", "pull", "-q", o.ref("large:1"))
 		n := o.proxy.Count("GET", "/blobs/")
 		until(t, "the pull begins", func() bool { return o.proxy.Count("GET", "/blobs/") > n+3 })
-		all := runs()
+		all := runs(func() {
+			select {
+			case <-c.done:
+			default:
+				meanwhile++
+			}
+		})
 		if out, err := c.wait(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
 		must(t, "docker", "rmi", o.ref("large:1"))
-		t.Logf("beside a pull: median %s, slowest %s", all[10], all[19])
-		return all
+		t.Logf("beside a pull: median %s, slowest %s; %d ended before it", all[10], all[19], meanwhile)
+		return meanwhile
 	}
 	// As fast as it goes: who unpacks has both processors; it is only that nothing fails.
 	beside()
 	emptied(t, before)
 	// As a network would have it. No run waits for the pull, which takes some ten seconds.
 	o.proxy.Fault(registry.Fault{Path: "/blobs/", Rate: 4 << 20})
-	if slow := beside(); slow[10] > 5*alone[10]+200*time.Millisecond || slow[19] > 10*alone[19]+time.Second {
-		t.Errorf("alone: %v\nbeside a pull: %v", alone, slow)
+	if n := beside(); n < 3 {
+		t.Errorf("%d runs ended before the pull", n)
 	}
 	emptied(t, before)
 }

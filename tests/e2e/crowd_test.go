@@ -90,8 +90,8 @@ func TestRestoreCrowd(t *testing.T) {
 			t.Errorf("container %d, pid %d: %+v, %v", i, pids[i], c.State, err)
 		}
 	}
-	if took > time.Duration(n)*20*time.Millisecond+2*time.Second {
-		t.Errorf("%s is too long", took)
+	if cpu > time.Duration(n)*20*time.Millisecond+2*time.Second {
+		t.Errorf("%s of processor is too much", cpu)
 	}
 
 	// Much happens while no daemon looks.

@@ -18,9 +18,10 @@ func TestSharedPush(t *testing.T) {
 	must(t, "docker", "pull", "-q", from.ref("pushed:1"))
 	ref := o.ref("pushed:1")
 	must(t, "docker", "tag", from.ref("pushed:1"), ref)
-	join := func() (all []*client) {
+	join := func(slow registry.Fault) (all []*client) {
 		o.proxy.Heal()
-		o.proxy.Fault(registry.Fault{Method: "PATCH", Delay: 2 * time.Second})
+		slow.Method = "PATCH"
+		o.proxy.Fault(slow)
 		for range 4 {
 			all = append(all, begin(t, "docker", "push", ref))
 		}
@@ -35,7 +36,7 @@ func TestSharedPush(t *testing.T) {
 		return all
 	}
 
-	for _, c := range join() {
+	for _, c := range join(registry.Fault{Delay: 2 * time.Second}) {
 		interrupt(t, c)
 	}
 	until(t, "the connections end", func() bool {
@@ -51,7 +52,8 @@ func TestSharedPush(t *testing.T) {
 		t.Error("the registry has an image that was not pushed to its end")
 	}
 
-	all := join()
+	hold := make(chan struct{})
+	all := join(registry.Fault{Hold: hold})
 	// A slow registry holds up nobody else.
 	must(t, "docker", "run", "--rm", "busybox", "true")
 	must(t, "docker", "images")
@@ -60,6 +62,7 @@ func TestSharedPush(t *testing.T) {
 			t.Error("a container's run took longer than a push")
 		}
 	}
+	close(hold)
 	digest := ""
 	for _, c := range all {
 		out, err := c.wait()

@@ -27,6 +27,7 @@ type Fault struct {
 	Truncate   int64         // of the answer's body so many bytes, then its end, as if it were all
 	Corrupt    int64         // changes the byte of the answer's body at that place, counted from 1
 	Delay      time.Duration // before anything
+	Hold       chan struct{} // nothing before it is closed
 	Rate       int           // of the answer's body so many bytes a second; the only one that goes with others
 	Stall      bool          // with DropAfter: silence until the client leaves
 }
@@ -158,6 +159,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	if f.Delay > 0 {
 		select {
 		case <-time.After(f.Delay):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	if f.Hold != nil {
+		select {
+		case <-f.Hold:
 		case <-r.Context().Done():
 			return
 		}
