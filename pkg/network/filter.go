@@ -111,14 +111,18 @@ func transactions(fn func(*nftables.Conn) error) error {
 	if err != nil {
 		return fmt.Errorf("cannot open nftables: %w", err)
 	}
-	err = fn(conn)
-	if closed := conn.CloseLasting(); err == nil {
-		err = closed
-	}
-	if err != nil {
+	if err := ended(conn, fn(conn)); err != nil {
 		return fmt.Errorf("cannot set the packet filter: %w", err)
 	}
 	return nil
+}
+
+// ended lets go of a connection whose transactions ended with err, which it returns.
+// Nobody waits for that: what the transactions took away counts no more, but the kernel
+// lets a closed connection wait until no processor can see it, for tens of milliseconds.
+func ended(conn *nftables.Conn, err error) error {
+	go func() { _ = conn.CloseLasting() }()
+	return err
 }
 
 func filterTable(name string) *nftables.Table {

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -232,7 +231,7 @@ func gateTransaction(fill func(*nftables.Conn, *nftables.Table) error) error {
 	if err == nil {
 		err = c.Flush()
 	}
-	if err = cmp.Or(err, c.CloseLasting()); err != nil {
+	if err = ended(c, err); err != nil {
 		return fmt.Errorf("cannot lead the gateway's ports to containers: %w", err)
 	}
 	return nil
