@@ -42,6 +42,13 @@ func subnets(all []owned) []netip.Prefix {
 	return out
 }
 
+// special have addresses that are not one host's among others (RFC 6890): loopback,
+// link-local, multicast. A bridge of loopback's would take what is a container's own.
+var special = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("::/8"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
 // clash finds the owner of what a subnet overlaps.
 func clash(p netip.Prefix, all []owned) (owned, bool) {
 	for _, o := range all {

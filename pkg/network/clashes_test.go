@@ -175,3 +175,21 @@ func TestHides(t *testing.T) {
 		t.Errorf("one without IPv4 hides %s", got)
 	}
 }
+
+// What means something else everywhere is no network's, and what only looks so is.
+func TestSpecialSubnets(t *testing.T) {
+	for _, p := range []string{"127.0.0.0/8", "127.9.0.0/16", "0.0.0.0/8", "224.0.0.0/24", "::/64", "::ffff:10.0.0.0/112", "fe80::/64", "ff02::/64"} {
+		p := netip.MustParsePrefix(p)
+		if err := checkOwn(p, nil); moss.ClassOf(err) != moss.Invalid {
+			t.Errorf("a network with %s: %v", p, err)
+		}
+		if err := checkSubnet(p); moss.ClassOf(err) != moss.Invalid {
+			t.Errorf("a default bridge with %s: %v", p, err)
+		}
+	}
+	for _, p := range []string{"128.0.0.0/16", "126.0.0.0/24", "240.0.0.0/16", "100.64.0.0/16", "fec0::/64", "2001:db8::/64", "fd00::/64"} {
+		if err := checkOwn(netip.MustParsePrefix(p), nil); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -14,6 +14,9 @@ func checkSubnet(p netip.Prefix) error {
 	if !p.Addr().Is4() || p.Bits() > 29 || p.Bits() < 8 {
 		return moss.Errorf(moss.Invalid, "cannot use subnet %s for the bridge: it must be IPv4, from /8 to /29", p)
 	}
+	if s, there := overlapping(p, special); there {
+		return moss.Errorf(moss.Invalid, "cannot use subnet %s for the bridge: addresses in %s are no host's on a network", p, s)
+	}
 	return nil
 }
 

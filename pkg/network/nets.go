@@ -184,6 +184,9 @@ func checkOwn(p netip.Prefix, others []owned) error {
 	if p != p.Masked() {
 		return moss.Errorf(moss.Invalid, "invalid network config:\ninvalid subnet %s: it should be %s", p, p.Masked())
 	}
+	if s, there := overlapping(p, special); there {
+		return moss.Errorf(moss.Invalid, "invalid network config:\ninvalid subnet %s: addresses in %s are no host's on a network", p, s)
+	}
 	if o, there := clash(p, others); there {
 		return moss.Errorf(moss.Forbidden, "invalid pool request: Pool overlaps with other one on this address space: %s is of %s", o.subnet, o.by)
 	}
