@@ -262,7 +262,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	d.engine = engine.New(deps, engine.Options{
 		ID: d.engineID, DataRoot: cfg.Data, ContainersDir: cfg.Containers(), Labels: cfg.Labels,
 		Runtimes: offer.Runtimes, Runtime: offer.Runtime, Defaults: offer.Defaults, Init: cfg.Init, SELinux: cfg.SELinux,
-		LogConfig: containerLog, IDs: ids,
+		LogConfig: containerLog, IDs: ids, PublishIP: cfg.IP,
 	})
 	d.closer = append(d.closer, func() error { d.engine.Close(); return nil })
 	var containers api.Containers = d.engine.Containers()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -36,6 +37,20 @@ func checkActivation(rec *moss.Container) error {
 		return moss.Errorf(moss.Invalid, "cannot start a container by its first connection: %s", why)
 	}
 	return nil
+}
+
+// addressHeld has the ports of an activated container that name no address held
+// where those of others are published.
+func (e *Engine) addressHeld(rec *moss.Container) {
+	if !rec.Host.Activated() || !e.opts.PublishIP.IsValid() {
+		return
+	}
+	rec.Host.PortBindings = slices.Clone(rec.Host.PortBindings)
+	for i := range rec.Host.PortBindings {
+		if b := &rec.Host.PortBindings[i]; !b.HostIP.IsValid() {
+			b.HostIP = e.opts.PublishIP
+		}
+	}
 }
 
 // hold has the ports listened at of a container that its first connection starts.

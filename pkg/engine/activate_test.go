@@ -55,6 +55,24 @@ func TestHeldPorts(t *testing.T) {
 	})
 }
 
+// Ports that name no address are held where the setting wants them published.
+func TestHeldAt(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.publishIP = netip.MustParseAddr("127.0.0.2")
+		r.crash()
+		r.boot(false)
+		id := r.create(named("web"), activated(8080), func(q *moss.CreateRequest) {
+			q.Host.PortBindings = append(q.Host.PortBindings, moss.PortBinding{Port: moss.Port{Number: 81, Proto: moss.TCP}, HostPort: 8081})
+		})
+		for i, want := range []string{"127.0.0.1", "127.0.0.2"} {
+			if got := r.get("web").Host.PortBindings[i].HostIP.String(); got != want {
+				t.Errorf("port %d is held at %s, want %s", i, got, want)
+			}
+		}
+		r.must(r.remove(id, true))
+	})
+}
+
 func TestWhatCannotBeActivated(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		for name, spoil := range map[string]option{

@@ -41,6 +41,7 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if err != nil {
 		return "", nil, err
 	}
+	s.addressHeld(rec)
 	dropSlice, err := s.mapIDs(rec, r.Config)
 	defer func() { dropSlice() }() // by then the container is known
 	if err != nil {

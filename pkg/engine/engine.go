@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -65,7 +66,8 @@ type Options struct {
 	IDs           IDs
 	Labels        []string
 	Defaults      Defaults
-	SELinux       bool // every container gets labels, where the kernel has SELinux
+	SELinux       bool       // every container gets labels, where the kernel has SELinux
+	PublishIP     netip.Addr // where ports are held that name no address; the zero Addr is everywhere
 }
 
 // IDs are those of the engine's user namespace.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,7 @@ type rig struct {
 	layering, deleting time.Duration
 	labels             engine.Labels // nil: the kernel has no SELinux
 	selinux            bool          // the setting
+	publishIP          netip.Addr    // the setting
 	wrap               func(*engine.Deps)
 	faults             *faults
 	halt               func()
@@ -155,8 +157,8 @@ func (r *rig) wire(f *faults) {
 	r.Engine = engine.New(deps, engine.Options{
 		ID: "engine", DataRoot: r.dir, ContainersDir: filepath.Join(r.dir, "containers"),
 		Runtimes: map[string]string{"moss-runtime": "moss-runtime"}, Runtime: "moss-runtime", LogConfig: moss.LogConfig{Driver: "json-file"},
-		SELinux: r.selinux,
-		IDs:     engine.IDs{UIDs: 65537, GIDs: 60001, OwnerUID: 1000, OwnerGID: 100},
+		SELinux: r.selinux, PublishIP: r.publishIP,
+		IDs: engine.IDs{UIDs: 65537, GIDs: 60001, OwnerUID: 1000, OwnerGID: 100},
 	})
 }
 
