@@ -175,11 +175,11 @@ func (n *Networks) attachBridges(c *moss.Container, a *moss.Attachment) (err err
 		return err
 	}
 	a.Interface, a.Others = made[0], made[1:]
-	if resolves(*a) || n.asksForThem(c, *a) {
+	if resolves(*a) {
 		a.DNS, a.Upstreams = []netip.Addr{moss.ResolverAddr}, c.Host.DNS
 		return n.startResolver(c.ID, *a)
 	}
-	return nil
+	return n.standIn()
 }
 
 // byGateway is the order in which networks are asked for the default route:

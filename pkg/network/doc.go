@@ -7,9 +7,11 @@
 // host's network namespace and cannot return), while the netlink sockets they
 // open serve every goroutine.
 //
-// There are three networks: "bridge", "host" and "none". A container on the
-// bridge has a namespace of its own, bound at R/netns/<container id>, with eth0
-// in it; the other end of the pair is named ve<12 hex of the container id>.
+// "bridge", "host" and "none" are always there; what users make are bridges more.
+// A container on bridges has a namespace of its own, bound at R/netns/<container
+// id>, with eth0 and further links in it; the other end of the first one's pair is
+// named ve<12 hex of the container id>. On users' networks a [resolver] has its
+// sockets in the container's namespace.
 //
 // Ports are published by a [PortDriver], which listens in the host's namespace
 // and connects to the container from the holder's.

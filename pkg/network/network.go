@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -55,6 +56,8 @@ type Config struct {
 	// Upstreams are the name servers that resolvers, and containers in the host's network, ask; none for
 	// those of the host's resolv.conf.
 	Upstreams []netip.Addr
+	// ResolvConf is the host's resolv.conf(5).
+	ResolvConf string
 	// Pools are what subnets of networks that name none are cut from; nil means moss's own.
 	Pools []Pool
 	// Kept are the networks that Adopt is going to be told of: the default bridge takes no subnet of theirs.
@@ -93,6 +96,10 @@ type Networks struct {
 	zone      zone
 	upstreams upstreams
 	resolvers map[moss.ContainerID]*resolver
+	naming    sync.Mutex // one stand-in is made or ended at a time
+	stand     *resolver  // in the place of the driver's name server; nil for none
+	looked    bool       // for what an earlier daemon left of it
+	unwatch   func() error
 	asked     lately.Moment // when a container last asked for a name
 }
 
@@ -103,7 +110,7 @@ func New(cfg Config) (*Networks, error) {
 		return nil, fmt.Errorf("cannot make the directory of the network namespaces: %w", err)
 	}
 	n := &Networks{cfg: cfg, started: time.Now(), names: map[moss.ContainerID]string{}, ports: map[moss.ContainerID]bool{}, gates: map[moss.ContainerID][]gate{}, places: map[moss.NetworkID]*place{}, named: map[string]*place{}, resolvers: map[moss.ContainerID]*resolver{}}
-	n.upstreams.path = "/etc/resolv.conf"
+	n.upstreams.path = cmp.Or(cfg.ResolvConf, "/etc/resolv.conf")
 	for _, s := range cfg.Upstreams {
 		n.upstreams.fixed = append(n.upstreams.fixed, netip.AddrPortFrom(s, dnsPort))
 	}
@@ -114,6 +121,9 @@ func New(cfg Config) (*Networks, error) {
 	host, err := hostRoutes()
 	if err == nil {
 		err = inNetNS(cfg.NetNS, func() error { return n.setup(host) })
+	}
+	if err == nil {
+		err = n.heedUpstreams()
 	}
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -130,12 +140,16 @@ func (n *Networks) Notes() []string { return n.notes }
 // Close lets go of the holder's namespace; everything in it stays.
 func (n *Networks) Close() error {
 	n.dismissed.Wait()
+	var unwatched error
+	if n.unwatch != nil {
+		unwatched = n.unwatch()
+	}
 	for _, h := range []*netlink.Handle{n.handle, n.slow} {
 		if h != nil {
 			h.Close()
 		}
 	}
-	return errors.Join(n.closeResolvers(), n.netns.Close())
+	return errors.Join(unwatched, n.closeResolvers(), n.netns.Close())
 }
 
 // setup runs on a thread in the holder's namespace.

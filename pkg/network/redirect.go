@@ -9,17 +9,32 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 // dnsPort is where resolvers ask.
 const dnsPort = 53
 
-// redirect leads what goes to addr's port 53, in the calling thread's network
-// namespace, to other ports of the same address.
-func redirect(addr netip.Addr, udp, tcp uint16) error {
-	err := redirectNew(addr, udp, tcp, false)
+// redirection leads what goes to an address's port 53 to a resolver's sockets: what is
+// sent in the namespace itself, or what comes in by a link.
+type redirection struct {
+	table    string
+	link     string // "" for what is sent
+	from, to netip.Addr
+	udp, tcp uint16
+}
+
+// ofContainer leads a container's own queries to sockets of the same address.
+func ofContainer(udp, tcp uint16) redirection {
+	return redirection{table: table, from: moss.ResolverAddr, to: moss.ResolverAddr, udp: udp, tcp: tcp}
+}
+
+// set puts the redirection into the calling thread's network namespace.
+func (r redirection) set() error {
+	err := r.setNew(false)
 	if errors.Is(err, unix.EEXIST) { // of sockets that are gone
-		err = redirectNew(addr, udp, tcp, true)
+		err = r.setNew(true)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot lead name queries to the resolver: %w", err)
@@ -27,40 +42,61 @@ func redirect(addr netip.Addr, udp, tcp uint16) error {
 	return nil
 }
 
-// redirectNew replaces what there is only where it is told to: the kernel waits
+// setNew replaces what there is only where it is told to: the kernel waits
 // milliseconds for those who may use what goes.
-func redirectNew(addr netip.Addr, udp, tcp uint16, replace bool) error {
+func (r redirection) setNew(replace bool) error {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return err
 	}
-	t := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: table}
+	t := r.kernel()
 	if replace {
 		conn.DelTable(t)
 	}
 	conn.CreateTable(t)
+	hook := nftables.ChainHookOutput
+	if r.link != "" {
+		hook = nftables.ChainHookPrerouting
+	}
 	chain := conn.AddChain(&nftables.Chain{
-		Table: t, Name: "resolver", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+		Table: t, Name: "resolver", Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: nftables.ChainPriorityNATDest,
 	})
-	for _, p := range []struct {
-		proto byte
-		to    uint16
-	}{{unix.IPPROTO_UDP, udp}, {unix.IPPROTO_TCP, tcp}} {
-		conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr.AsSlice()},
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p.proto}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(dnsPort)},
-			&expr.Immediate{Register: 1, Data: addr.AsSlice()},
-			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(p.to)},
-			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
-		}})
+	conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.exprs(unix.IPPROTO_UDP, r.udp)})
+	conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r.exprs(unix.IPPROTO_TCP, r.tcp)})
+	return ended(conn, conn.Flush())
+}
+
+// unset takes the redirection away; nil where there is none.
+func (r redirection) unset() error {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return err
 	}
-	err = conn.Flush()
-	if closed := conn.CloseLasting(); err == nil {
-		err = closed
+	conn.AddTable(r.kernel()) // so that there is one
+	conn.DelTable(r.kernel())
+	return ended(conn, conn.Flush())
+}
+
+func (r redirection) kernel() *nftables.Table {
+	return &nftables.Table{Family: nftables.TableFamilyIPv4, Name: r.table}
+}
+
+// exprs are: [iifname LINK] ip daddr FROM PROTO dport 53 dnat to TO:PORT.
+func (r redirection) exprs(proto byte, port uint16) []expr.Any {
+	var all []expr.Any
+	if r.link != "" {
+		all = []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: linkKey(r.link)}}
 	}
-	return err
+	return append(
+		all,
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: destinationOffset, Len: 4},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: r.from.AsSlice()},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(dnsPort)},
+		&expr.Immediate{Register: 1, Data: r.to.AsSlice()},
+		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
+	)
 }

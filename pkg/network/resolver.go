@@ -86,13 +86,6 @@ func resolves(a moss.Attachment) bool {
 	return a.NetNS != "" && slices.ContainsFunc(a.Interfaces(), func(i moss.Interface) bool { return len(i.Names) > 0 })
 }
 
-// asksForThem says whether a container has a resolver of its own although it
-// knows no names: the name server of the holder's driver asks those servers of the
-// host only that are reached by IPv4, and it has none.
-func (n *Networks) asksForThem(c *moss.Container, a moss.Attachment) bool {
-	return len(c.Host.DNS) == 0 && len(n.cfg.Upstreams) == 0 && len(a.DNS) > 0 && n.upstreams.only6()
-}
-
 // startResolver serves a container's namespace; sockets of an earlier daemon, with
 // the queries that wait in them, are used again.
 func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
@@ -103,16 +96,28 @@ func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
 		r.view.Store(viewOf(a))
 		return nil
 	}
-	socks, err := n.resolverSockets(id, a.NetNS)
+	socks, err := n.resolverSockets(string(id)+resolverSuffix, moss.ResolverAddr, func() (resolverSockets, error) { return openResolver(a.NetNS) })
 	if err != nil {
 		return fmt.Errorf("cannot serve names: %w", err)
 	}
-	r = &resolver{zone: &n.zone, netns: a.NetNS, host: n.upstreams.servers, slow: &n.upstreams.slow, asked: &n.asked, slots: make(chan struct{}, mostForwarded)}
+	if r, err = n.serve(a.NetNS, viewOf(a), socks); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.resolvers[id] = r
+	n.mu.Unlock()
+	return nil
+}
+
+// serve answers what comes by the sockets, which are closed where that fails.
+func (n *Networks) serve(netns string, view *resolverView, socks resolverSockets) (*resolver, error) {
+	r := &resolver{zone: &n.zone, netns: netns, host: n.upstreams.servers, slow: &n.upstreams.slow, asked: &n.asked, slots: make(chan struct{}, mostForwarded)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.view.Store(viewOf(a))
+	r.view.Store(view)
+	var err error
 	if r.udp, err = newDatagrams(socks.udp, openPending(socks.pending)); err != nil {
 		r.cancel()
-		return errors.Join(fmt.Errorf("cannot serve names: %w", err), socks.close())
+		return nil, errors.Join(fmt.Errorf("cannot serve names: %w", err), socks.close())
 	}
 	r.tcp = &dns.Server{Listener: socks.tcp, Handler: r, MaxTCPQueries: -1}
 	started := make(chan struct{})
@@ -123,13 +128,10 @@ func (n *Networks) startResolver(id moss.ContainerID, a moss.Attachment) error {
 	case <-started:
 	case err := <-failed:
 		r.cancel()
-		return errors.Join(fmt.Errorf("cannot serve names: %w", err), socks.close())
+		return nil, errors.Join(fmt.Errorf("cannot serve names: %w", err), socks.close())
 	}
 	go r.udp.serve(r)
-	n.mu.Lock()
-	n.resolvers[id] = r
-	n.mu.Unlock()
-	return nil
+	return r, nil
 }
 
 // close ends the resolver, also where the caller's context is over; the stored sockets stay.
@@ -160,7 +162,7 @@ func (n *Networks) closeResolvers() error {
 	all := n.resolvers
 	n.resolvers = map[moss.ContainerID]*resolver{}
 	n.mu.Unlock()
-	var errs []error
+	errs := []error{n.closeStandIn()}
 	for _, r := range all {
 		errs = append(errs, r.close())
 	}

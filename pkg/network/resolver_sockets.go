@@ -19,6 +19,10 @@ type resolverSockets struct {
 	pending *os.File // see pending; nil without a store
 }
 
+func (s resolverSockets) udpAddr() netip.AddrPort { return s.udp.LocalAddr().(*net.UDPAddr).AddrPort() }
+
+func (s resolverSockets) tcpPort() uint16 { return uint16(s.tcp.Addr().(*net.TCPAddr).Port) }
+
 func (s resolverSockets) close() error {
 	var errs []error
 	if s.udp != nil {
@@ -34,11 +38,10 @@ func (s resolverSockets) close() error {
 }
 
 // resolverSockets takes over those of an earlier daemon, with the queries that wait
-// in them, or opens new ones.
-func (n *Networks) resolverSockets(id moss.ContainerID, netns string) (s resolverSockets, err error) {
-	name := string(id) + resolverSuffix
+// in them, or opens new ones at an address.
+func (n *Networks) resolverSockets(name string, at netip.Addr, open func() (resolverSockets, error)) (s resolverSockets, err error) {
 	s = n.storedSockets(name)
-	if s.udp != nil && s.tcp != nil {
+	if s.udp != nil && s.tcp != nil && s.udpAddr().Addr() == at {
 		if s.pending == nil && n.cfg.Sockets != nil { // of an older engine
 			if s.pending, err = newPending(); err == nil {
 				err = n.cfg.Sockets.Put(name, s.pending)
@@ -52,7 +55,7 @@ func (n *Networks) resolverSockets(id moss.ContainerID, netns string) (s resolve
 	if err := s.close(); err != nil {
 		return s, err
 	}
-	if s, err = openResolver(netns); err != nil {
+	if s, err = open(); err != nil {
 		return s, err
 	}
 	if err := n.storeSockets(name, &s); err != nil {
@@ -125,7 +128,7 @@ func (n *Networks) forgetSockets(running map[moss.ContainerID]moss.Attachment) e
 	var errs []error
 	for _, name := range n.cfg.Sockets.Names() {
 		id, ok := strings.CutSuffix(name, resolverSuffix)
-		if _, runs := running[moss.ContainerID(id)]; !ok || runs {
+		if _, runs := running[moss.ContainerID(id)]; !ok || runs || name == standInName {
 			continue
 		}
 		for _, f := range n.cfg.Sockets.Take(name) {
@@ -144,21 +147,27 @@ func (n *Networks) forgetSockets(running map[moss.ContainerID]moss.Attachment) e
 // packet filter leads there.
 func openResolver(netns string) (s resolverSockets, err error) {
 	err = inNetNS(netns, func() error {
-		at := netip.AddrPortFrom(moss.ResolverAddr, 0)
-		u, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		if err != nil {
+		if err := s.listen(moss.ResolverAddr); err != nil {
 			return err
 		}
-		s.udp = u
-		t, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
-		if err != nil {
-			return err
-		}
-		s.tcp = t
-		return redirect(moss.ResolverAddr, uint16(u.LocalAddr().(*net.UDPAddr).Port), uint16(t.Addr().(*net.TCPAddr).Port))
+		return ofContainer(s.udpAddr().Port(), s.tcpPort()).set()
 	})
 	if err != nil {
 		err = errors.Join(err, s.close())
 	}
 	return s, err
+}
+
+// listen opens the sockets in the calling thread's namespace, at any free ports of an address.
+func (s *resolverSockets) listen(at netip.Addr) (err error) {
+	any := netip.AddrPortFrom(at, 0)
+	if s.udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(any)); err != nil {
+		s.udp = nil
+		return err
+	}
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(any))
+	if err == nil {
+		s.tcp = l
+	}
+	return err
 }

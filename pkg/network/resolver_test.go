@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -111,9 +112,14 @@ func (s *testSockets) Names() (out []string) {
 // asker is a socket in a container's namespace.
 func asker(t testing.TB, netns, network string) *dns.Conn {
 	t.Helper()
+	return askerAt(t, netns, network, moss.ResolverAddr)
+}
+
+func askerAt(t testing.TB, netns, network string, server netip.Addr) *dns.Conn {
+	t.Helper()
 	var c net.Conn
 	err := inNetNS(netns, func() (err error) {
-		c, err = (&net.Dialer{}).DialContext(t.Context(), network, netip.AddrPortFrom(moss.ResolverAddr, dnsPort).String())
+		c, err = (&net.Dialer{}).DialContext(t.Context(), network, netip.AddrPortFrom(server, dnsPort).String())
 		return err
 	})
 	if err != nil {
@@ -313,7 +319,7 @@ func TestResolver(t *testing.T) {
 }
 
 // Where the host has its names by IPv6 only, the driver's name server has none for
-// containers on the default bridge: the engine asks.
+// containers on the default bridge: the engine answers in its place.
 func TestNamesByIPv6Only(t *testing.T) {
 	if !inNamespaces(t, "run") {
 		return
@@ -331,44 +337,100 @@ func TestNamesByIPv6Only(t *testing.T) {
 	go func() { _ = server.ActivateAndServe() }()
 	defer server.Shutdown()
 	r := newRig(t, "")
-	driver := netip.MustParseAddr("10.0.2.3")
-	r.cfg.DNS = []netip.Addr{driver}
+	driver, store := netip.MustParseAddr("10.0.2.3"), &testSockets{files: map[string][]*os.File{}}
+	host := filepath.Join(t.TempDir(), "resolv.conf")
+	servers := func(all ...string) {
+		t.Helper()
+		text := "nameserver " + strings.Join(all, "\nnameserver ") + "\n"
+		if err := errors.Join(os.WriteFile(host+".new", []byte(text), 0o600), os.Rename(host+".new", host)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	servers("192.0.2.1", "::1")
+	r.cfg.DNS, r.cfg.ResolvConf, r.cfg.Sockets = []netip.Addr{driver}, host, store
 	r.n = r.open(t)
-	r.n.upstreams.path = filepath.Join(t.TempDir(), "resolv.conf")
-	own := netip.MustParseAddr("192.0.2.7")
-	for _, c := range []struct {
-		host string
-		own  []netip.Addr
-		want netip.Addr
-	}{
-		{"nameserver 192.0.2.1\nnameserver ::1\n", nil, driver},
-		{"nameserver ::1\n", []netip.Addr{own}, driver},
-		{"nameserver ::1\nsearch example.test\n", nil, moss.ResolverAddr},
-	} {
-		if err := os.WriteFile(r.n.upstreams.path, []byte(c.host), 0o600); err != nil {
-			t.Fatal(err)
+	one := moss.Container{ID: moss.ContainerID(moss.NewHexID()), Name: "one"}
+	a, err := r.n.Attach(t.Context(), &one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(a.DNS, []netip.Addr{driver}) || stoodIn(t, r.cfg.NetNS) {
+		t.Fatalf("resolv.conf gets %v, want %v; the driver's name server is stood in for: %v", a.DNS, driver, stoodIn(t, r.cfg.NetNS))
+	}
+	// It runs while the host's servers change.
+	servers("::1")
+	within(t, "nobody stands in", func() bool { return stoodIn(t, r.cfg.NetNS) })
+	for _, name := range []string{"outside.test", "one"} { // on the default bridge nobody has a name
+		ask := askerAt(t, a.NetNS, "udp", driver)
+		send(t, ask, name, dns.TypeA)
+		if _, got, _ := receive(t, ask); !slices.Equal(got, []string{"198.51.100.7"}) {
+			t.Errorf("%s: %q", name, got)
 		}
-		one := moss.Container{ID: moss.ContainerID(moss.NewHexID()), Name: "one"}
-		one.Host.DNS = c.own
-		a, err := r.n.Attach(t.Context(), &one)
+	}
+	tcp := askerAt(t, a.NetNS, "tcp", driver)
+	send(t, tcp, "outside.test", dns.TypeA)
+	if rcode, _, _ := receive(t, tcp); rcode != dns.RcodeServerFailure { // the host's server has no TCP
+		t.Errorf("by TCP: %d", rcode)
+	}
+	// The daemon goes, and a query is asked meanwhile.
+	if err := r.n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ask := askerAt(t, a.NetNS, "udp", driver)
+	send(t, ask, "outside.test", dns.TypeA)
+	r.n = r.open(t)
+	if err := r.n.Restore(t.Context(), map[moss.ContainerID]moss.Attachment{one.ID: a}); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, _ := receive(t, ask); !slices.Equal(got, []string{"198.51.100.7"}) {
+		t.Errorf("asked while nobody was there: %q", got)
+	}
+	// The driver does it again, also where the daemon was not there for the change.
+	servers("192.0.2.1")
+	within(t, "it is stood in for", func() bool { return !stoodIn(t, r.cfg.NetNS) })
+	servers("::1")
+	within(t, "nobody stands in again", func() bool { return stoodIn(t, r.cfg.NetNS) })
+	if err := r.n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	servers("192.0.2.1")
+	r.n = r.open(t)
+	if err := r.n.Restore(t.Context(), map[moss.ContainerID]moss.Attachment{one.ID: a}); err != nil {
+		t.Fatal(err)
+	}
+	if stoodIn(t, r.cfg.NetNS) || len(store.Names()) > 0 {
+		t.Errorf("the driver's name server is stood in for, with the sockets %q", store.Names())
+	}
+	if err := r.n.Detach(t.Context(), one.ID, a); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stoodIn says whether queries to the driver's name server are led elsewhere.
+func stoodIn(t *testing.T, netns string) (is bool) {
+	t.Helper()
+	if err := inNetNS(netns, func() error {
+		c, err := nftables.New()
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		if !slices.Equal(a.DNS, []netip.Addr{c.want}) {
-			t.Errorf("%q: resolv.conf gets %v, want %v", c.host, a.DNS, c.want)
+		tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
+		is = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == standInTable })
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return is
+}
+
+// within waits until something is so that nothing tells of.
+func within(t *testing.T, not string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); {
+		if time.Now().After(end) {
+			t.Fatal(not)
 		}
-		if c.want == moss.ResolverAddr {
-			for _, name := range []string{"outside.test", "one"} { // on the default bridge nobody has a name
-				ask := asker(t, a.NetNS, "udp")
-				send(t, ask, name, dns.TypeA)
-				if _, got, _ := receive(t, ask); !slices.Equal(got, []string{"198.51.100.7"}) {
-					t.Errorf("%s: %q", name, got)
-				}
-			}
-		}
-		if err := r.n.Detach(t.Context(), one.ID, a); err != nil {
-			t.Fatal(err)
-		}
+		runtime.Gosched()
 	}
 }
 
@@ -468,7 +530,7 @@ func TestRedirectAgain(t *testing.T) {
 		}
 	})
 	for port := uint16(4000); port < 4003; port++ {
-		if err := inNetNS(path, func() error { return redirect(moss.ResolverAddr, port, port) }); err != nil {
+		if err := inNetNS(path, func() error { return ofContainer(port, port).set() }); err != nil {
 			t.Fatal(err)
 		}
 		if err := inNetNS(path, func() error {
