@@ -235,6 +235,9 @@ func restartHolder(f Facts) string {
 	return "systemctl --user restart " + f.Prefix + "-rootless"
 }
 
+// gvisor is the driver that is built in.
+const gvisor = "gvisor-tap-vsock"
+
 func network(f Facts) Check {
 	const name = "network driver"
 	if f.TunError != nil {
@@ -254,11 +257,12 @@ func network(f Facts) Check {
 		if f.DriverBetter != "" {
 			c.Detail += "; " + f.DriverBetter
 		}
-		if f.Driver == "pasta" && f.DriverBetter != "" { // an old one: it is wrong about half-closed connections
+		switch {
+		case f.Driver == gvisor && f.Slirp == "":
+			c.Verdict, c.Mend = Warn, "sudo apt install slirp4netns, and: "+restartHolder(f)
+		case f.Driver == gvisor,
+			f.Driver == "pasta" && f.DriverBetter != "": // an old one: it is wrong about half-closed connections
 			c.Verdict, c.Mend = Warn, `set "moss-network-driver": "auto" in daemon.json, and: `+restartHolder(f)
-		}
-		if f.Driver == "gvisor-tap-vsock" {
-			c.Verdict, c.Mend = Warn, "sudo apt install slirp4netns"
 		}
 		return c
 	}
@@ -277,6 +281,9 @@ func network(f Facts) Check {
 // the user, with the sockets of icmp(7) that groups must be let have.
 func pinging(f Facts) Check {
 	const name = "ping"
+	if f.Driver == "none" {
+		return Check{Name: name, Detail: "containers have no way out: the network driver is none"}
+	}
 	if f.PingRange == "" {
 		return Check{Name: name, Detail: "the kernel does not say who may"}
 	}

@@ -44,6 +44,17 @@ func TestService(t *testing.T) {
 	}
 }
 
+// Without a way out nothing is said of what the outside would answer.
+func TestNoWayOut(t *testing.T) {
+	f := well()
+	f.Driver, f.PingRange = "none", "1\t0"
+	for _, c := range Examine(f) {
+		if c.Name == "ping" && (c.Verdict != OK || !strings.Contains(c.Detail, "no way out")) {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 func TestIll(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {
@@ -76,7 +87,8 @@ func TestIll(t *testing.T) {
 		{"no network program", func(f *Facts) { f.Slirp = "" }, "network driver", Warn, "slirp4netns"},
 		{"pasta only", func(f *Facts) { f.Slirp, f.Pasta = "", "/usr/bin/pasta" }, "network driver", Warn, "slirp4netns"},
 		{"no tun", func(f *Facts) { f.TunError = broken }, "network driver", Fail, "/dev/net/tun"},
-		{"built-in driver runs", func(f *Facts) { f.Driver = "gvisor-tap-vsock" }, "network driver", Warn, "slirp4netns"},
+		{"built-in driver runs", func(f *Facts) { f.Driver, f.Slirp = gvisor, "" }, "network driver", Warn, "sudo apt install slirp4netns, and: systemctl"},
+		{"built-in driver beside a better", func(f *Facts) { f.Driver, f.Slirp = gvisor, "/usr/bin/slirp4netns" }, "network driver", Warn, `"moss-network-driver": "auto"`},
 		{"an old pasta runs", func(f *Facts) { f.Driver, f.DriverBetter = "pasta", "slirp4netns is better" }, "network driver", Warn, "auto"},
 		{"no ping", func(f *Facts) { f.PingRange = "1\t0" }, "ping", Warn, "ping_group_range=0 2147483647"},
 		{"strange ping range", func(f *Facts) { f.PingRange = "x" }, "ping", Warn, "sysctl"},
