@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -83,8 +84,11 @@ func message(err error) string {
 }
 
 // hungUp says whether the daemon ended while it worked on a request. The client
-// knows some of the errors by their text only.
+// knows some of the errors by their text only. Those of files are of this side's.
 func hungUp(err error) bool {
+	if _, file := errors.AsType[*fs.PathError](err); file {
+		return false
+	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		strings.HasSuffix(err.Error(), net.ErrClosed.Error()) || // while it sent
 		err.Error() == "EOF" || client.IsErrConnectionFailed(err) && strings.HasSuffix(err.Error(), ": EOF")

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -15,5 +19,23 @@ func TestEngineHangsUp(t *testing.T) {
 		if code != 1 || !strings.Contains(errs, "the engine was stopped or restarted before it had answered") || strings.Contains(errs, "moss setup") {
 			t.Errorf("moss %s: %d %q", args, code, errs)
 		}
+	}
+}
+
+// It is not the engine that hangs up where nobody reads what this program prints.
+func TestReaderHangsUp(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = w.WriteString("x"); !errors.Is(err, syscall.EPIPE) {
+		t.Fatal(err)
+	}
+	if got := message(fmt.Errorf("cannot print: %w", err)); !strings.Contains(got, "broken pipe") {
+		t.Errorf("said %q", got)
 	}
 }

@@ -48,7 +48,9 @@ const requestOutward = "way-out"
 
 // goesPast says whether TCP goes out past a network driver: gvisor-tap-vsock is for
 // machines that have nothing else.
-func goesPast(driver string) bool { return driver == rootless.DriverSlirp || driver == rootless.DriverPasta }
+func goesPast(driver string) bool {
+	return driver == rootless.DriverSlirp || driver == rootless.DriverPasta
+}
 
 // outwardOf says what whoever sets the packet filter needs to know.
 func outwardOf(c Config) *rootless.WayOut {
