@@ -1,6 +1,7 @@
 package units
 
 import (
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -31,17 +32,17 @@ type state struct {
 
 // apply takes over the properties that are there.
 func (s *state) apply(p map[string]dbus.Variant) {
-	set(p, "LoadState", &s.Load)
-	set(p, "ActiveState", &s.Active)
-	set(p, "SubState", &s.Sub)
+	setText(p, "LoadState", &s.Load)
+	setText(p, "ActiveState", &s.Active)
+	setText(p, "SubState", &s.Sub)
 	set(p, "MainPID", &s.MainPID)
 	set(p, "ExecMainPID", &s.ExecMainPID)
 	set(p, "ExecMainCode", &s.ExecMainCode)
 	set(p, "ExecMainStatus", &s.ExecMainStatus)
 	set(p, "ExecMainStartTimestamp", &s.ExecMainStart)
 	set(p, "ExecMainExitTimestamp", &s.ExecMainExit)
-	set(p, "Result", &s.Result)
-	set(p, "FreezerState", &s.Freezer)
+	setText(p, "Result", &s.Result)
+	setText(p, "FreezerState", &s.Freezer)
 	if job, ok := p["Job"].Value().([]any); ok && len(job) > 0 {
 		s.Job, _ = job[0].(uint32)
 	}
@@ -50,6 +51,14 @@ func (s *state) apply(p map[string]dbus.Variant) {
 func set[T any](p map[string]dbus.Variant, name string, to *T) {
 	if v, ok := p[name].Value().(T); ok {
 		*to = v
+	}
+}
+
+// setText is set with a copy: a text that the bus library has read holds the
+// block of 4 KiB that it is in.
+func setText(p map[string]dbus.Variant, name string, to *string) {
+	if v, ok := p[name].Value().(string); ok && v != *to {
+		*to = strings.Clone(v)
 	}
 }
 

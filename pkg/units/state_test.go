@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unsafe"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
@@ -120,6 +122,22 @@ func TestFreezerError(t *testing.T) {
 	} {
 		if got := moss.ClassOf(freezerError(dbus.Error{Name: name})); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}
+
+// A state keeps nothing of the messages that it is made of.
+func TestApplyCopies(t *testing.T) {
+	block := strings.Repeat("active", 600)
+	text := block[6:12]
+	var s state
+	s.apply(map[string]dbus.Variant{
+		"LoadState": dbus.MakeVariant(text), "ActiveState": dbus.MakeVariant(text), "SubState": dbus.MakeVariant(text),
+		"Result": dbus.MakeVariant(text), "FreezerState": dbus.MakeVariant(text),
+	})
+	for _, kept := range []string{s.Load, s.Active, s.Sub, s.Result, s.Freezer} {
+		if kept != text || unsafe.StringData(kept) == unsafe.StringData(text) {
+			t.Errorf("%q, which may be the message's", kept)
 		}
 	}
 }
