@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -123,9 +124,7 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			env := map[string]string{"MOSS_HOST": test.host, "HOME": none}
-			for k, v := range test.env {
-				env[k] = v
-			}
+			maps.Copy(env, test.env)
 			code, _, errs := run1(t, env, strings.Fields(test.args)...)
 			if test.says == "" && code != 0 || test.says != "" && (code == 0 || !strings.Contains(errs, test.says)) {
 				t.Errorf("moss %s: %d %s, want %q", test.args, code, errs, test.says)

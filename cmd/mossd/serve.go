@@ -42,7 +42,7 @@ func serve(ctx context.Context, cfg settings) (err error) {
 		return err
 	}
 	traces, log := openTraces(ctx, cfg.Prefix, log)
-	defer traces.close()
+	defer traces.close() //nolint:contextcheck // what is left is sent when ctx is over
 	d, err := wire(ctx, cfg, log, level, took, traces)
 	isReady, told := false, ctx
 	defer func() {

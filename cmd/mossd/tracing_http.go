@@ -113,7 +113,7 @@ func (o observedTransfers) Pull(ctx context.Context, r moss.PullRequest, progres
 	trace.SpanFromContext(ctx).SetAttributes(semconv.ContainerImageName(r.Ref))
 	l := pulledLayers{ctx: ctx, t: o.t, open: map[string]layerSpan{}}
 	defer func() { l.close(err); end(err) }()
-	return o.ImageTransfers.Pull(ctx, r, func(p moss.Progress) { l.told(p); progress(p) })
+	return o.ImageTransfers.Pull(ctx, r, func(p moss.Progress) { l.told(p); progress(p) }) //nolint:contextcheck // it has it
 }
 
 func (o observedTransfers) Push(ctx context.Context, r moss.PushRequest, progress func(moss.Progress)) (_ []moss.PushedImage, err error) {

@@ -216,10 +216,16 @@ func TestPullSpans(t *testing.T) {
 	tr, kept := recorded(t)
 	ctx := trace.ContextWithSpan(t.Context(), tr.boot)
 	tell := []moss.Progress{
-		{ID: "1.36", Status: "Pulling from library/busybox"}, {ID: "c", Status: "Already exists"},
-		{ID: "a", Status: "Pulling fs layer"}, {ID: "b", Status: "Pulling fs layer"},
-		{ID: "a", Status: "Downloading", Current: 1}, {ID: "a", Status: "Downloading", Current: 2}, {ID: "a", Status: "Download complete"},
-		{ID: "a", Status: "Pull complete"}, {ID: "a", Status: "Pull complete"}, {Status: "Digest: x"},
+		{ID: "1.36", Status: "Pulling from library/busybox"},
+		{ID: "c", Status: "Already exists"},
+		{ID: "a", Status: "Pulling fs layer"},
+		{ID: "b", Status: "Pulling fs layer"},
+		{ID: "a", Status: "Downloading", Current: 1},
+		{ID: "a", Status: "Downloading", Current: 2},
+		{ID: "a", Status: "Download complete"},
+		{ID: "a", Status: "Pull complete"},
+		{ID: "a", Status: "Pull complete"},
+		{Status: "Digest: x"},
 	}
 	seen := 0
 	_, err := observedTransfers{fakeTransfers{tell, errors.New("broke off")}, tr}.Pull(ctx, moss.PullRequest{Ref: "docker.io/library/busybox:1.36"}, func(moss.Progress) { seen++ })

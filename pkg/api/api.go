@@ -161,7 +161,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	defer s.rest.end()
 	id := s.requests.Add(1)
 	log := func(level slog.Level, what string, more ...any) {
-		s.log.Log(hr.Context(), level, what, append([]any{"id", id, "method", hr.Method, "path", hr.URL.Path}, more...)...)
+		s.log.Log(hr.Context(), level, what, append([]any{"id", id, "method", hr.Method, "path", hr.URL.Path}, more...)...) //nolint:sloglint // callers say what
 	}
 	var err error
 	if s.o.Trace != nil {

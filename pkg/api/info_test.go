@@ -15,7 +15,7 @@ import (
 func TestInfoOfTheDaemon(t *testing.T) {
 	level := new(slog.LevelVar)
 	s, _ := newFake()
-	s.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: level}))
+	s.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: level})) //nolint:sloglint // its level is what is asked for
 	ask := func() (info system.Info) {
 		w := do(t, s, http.MethodGet, "/info", "", "")
 		if err := json.Unmarshal(w.Body.Bytes(), &info); err != nil {

@@ -25,7 +25,7 @@ func TestPath(t *testing.T) {
 			t.Errorf("%q: %q, %v, want %q", text, got, err, want)
 		}
 	}
-	if _, err := Path(filepath.Join(t.TempDir(), "none")); !os.IsNotExist(err) {
+	if _, err := Path(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that there is not: %v", err)
 	}
 }

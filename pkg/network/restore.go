@@ -51,7 +51,7 @@ func (n *Networks) Restore(ctx context.Context, running map[moss.ContainerID]mos
 	n.mu.Lock()
 	n.gates = opened
 	n.mu.Unlock()
-	errs = append(errs, n.standIn(), n.resetGates(), n.forgetSockets(running), n.removeStrayPorts(ctx, ports), n.removeStrayLinks(links), n.removeStrayFiles(files))
+	errs = append(errs, n.standIn(), n.resetGates(), n.forgetSockets(running), n.removeStrayPorts(ctx, ports), n.removeStrayLinks(links), n.removeStrayFiles(files)) //nolint:contextcheck // resolvers end by themselves
 	return moss.Wrap(errors.Join(errs...), "restore the networks", "")
 }
 

@@ -25,7 +25,7 @@ func partial(media string, body []byte) error {
 			} `json:"partialSuccess"`
 		}
 		if json.Unmarshal(body, &answer) != nil {
-			return nil // who says nothing that can be read has nothing against it
+			return nil //nolint:nilerr // who says nothing that can be read has nothing against it
 		}
 		e.Message = answer.Partial.Message
 		_ = json.Unmarshal([]byte(strings.Trim(string(answer.Partial.Rejected), `"`)), &e.Rejected)

@@ -170,7 +170,7 @@ func (x *Exporter) send(ctx context.Context, body []byte) error {
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode/100 == 2 {
 		if err != nil {
-			return nil //nolint:nilerr // it has them: sent again they would be there twice
+			return nil // it has them: sent again they would be there twice
 		}
 		return partial(res.Header.Get("Content-Type"), text)
 	}

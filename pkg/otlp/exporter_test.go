@@ -160,7 +160,8 @@ func TestEncodings(t *testing.T) {
 	sent := spans(t)
 	var first *traces.TracesData
 	for _, env := range []map[string]string{
-		{}, {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"},
+		{},
+		{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"},
 		{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
 		{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "gzip"},
 	} {

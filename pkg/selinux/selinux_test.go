@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,10 +61,8 @@ func TestUnknownLabels(t *testing.T) {
 		"not confined, no context":    {options: []string{moss.LabelDisable}},
 	} {
 		check := func(label string) error {
-			for _, k := range c.known {
-				if label == k {
-					return nil
-				}
+			if slices.Contains(c.known, label) {
+				return nil
 			}
 			return &os.PathError{Op: "write", Path: "/sys/fs/selinux/context", Err: errors.Join(unix.EINVAL)}
 		}

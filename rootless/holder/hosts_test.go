@@ -37,13 +37,13 @@ func withoutHosts() error {
 		return err
 	}
 	if text, err := os.ReadFile("/etc/hosts"); err != nil || len(text) != 0 {
-		return fmt.Errorf("the stand-in of /etc/hosts is %q, %v", text, err)
+		return fmt.Errorf("the stand-in of /etc/hosts is %q: %w", text, err)
 	}
 	if err := undo(); err != nil {
 		return err
 	}
 	if _, err := os.Stat("/etc/hosts"); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("/etc/hosts is still there: %v", err)
+		return fmt.Errorf("/etc/hosts is still there: %w", err)
 	}
 	// One that is there is left alone, and so is what lies over it.
 	if err := os.WriteFile("/etc/hosts", []byte("own"), 0o600); err != nil {
@@ -57,7 +57,7 @@ func withoutHosts() error {
 	}
 	for path, want := range map[string]string{"/etc/hosts": "own", "/etc/other": "x"} {
 		if text, err := os.ReadFile(path); err != nil || string(text) != want {
-			return fmt.Errorf("%s is %q, %v", path, text, err)
+			return fmt.Errorf("%s is %q: %w", path, text, err)
 		}
 	}
 	return nil

@@ -302,7 +302,7 @@ func leadOutward(ports map[int]uint16) error {
 			})
 		}
 		// After the one who marks, before the connections are looked up.
-		first, then := chain("marked", nftables.ChainPriorityRef(*nftables.ChainPriorityRaw+10)), chain("back", nftables.ChainPriorityMangle)
+		first, then := chain("marked", new(*nftables.ChainPriorityRaw+10)), chain("back", nftables.ChainPriorityMangle)
 		for _, r := range outwardRules(ports) {
 			at := then
 			if r.first {

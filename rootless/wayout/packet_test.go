@@ -3,6 +3,7 @@ package wayout
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -25,10 +26,10 @@ func segment(from, to uint16, seq uint32, flags byte, data []byte) []byte {
 func extended(p []byte, kinds ...byte) []byte {
 	body := p[header6:]
 	next := p[6]
-	for i := len(kinds) - 1; i >= 0; i-- {
+	for i, kind := range slices.Backward(kinds) {
 		h := make([]byte, 8*(1+i))                             // one is longer than the other
 		h[0], h[1], h[4], h[5] = next, byte(i), 1, byte(2+8*i) // PadN
-		next, body = kinds[i], append(h, body...)
+		next, body = kind, append(h, body...)
 	}
 	return packet(netip.AddrFrom16([16]byte(p[8:])), netip.AddrFrom16([16]byte(p[24:])), next, body)
 }

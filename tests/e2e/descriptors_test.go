@@ -41,7 +41,7 @@ func TestFewDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = fmt.Fprint(c, "GET /events HTTP/1.1\r\nHost: d\r\n\r\n") // who is turned away may be so before
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)         //nolint:bodyclose // it goes with its connection
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -150,7 +150,7 @@ func open(t *testing.T) rig {
 // openWith starts a server with more in its environment.
 func openWith(t *testing.T, env ...string) rig {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "units") //nolint:usetesting // a socket's path must be short
+	dir, err := os.MkdirTemp("", "units") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (s *Server) start(ctx context.Context, r request, files []*os.File) (moss.U
 		s.abort(u, done)
 	}
 	if err != nil {
-		return moss.UnitStatus{}, s.failed(u, err)
+		return moss.UnitStatus{}, s.failed(u, err) //nolint:contextcheck // also when ctx is over
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +190,7 @@ func (s *Server) abort(u *unit, done <-chan error) {
 		_ = unix.Kill(-u.launcher, unix.SIGKILL) // its session; it may have ended
 	}
 	s.mu.Unlock()
-	<-done
+	<-done //nolint:errcheck // why it is aborted is known
 }
 
 // failed leaves nothing of a unit that did not start.

@@ -45,7 +45,7 @@ func (n *notified) hear(ctx context.Context, c *net.UnixConn) {
 		m, o, _, _, err := c.ReadMsgUnix(text, oob)
 		if err != nil {
 			if ctx.Err() == nil {
-				n.log.Error(n.who+" is not heard any more", "error", err)
+				n.log.Error(n.who+" is not heard any more", "error", err) //nolint:sloglint // one of three
 			}
 			return
 		}
@@ -79,7 +79,7 @@ func (n *notified) take(text string, fds []int) {
 	}
 	if status, ok := said["STATUS"]; ok && status != n.says { // there is no systemctl status
 		n.says = status
-		n.log.Info(n.who+" says", "status", status)
+		n.log.Info(n.who+" says", "status", status) //nolint:sloglint // as above
 	}
 	for _, fd := range fds { // that of BARRIER=1 is answered by its close
 		_ = unix.Close(fd)

@@ -38,7 +38,7 @@ func attendCommand() *cli.Command {
 			if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 				return fmt.Errorf("cannot become a child subreaper: %w", err)
 			}
-			cmd := exec.Command(args[0], args[1:]...)
+			cmd := exec.CommandContext(c.Context, args[0], args[1:]...)
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 			if err := cmd.Run(); err != nil {
 				process.Clear()

@@ -28,9 +28,11 @@ func (e *takerEngine) start(context.Context) error { e.starts.Add(1); return e.r
 func (e *takerEngine) stop(context.Context) error {
 	return errors.New("it is not for the giver to stop it")
 }
+
 func (e *takerEngine) address(context.Context) (netip.Addr, error) {
 	return netip.Addr{}, errors.New("nobody connects to it")
 }
+
 func (e *takerEngine) wait(context.Context) error {
 	if e.ends == nil {
 		return nil

@@ -106,7 +106,7 @@ func command(t *testing.T, e *engine, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: e}
-	go server.Serve(l) //nolint:errcheck // it ends with the test
+	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
 	cmd := exec.Command(os.Args[0], append([]string{"exec"}, args...)...)
 	cmd.Env = []string{"MOSS_HOST=unix://" + filepath.Join(dir, "s"), "HOME=" + dir}
@@ -309,7 +309,7 @@ func TestParse(t *testing.T) {
 			return env[name]
 		}
 		var args []string
-		for _, arg := range strings.Fields(test.args) {
+		for arg := range strings.FieldsSeq(test.args) {
 			args = append(args, strings.ReplaceAll(arg, "␣", " "))
 		}
 		if ok := atonce.Parses(args, getenv); ok != test.want {

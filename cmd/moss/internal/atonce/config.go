@@ -31,7 +31,7 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer syscall.Close(fd) //nolint:errcheck // it was only read
+	defer syscall.Close(fd) // it was only read
 	var is syscall.Stat_t
 	if err := syscall.Fstat(fd, &is); err != nil {
 		return nil, err
