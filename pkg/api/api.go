@@ -161,12 +161,12 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	defer s.rest.end()
 	id := s.requests.Add(1)
 	log := func(level slog.Level, what string, more ...any) {
-		s.log.Log(hr.Context(), level, what, append([]any{"id", id, "method", hr.Method, "path", hr.URL.Path}, more...)...) //nolint:sloglint // callers say what
+		s.log.Log(hr.Context(), level, what, append([]any{"id", id, "method", hr.Method, "path", hr.URL.Path}, more...)...) //nolint:contextcheck,sloglint // it is the request's; callers say what
 	}
 	var err error
 	if s.o.Trace != nil {
 		ctx, done := s.o.Trace(hr, s.routeOf(hr))
-		hr = hr.WithContext(ctx)
+		hr = hr.WithContext(ctx) //nolint:contextcheck // as above
 		defer func() { done(w.status, err) }()
 	}
 	s.headers(w)

@@ -3,7 +3,7 @@
 # every test binary inside a rig as its unprivileged user.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-flags=(-race -p 2 -timeout 25m)
+flags=(-race -p 2 -timeout 40m) # a package takes eight minutes of two cores, and three times that on slow ones
 # A program with the race detector stays for a second at its end, and tests run themselves as helpers often.
 export GORACE="atexit_sleep_ms=20 ${GORACE:-}"
 if [ -n "${BENCH:-}" ]; then flags=(-p 1 -timeout 30m -run '^$' -bench "${RUN:-.}" -benchtime "${BENCHTIME:-20x}")
