@@ -37,6 +37,19 @@ func (s *claims[K]) take(ctx context.Context, id K, alone bool) (release func(),
 	}
 }
 
+// releases end claims that go together.
+type releases []func()
+
+func (r *releases) add(release func()) { *r = append(*r, release) }
+
+// all may be called again.
+func (r *releases) all() {
+	for _, release := range *r {
+		release()
+	}
+	*r = nil
+}
+
 // try takes the turn and returns nil, or what to wait for.
 func (s *claims[K]) try(id K, alone bool) (changed <-chan struct{}) {
 	s.mu.Lock()

@@ -16,13 +16,8 @@ import (
 // layers. Until done is called, none of the images goes away. done is never nil,
 // and may be called again.
 func (s Containers) makeImageMounts(ctx context.Context, rec *moss.Container, undo *undo) (done func(), err error) {
-	var releases []func()
-	done = func() {
-		for _, r := range releases {
-			r()
-		}
-		releases = nil
-	}
+	var held releases
+	done = held.all
 	for i := range rec.Mounts {
 		m := &rec.Mounts[i]
 		if m.Type != moss.MountImage {
@@ -35,7 +30,7 @@ func (s Containers) makeImageMounts(ctx context.Context, rec *moss.Container, un
 		if err != nil {
 			return done, notMissing(err)
 		}
-		releases = append(releases, release)
+		held.add(release)
 		m.Image, m.Layer = image.ID, moss.ContainerID(moss.NewHexID())
 		layer := m.Layer
 		if err := s.createLayer(ctx, rec, layer, image.ID); err != nil {

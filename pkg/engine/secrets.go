@@ -125,13 +125,8 @@ func (e *Engine) secretUsers(id moss.SecretID) (names []string) {
 // done is called, none of them goes away. Only the request's own labels count:
 // an image must not help itself. done is never nil, and may be called again.
 func (s Containers) takeSecrets(ctx context.Context, rec *moss.Container, labels map[string]string) (done func(), err error) {
-	var releases []func()
-	done = func() {
-		for _, r := range releases {
-			r()
-		}
-		releases = nil
-	}
+	var held releases
+	done = held.all
 	uses, err := moss.SecretUses(labels)
 	if err != nil {
 		return done, err
@@ -150,7 +145,7 @@ func (s Containers) takeSecrets(ctx context.Context, rec *moss.Container, labels
 		if err != nil {
 			return done, err
 		}
-		releases = append(releases, release)
+		held.add(release)
 		if now, err := s.findSecret(u.Kind, string(one.ID)); err != nil || now.ID != one.ID { // removed meanwhile
 			return done, moss.Errorf(moss.Invalid, "%s %s not found", u.Kind, u.Name)
 		}

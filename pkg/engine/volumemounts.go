@@ -71,13 +71,8 @@ func (s Containers) addVolumes(rec *moss.Container) error {
 // fills those that are empty with what the image has in their place. Until done
 // is called, none of them goes away. done is never nil, and may be called again.
 func (s Containers) makeVolumes(ctx context.Context, rec *moss.Container, undo *undo) (done func(), err error) {
-	var releases []func()
-	done = func() {
-		for _, r := range releases {
-			r()
-		}
-		releases = nil
-	}
+	var held releases
+	done = held.all
 	var fill []moss.MountPoint
 	for i := range rec.Mounts {
 		m := &rec.Mounts[i]
@@ -99,7 +94,7 @@ func (s Containers) makeVolumes(ctx context.Context, rec *moss.Container, undo *
 		if err != nil {
 			return done, err
 		}
-		releases = append(releases, release)
+		held.add(release)
 		v, created, err := s.Volumes.Create(ctx, ask)
 		if err != nil {
 			return done, notMissing(err)
@@ -166,19 +161,14 @@ func (e *Engine) mountVolumes(ctx context.Context, c *container, rec *moss.Conta
 	}
 	points = slices.Clone(rec.Mounts)
 	c.setNeedsVolumes(true)
-	var releases []func()
-	done = func() {
-		for _, r := range releases {
-			r()
-		}
-		releases = nil
-	}
+	var held releases
+	done = held.all
 	for _, name := range names {
 		release, err := e.volumeClaims.take(ctx, name, false)
 		if err != nil {
 			return nil, done, err
 		}
-		releases = append(releases, release)
+		held.add(release)
 		if err := e.VolumeUse.Mount(ctx, name, rec.ID); err != nil {
 			return nil, done, notMissing(err)
 		}
