@@ -244,8 +244,10 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	}
 	if selinux.Enabled() {
 		deps.Labels = selinux.Labels{}
-		if err := (selinux.Labels{}).Check(); cfg.SELinux && err != nil {
-			d.warn("WARNING: The setting selinux-enabled gives containers no labels: " + err.Error() + ".")
+		if cfg.SELinux {
+			if err := (selinux.Labels{}).Check(); err != nil {
+				d.warn("WARNING: The setting selinux-enabled gives containers no labels: " + err.Error() + ".")
+			}
 		}
 	} else if cfg.SELinux {
 		d.warn("WARNING: The kernel has no SELinux. The setting selinux-enabled is of no effect.")

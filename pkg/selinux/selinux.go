@@ -65,10 +65,10 @@ func judged(options []string, l moss.SELinux, check func(string) error) (moss.SE
 	case l.Process == "" && len(options) > 0:
 		return moss.SELinux{}, errNoLabels
 	}
-	for label, way := range map[string]string{l.Process: "label=type:TYPE", l.Mount: "label=filetype:TYPE"} {
-		if unknown(label) {
+	for _, one := range []struct{ label, way string }{{l.Process, "label=type:TYPE"}, {l.Mount, "label=filetype:TYPE"}} {
+		if unknown(one.label) {
 			return moss.SELinux{}, moss.Errorf(moss.Invalid,
-				"the SELinux policy does not know the label %s: install a policy that does, like container-selinux, name a type it has with %s, or use label=disable", label, way)
+				"the SELinux policy does not know the label %s: install a policy that does, like container-selinux, name a type it has with %s, or use label=disable", one.label, one.way)
 		}
 	}
 	return l, nil
