@@ -34,23 +34,18 @@ func (s *Server) attachContainer(w *response, r *request) error {
 	return h.result(err)
 }
 
-// tell writes why the stream ends before its time: as docker's clients expect
-// it, who end with an error then, or a line on a terminal. docker run says
-// nothing of that error when the container has ended, so that output which is
-// lacking is told in stderr (nil for none) too.
+// tell says why the stream ends before its time. docker run says nothing of such
+// an error when the container has ended, so that output which is lacking is told
+// in stderr (nil for none) too.
 func (h *hijack) tell(err error, tty bool, stderr io.Writer) {
 	if err == nil || left(err) || !h.begun() {
 		return
 	}
 	_ = h.conn.SetWriteDeadline(time.Now().Add(lingerTime)) // it may be one that does not read
-	if tty {
-		_, _ = fmt.Fprintf(h, "\r\n%s\r\n", err)
-		return
-	}
-	if stderr != nil && !errors.Is(err, errClosing) {
+	if !tty && stderr != nil && !errors.Is(err, errClosing) {
 		_, _ = fmt.Fprintf(stderr, "%s\n", err)
 	}
-	_, _ = (&mux{w: h}).writer(systemError).Write([]byte(err.Error()))
+	sayEnd(h, tty, err)
 }
 
 // newHijack prepares to take the connection over; s.streams counts its handler.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -16,6 +17,16 @@ const frameHeader = 8
 // systemError is the stream of what went wrong with the others: docker's clients
 // end with the error that comes there.
 const systemError moss.StreamKind = 3
+
+// sayEnd tells in a stream why it ends before its time: as docker's clients expect
+// it, who end with an error then, or a line on a terminal.
+func sayEnd(w io.Writer, tty bool, err error) {
+	if tty {
+		_, _ = fmt.Fprintf(w, "\r\n%s\r\n", err) // the client may be gone, here and below
+		return
+	}
+	_, _ = (&mux{w: w}).writer(systemError).Write([]byte(err.Error()))
+}
 
 // buffersWriter writes several buffers as one.
 type buffersWriter interface {

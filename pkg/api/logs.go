@@ -62,7 +62,7 @@ func (s *Server) containerLogs(w *response, r *request) error {
 	case ctx.Err() != nil:
 		err := s.why(context.Cause(ctx))
 		if errors.Is(err, errClosing) {
-			lw.cut(err)
+			sayEnd(buf, c.Config.TTY, err)
 			_ = buf.Flush() // the client may be gone
 			w.flush()
 		}
@@ -99,32 +99,19 @@ func logQuery(r *request) (moss.LogQuery, error) {
 // logWriter writes lines of a log the way the client asked for.
 type logWriter struct {
 	out            map[moss.StreamKind]io.Writer
-	end            io.Writer // for why it ends before its time
-	tty            bool
 	times, details bool
 	within         map[moss.StreamKind]bool // the last piece was not the end of its line
 }
 
 func newLogWriter(w io.Writer, tty, times, details bool) *logWriter {
-	lw := &logWriter{tty: tty, times: times, details: details, within: map[moss.StreamKind]bool{}}
+	lw := &logWriter{times: times, details: details, within: map[moss.StreamKind]bool{}}
 	if tty {
 		lw.out = map[moss.StreamKind]io.Writer{moss.Stdout: w, moss.Stderr: w}
-		lw.end = w
 		return lw
 	}
 	m := &mux{w: w}
 	lw.out = map[moss.StreamKind]io.Writer{moss.Stdout: m.writer(moss.Stdout), moss.Stderr: m.writer(moss.Stderr)}
-	lw.end = m.writer(systemError)
 	return lw
-}
-
-// cut says why there is no more: as those who are attached are told it.
-func (lw *logWriter) cut(err error) {
-	if lw.tty {
-		_, _ = fmt.Fprintf(lw.end, "\r\n%s\r\n", err) // the client may be gone
-		return
-	}
-	_, _ = io.WriteString(lw.end, err.Error())
 }
 
 func (lw *logWriter) errors() io.Writer { return lw.out[moss.Stderr] }
