@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -123,13 +122,10 @@ func turnAway(c net.Conn, why error) error {
 	default:
 		return nil
 	}
-	body := api.ErrorBody(why.Error())
 	if err := c.SetDeadline(time.Now().Add(refusing)); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable), len(body), body)
-	return err
+	return api.WriteUnavailable(c, why.Error(), "")
 }
 
 // roomyStdio makes streams only where there is room for them.

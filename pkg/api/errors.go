@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/moby/moby/api/types/common"
@@ -58,6 +60,15 @@ func ErrorBody(why string) []byte {
 		panic(err) // a text can be encoded, whatever it is
 	}
 	return append(b, '\n')
+}
+
+// WriteUnavailable answers, in one piece, on a connection that net/http does not
+// serve, or not any more. more are header lines with their ends.
+func WriteUnavailable(w io.Writer, why, more string) error {
+	body := ErrorBody(why)
+	_, err := fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n%s",
+		http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable), len(body), more, body)
+	return err
 }
 
 // writeJSON answers with v as JSON. It returns what writing gives: the client has gone.

@@ -21,13 +21,12 @@ type underWay struct {
 	mu       sync.Mutex
 	begun    bool          // the answer has begun
 	over     bool          // the handler has returned
-	instead  bool          // the answer is somebody else's
-	answered chan struct{} // closed when that is out
+	answered chan struct{} // of somebody else's answer, nil for none: closed when it is out
 }
 
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*underWay, *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
-	u := &underWay{ResponseWriter: w, cancel: cancel, bodied: r.Body != nil && r.Body != http.NoBody, answered: make(chan struct{})}
+	u := &underWay{ResponseWriter: w, cancel: cancel, bodied: r.Body != nil && r.Body != http.NoBody}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.underWay[u] = struct{}{}
@@ -42,10 +41,10 @@ func (s *Server) finish(u *underWay) {
 	s.mu.Unlock()
 	u.mu.Lock()
 	u.over = true
-	instead := u.instead
+	answered := u.answered
 	u.mu.Unlock()
-	if instead { // net/http may not go on with the connection before
-		<-u.answered
+	if answered != nil { // net/http may not go on with the connection before
+		<-answered
 	}
 }
 
@@ -79,11 +78,11 @@ func (s *Server) hurry(wait time.Duration) {
 // answer says in the handler's place that the engine ends.
 func (u *underWay) answer(within time.Duration) {
 	u.mu.Lock()
-	if u.begun || u.over || u.instead || u.bodied {
+	if u.begun || u.over || u.answered != nil || u.bodied {
 		u.mu.Unlock()
 		return
 	}
-	u.instead = true
+	u.answered = make(chan struct{})
 	u.mu.Unlock()
 	defer close(u.answered)
 	conn, _, err := http.NewResponseController(u.ResponseWriter).Hijack()
@@ -92,16 +91,14 @@ func (u *underWay) answer(within time.Duration) {
 	}
 	defer func() { _ = conn.Close() }() // the client may be gone, here and below
 	_ = conn.SetDeadline(time.Now().Add(within))
-	body := ErrorBody(errClosing.Error())
-	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nApi-Version: %s\r\nConnection: close\r\n\r\n%s",
-		http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable), len(body), MaxVersion, body)
+	_ = WriteUnavailable(conn, errClosing.Error(), fmt.Sprintf("Api-Version: %s\r\n", MaxVersion))
 }
 
 // may says whether the handler's answer goes to the client.
 func (u *underWay) may() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.begun = u.begun || !u.instead
+	u.begun = u.begun || u.answered == nil
 	return u.begun
 }
 
