@@ -160,8 +160,8 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	s.rest.begin()
 	defer s.rest.end()
 	id := s.requests.Add(1)
-	log := func(level slog.Level, what string, more ...any) {
-		s.log.Log(hr.Context(), level, what, append([]any{"id", id, "method", hr.Method, "path", hr.URL.Path}, more...)...) //nolint:contextcheck,sloglint // it is the request's; callers say what
+	log := func(level slog.Level, what string, more ...any) { //nolint:contextcheck // it is the request's
+		s.log.Log(hr.Context(), level, what, append([]any{"id", id, "method", hr.Method, "path", hr.URL.Path}, more...)...) //nolint:sloglint // callers say what
 	}
 	var err error
 	if s.o.Trace != nil {
