@@ -124,20 +124,22 @@ func (q *queue) run() {
 	}
 }
 
-// deliver sends until that succeeds or the attempts are used up; a closed queue
-// makes one attempt.
+// deliver sends until that succeeds or the attempts are used up; there is one
+// more when the queue is closed.
 func (q *queue) deliver(ms []message) error {
-	wait := q.retry
+	wait, last := q.retry, false
 	for n := 0; ; n++ {
 		err := q.to.send(ms)
-		if err == nil || n >= q.attempts {
+		if err == nil || last || n >= q.attempts {
 			return err
 		}
+		t := time.NewTimer(wait)
 		select {
-		case <-time.After(wait):
+		case <-t.C:
 		case <-q.closing:
-			return err
+			last = true
 		}
+		t.Stop()
 		wait = min(wait+wait/2, maxBackOff)
 	}
 }

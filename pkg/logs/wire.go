@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -76,7 +77,9 @@ func (a address) dial(ctx context.Context) (net.Conn, error) {
 type wire struct {
 	dial    func(ctx context.Context) (net.Conn, error)
 	timeout time.Duration // of a write; 0 means the usual one
+	renew   time.Duration // how old a connection may grow; 0 for any age
 	conn    net.Conn
+	made    time.Time // the connection
 	wait    time.Duration
 	next    time.Time // no attempt before
 	down    error     // why there is no connection
@@ -92,17 +95,25 @@ func (w *wire) connect() error {
 	}
 	c, err := w.dial(context.Background())
 	if err != nil {
-		w.wait = min(maxBackOff, max(time.Second, 2*w.wait))
-		w.next, w.down = time.Now().Add(w.wait), err
+		w.backOff(err)
 		return err
 	}
-	w.conn, w.wait = c, 0
+	w.conn, w.made = c, time.Now()
 	return nil
+}
+
+// backOff lets the next writes fail at once.
+func (w *wire) backOff(err error) {
+	w.wait = min(maxBackOff, max(time.Second, 2*w.wait))
+	w.next, w.down = time.Now().Add(w.wait), err
 }
 
 // write writes all of b, at a second attempt over a new connection.
 func (w *wire) write(b []byte) error {
 	var errs []error
+	if w.conn != nil && w.renew > 0 && time.Since(w.made) > w.renew {
+		w.hangUp()
+	}
 	for range 2 {
 		if err := w.connect(); err != nil {
 			return errors.Join(append(errs, err)...)
@@ -112,13 +123,24 @@ func (w *wire) write(b []byte) error {
 			_, err = w.conn.Write(b)
 		}
 		if err == nil {
+			// One that has stopped still takes what its kernel has room for.
+			if w.wait > 0 && time.Since(w.made) > w.wait {
+				w.wait = 0
+			}
 			return nil
 		}
 		errs = append(errs, err)
 		w.hangUp()
+		if stalled(err) { // a new connection would be taken, and stall too
+			w.backOff(err)
+			break
+		}
 	}
 	return errors.Join(errs...)
 }
+
+// stalled says that the server is there and does not read.
+func stalled(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func (w *wire) hangUp() {
 	_ = w.conn.Close() // it is broken
