@@ -1,6 +1,8 @@
 package logs
 
 import (
+	"cmp"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"maps"
@@ -18,7 +20,7 @@ import (
 var fluentdDriver = driver{
 	options: slices.Concat(attrOptionNames, modeOptionNames, cacheOptionNames, []string{
 		"fluentd-address", "fluentd-async", "fluentd-async-reconnect-interval", "fluentd-buffer-limit", "fluentd-max-retries",
-		"fluentd-request-ack", "fluentd-retry-wait", "fluentd-sub-second-precision", "fluentd-write-timeout",
+		"fluentd-read-timeout", "fluentd-request-ack", "fluentd-retry-wait", "fluentd-sub-second-precision", "fluentd-write-timeout",
 	}),
 	check:  func(o map[string]string) error { _, err := parseFluentd(o); return err },
 	dial:   dialFluentd,
@@ -31,7 +33,9 @@ type fluentdServer struct {
 	buffer            int64
 	retries           int
 	retryWait         time.Duration
+	readTimeout       time.Duration // of an acknowledgement
 	writeTimeout      time.Duration
+	renew             time.Duration // the age at which a connection is made anew; 0 for never
 }
 
 func parseFluentd(o map[string]string) (f fluentdServer, err error) {
@@ -40,8 +44,11 @@ func parseFluentd(o map[string]string) (f fluentdServer, err error) {
 		if !strings.Contains(a, "://") {
 			a = "tcp://" + a
 		}
-		if f.address, err = parseAddress("fluentd-address", a, "24224", "tcp", "unix"); err != nil {
+		if f.address, err = parseAddress("fluentd-address", a, "24224", "tcp", "tls", "unix"); err != nil {
 			return f, err
+		}
+		if f.address.network == "tls" {
+			f.address.network, f.address.tls = "tcp", &tls.Config{MinVersion: tls.VersionTLS12}
 		}
 	}
 	for key, to := range map[string]*bool{"fluentd-async": &f.async, "fluentd-request-ack": &f.ack, "fluentd-sub-second-precision": &f.nanos} {
@@ -58,14 +65,15 @@ func parseFluentd(o map[string]string) (f fluentdServer, err error) {
 		return f, err
 	}
 	for key, to := range map[string]*time.Duration{
-		"fluentd-retry-wait": &f.retryWait, "fluentd-write-timeout": &f.writeTimeout, "fluentd-async-reconnect-interval": new(time.Duration),
+		"fluentd-retry-wait": &f.retryWait, "fluentd-async-reconnect-interval": &f.renew,
+		"fluentd-read-timeout": &f.readTimeout, "fluentd-write-timeout": &f.writeTimeout,
 	} {
 		if err := parseDuration(o, key, to); err != nil {
 			return f, err
 		}
 	}
-	if _, ok := o["fluentd-async-reconnect-interval"]; ok {
-		return f, moss.Errorf(moss.NotImplemented, "log opt 'fluentd-async-reconnect-interval' is not supported: a connection is made anew when it breaks; leave the option out")
+	if f.renew != 0 && (f.renew < 100*time.Millisecond || f.renew > 10*time.Second) {
+		return f, moss.Errorf(moss.Invalid, "log opt 'fluentd-async-reconnect-interval' must be a time from 100ms to 10s, not '%s'", o["fluentd-async-reconnect-interval"])
 	}
 	return f, nil
 }
@@ -83,12 +91,16 @@ func parseDuration(o map[string]string, key string, to *time.Duration) error {
 	return nil
 }
 
+// fluentdPartial are the fields of a piece of a line.
+var fluentdPartial = [...]string{"partial_message", "partial_id", "partial_ordinal", "partial_last"}
+
 // fluentdSender sends lines by the forward protocol.
 type fluentdSender struct {
 	server fluentdServer
 	tag    string
 	fixed  []byte // the fields of every record, packed
 	fields int
+	chosen map[string]string // the labels and variables among them
 	wire   wire
 }
 
@@ -97,7 +109,7 @@ func dialFluentd(c *moss.Container) (sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fluentdSender{server: server, wire: wire{dial: server.address.dial, timeout: server.writeTimeout}}
+	f := &fluentdSender{server: server, wire: wire{dial: server.address.dial, timeout: server.writeTimeout, renew: server.renew}}
 	if f.tag, err = tagOf(c, "{{.ID}}"); err != nil {
 		return nil, err
 	}
@@ -105,7 +117,15 @@ func dialFluentd(c *moss.Container) (sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	m["container_id"], m["container_name"] = string(c.ID), "/"+c.Name
+	f.chosen = maps.Clone(m)
+	for k, v := range map[string]string{"container_id": string(c.ID), "container_name": "/" + c.Name} {
+		if _, ok := m[k]; !ok { // what is chosen goes first, as with docker
+			m[k] = v
+		}
+	}
+	for _, k := range fluentdPartial {
+		delete(m, k) // of a line's own; a name must not stand twice in a record
+	}
 	f.fields = len(m)
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		f.fixed = packString(packString(f.fixed, k), m[k])
@@ -119,6 +139,7 @@ func dialFluentd(c *moss.Container) (sender, error) {
 }
 
 func (f *fluentdSender) send(ms []message) error {
+	f.wire.next = time.Time{} // the queue says when
 	if !f.server.ack {
 		var b []byte
 		for i := range ms {
@@ -145,7 +166,7 @@ func (f *fluentdSender) send(ms []message) error {
 }
 
 func (f *fluentdSender) awaitAck(chunk string) error {
-	if err := f.wire.conn.SetReadDeadline(time.Now().Add(wireTimeout)); err != nil {
+	if err := f.wire.conn.SetReadDeadline(time.Now().Add(cmp.Or(f.server.readTimeout, wireTimeout))); err != nil {
 		return err
 	}
 	var buf [512]byte
@@ -173,23 +194,21 @@ func (f *fluentdSender) appendMessage(b []byte, m *message, chunk string) []byte
 	} else {
 		b = packSeconds(b, m.at)
 	}
-	n := f.fields + 2
-	if m.part.id != "" {
-		n += 3
-		if m.part.more() {
-			n++
+	own := [][2]string{{"source", streamName(m.kind)}, {"log", string(m.text)}}
+	own = slices.DeleteFunc(own, func(kv [2]string) bool { _, ok := f.chosen[kv[0]]; return ok })
+	for i, v := range []string{"true", m.part.id, strconv.Itoa(m.part.ordinal), strconv.FormatBool(m.part.last)} {
+		k := fluentdPartial[i]
+		if m.part.id == "" {
+			ok := false
+			if v, ok = f.chosen[k]; !ok {
+				continue
+			}
 		}
+		own = append(own, [2]string{k, v})
 	}
-	b = append(packMapHead(b, n), f.fixed...)
-	b = packString(packString(b, "source"), streamName(m.kind))
-	b = packString(packString(b, "log"), string(m.text))
-	if p := m.part; p.id != "" {
-		b = packString(packString(b, "partial_id"), p.id)
-		b = packString(packString(b, "partial_ordinal"), strconv.Itoa(p.ordinal))
-		b = packString(packString(b, "partial_last"), strconv.FormatBool(p.last))
-		if p.more() {
-			b = packString(packString(b, "partial_message"), "true")
-		}
+	b = append(packMapHead(b, f.fields+len(own)), f.fixed...)
+	for _, kv := range own {
+		b = packString(packString(b, kv[0]), kv[1])
 	}
 	if chunk == "" {
 		return append(b, 0xc0)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -105,7 +106,7 @@ func dialGelf(c *moss.Container) (sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	more, err := extras(c, func(k string) string { return "_" + k })
+	more, err := extras(c, func(k string) string { return "_" + strings.TrimPrefix(k, "_") })
 	if err != nil {
 		return nil, err
 	}
@@ -116,9 +117,7 @@ func dialGelf(c *moss.Container) (sender, error) {
 		"_command": i.Command(), "_tag": tag, "_created": c.Created,
 	}}
 	for k, v := range more {
-		if k != "_id" { // Graylog's own
-			g.fixed[k] = v
-		}
+		g.fixed[k] = v
 	}
 	g.wire = wire{dial: server.address.dial}
 	if err := g.wire.connect(); err != nil && mustReach(c) {
@@ -156,7 +155,7 @@ func (g *gelfSender) send(ms []message) error {
 func (g *gelfSender) retry(b []byte) error {
 	fresh := g.wire.next.IsZero() || time.Now().After(g.wire.next)
 	err := g.wire.write(b)
-	for n := 0; err != nil && fresh && n < g.server.reconnects; n++ {
+	for n := 0; err != nil && fresh && !stalled(err) && n < g.server.reconnects; n++ {
 		<-time.After(g.server.delay)
 		g.wire.next = time.Time{}
 		err = g.wire.write(b)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -31,7 +32,7 @@ func remoteContainer(t testing.TB, driver string, opts map[string]string) *moss.
 	t.Helper()
 	c := withDriver(t, driver, opts)
 	c.Name, c.ImageRef, c.Image = "web", "busybox:latest", "sha256:0123456789abcdef"
-	c.Config.Env = []string{"COLOUR=red"}
+	c.Config.Env = []string{"COLOUR=red", "_SIZE=big", "id=7", "source=spring", "partial_id=mine"}
 	return c
 }
 
@@ -77,8 +78,8 @@ func TestSyslogFormats(t *testing.T) {
 			"syslog-address": "tcp://" + ln.Addr().String(), "syslog-facility": "local3", "syslog-format": format, "tag": "{{.Name}}/red",
 		})
 		s := openAny(t, New(), c)
-		write(t, s, moss.Stdout, "on")
-		write(t, s, moss.Stdout, "e\n")
+		write(t, s, moss.Stdout, "\non")
+		write(t, s, moss.Stdout, "e\n\n")
 		write(t, s, moss.Stderr, "two\n")
 		closeSink(t, s)
 		lines := strings.Split(strings.TrimSuffix(string(<-got), "\n"), "\n")
@@ -217,7 +218,7 @@ func TestGelfDatagrams(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := openAny(t, New(), remoteContainer(t, "gelf", map[string]string{
-			"gelf-address": "udp://" + pc.LocalAddr().String(), "gelf-compression-type": kind, "env": "COLOUR",
+			"gelf-address": "udp://" + pc.LocalAddr().String(), "gelf-compression-type": kind, "env": "COLOUR,_SIZE,id",
 		}))
 		write(t, s, moss.Stderr, "hi\n\n")
 		write(t, s, moss.Stdout, longText+"\n")
@@ -228,7 +229,7 @@ func TestGelfDatagrams(t *testing.T) {
 			}
 			want := map[string]any{
 				"version": "1.1", "short_message": text, "level": []float64{3, 6}[i], "_container_name": "web", "_COLOUR": "red",
-				"_image_name": "busybox:latest",
+				"_image_name": "busybox:latest", "_SIZE": "big", "_id": "7",
 			}
 			for k, v := range want {
 				if m[k] != v {
@@ -325,6 +326,9 @@ func unpackValue(t *testing.T, r *bufio.Reader) any {
 		m := map[string]any{}
 		for range n {
 			k := unpackValue(t, r).(string)
+			if _, twice := m[k]; twice {
+				t.Errorf("%s is there twice", k)
+			}
 			m[k] = unpackValue(t, r)
 		}
 		return m
@@ -404,7 +408,7 @@ func TestFluentd(t *testing.T) {
 		}
 		for i, want := range []map[string]any{
 			{"source": "stdout", "partial_message": "true", "partial_ordinal": "1", "partial_last": "false"},
-			{"source": "stdout", "log": "y", "partial_ordinal": "2", "partial_last": "true"},
+			{"source": "stdout", "log": "y", "partial_ordinal": "2", "partial_message": "true", "partial_last": "true"},
 			{"source": "stderr", "log": "last", "container_id": string(c.ID), "container_name": "/web"},
 		} {
 			if o["env"] != "" {
@@ -470,6 +474,8 @@ func TestRemoteOptions(t *testing.T) {
 		{"gelf", "from -1 to 9", map[string]string{"gelf-address": "udp://x", "gelf-compression-level": "10"}},
 		{"fluentd", "size like 8m", map[string]string{"fluentd-buffer-limit": "much"}},
 		{"fluentd", "time like 500ms", map[string]string{"fluentd-retry-wait": "soon"}},
+		{"fluentd", "from 100ms to 10s", map[string]string{"fluentd-async-reconnect-interval": "20s"}},
+		{"fluentd", "time like 500ms", map[string]string{"fluentd-read-timeout": "-1s"}},
 		{"fluentd", "true or false", map[string]string{"fluentd-async": "perhaps"}},
 		{"journald", "unknown log opt 'max-size' for journald log driver", map[string]string{"max-size": "1m"}},
 		{"journald", "cannot be filled in", map[string]string{"tag": "{{.Nothing}}"}},
@@ -542,4 +548,124 @@ func FuzzLineSink(f *testing.F) {
 			t.Fatalf("got %d bytes, want %d", len(got), len(p))
 		}
 	})
+}
+
+// Names that are fields of a record stand in it once: what the options choose
+// goes before what docker says of each line, but not before what a piece is.
+func TestFluentdNames(t *testing.T) {
+	c := remoteContainer(t, "fluentd", map[string]string{"env": "source,partial_id", "fluentd-async": "true", "fluentd-address": "127.0.0.1:1"})
+	to, err := dialFluentd(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := to.(*queue).to.(*fluentdSender)
+	for _, k := range []struct {
+		part partial
+		id   string
+	}{{partial{}, "mine"}, {partial{id: "p", ordinal: 1}, "p"}} {
+		b := f.appendMessage(nil, &message{text: []byte("hi"), part: k.part}, "")
+		rec := unpackValue(t, bufio.NewReader(bytes.NewReader(b))).([]any)[2].(map[string]any)
+		if rec["source"] != "spring" || rec["partial_id"] != k.id || rec["log"] != "hi" {
+			t.Errorf("%+v: %v", k.part, rec)
+		}
+	}
+	if err := to.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What waits for a server that is back when the run ends is sent then.
+func TestFluentdAtTheEnd(t *testing.T) {
+	ln := listen(t, "tcp", "127.0.0.1:0")
+	at := ln.Addr().String()
+	_ = ln.Close()
+	c := remoteContainer(t, "fluentd", map[string]string{"fluentd-async": "true", "fluentd-retry-wait": "1h", "fluentd-address": at})
+	s := openAny(t, New(), c)
+	q := s.(*tee).to.(*locked).sink.(*lineSink).to.(*queue)
+	tried := make(chan struct{}, 10)
+	q.to = told{q.to, tried}
+	write(t, s, moss.Stdout, "early\n")
+	<-tried
+	got := accepted(t, listen(t, "tcp", at))
+	closeSink(t, s)
+	select {
+	case b := <-got:
+		if !bytes.Contains(b, []byte("early")) {
+			t.Errorf("got %q", b)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the server was not tried again")
+	}
+}
+
+// told tells when something was sent, well or not.
+type told struct {
+	sender
+	tried chan<- struct{}
+}
+
+func (s told) send(ms []message) error {
+	err := s.sender.send(ms)
+	s.tried <- struct{}{}
+	return err
+}
+
+func TestFluentdRenews(t *testing.T) {
+	ln := listen(t, "tcp", "127.0.0.1:0")
+	first := accepted(t, ln)
+	c := remoteContainer(t, "fluentd", map[string]string{"fluentd-async-reconnect-interval": "100ms", "fluentd-address": ln.Addr().String()})
+	to, err := dialFluentd(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := to.(*queue).to.(*fluentdSender)
+	if err := f.send([]message{{text: []byte("young")}}); err != nil {
+		t.Fatal(err)
+	}
+	f.wire.made = f.wire.made.Add(-time.Second)
+	sent := make(chan error, 1)
+	second := accepted(t, ln)
+	go func() {
+		sent <- f.send([]message{{text: []byte("old")}})
+		_ = to.Close()
+	}()
+	if b := <-first; !bytes.Contains(b, []byte("young")) || bytes.Contains(b, []byte("old")) {
+		t.Errorf("the first connection got %q", b)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if b := <-second; !bytes.Contains(b, []byte("old")) {
+		t.Errorf("the second connection got %q", b)
+	}
+}
+
+// A server that does not read costs one wait, not one for each connection that
+// its kernel still takes.
+func TestStalledServer(t *testing.T) {
+	ln := listen(t, "tcp", "127.0.0.1:0")
+	defer ln.Close()
+	dials := 0
+	w := wire{timeout: 50 * time.Millisecond, dial: func(context.Context) (net.Conn, error) {
+		dials++
+		return net.Dial("tcp", ln.Addr().String())
+	}}
+	var err error
+	for err == nil {
+		err = w.write(make([]byte, 1<<20))
+	}
+	for range 100 {
+		err = w.write([]byte("x"))
+	}
+	if !stalled(err) || dials != 1 {
+		t.Errorf("%d connections, %v", dials, err)
+	}
+	wait := w.wait
+	w.next = time.Time{}
+	for err = nil; err == nil; {
+		err = w.write(make([]byte, 1<<20))
+	}
+	if w.wait <= wait && wait != maxBackOff {
+		t.Errorf("waits %v, then %v", wait, w.wait)
+	}
 }

@@ -149,6 +149,9 @@ func (s *syslogSender) send(ms []message) error {
 	}
 	b := s.buf[:0]
 	for i := range ms {
+		if len(ms[i].text) == 0 {
+			continue // docker's driver sends no empty ones either
+		}
 		b = s.appendLine(b, &ms[i])
 		if s.datagram {
 			if err := s.wire.write(b); err != nil {
