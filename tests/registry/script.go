@@ -21,21 +21,23 @@ import (
 //	                                      makes an image there; $DIGEST is its digest, $PART that of an index's part for this
 //	                                      machine, $LAYER that of its first layer. The first layer of a foreign one is at $NAME
 //	                                      in another repository
-//	fault NAME PATH [METHOD] [times=N] [after=N] [status=N] [retry=SECONDS] [drop=BYTES] [truncate=BYTES] [corrupt=PLACE] [delay=DURATION] [rate=BYTES]
-//	                                      makes the proxy break requests whose path has PATH ("*": all)
+//	fault NAME PATH [METHOD] [times=N] [after=N] [status=N] [retry=SECONDS] [drop=BYTES] [truncate=BYTES] [corrupt=PLACE] [delay=DURATION] [hold=1] [rate=BYTES]
+//	                                      makes the proxy break requests whose path has PATH ("*": all); those
+//	                                      that it holds go on when NAME heals
 //	heal NAME                             ends that, and forgets what the proxy saw
 //	[!] asked NAME METHOD PATH [N]        the proxy saw such requests, N of them
 //	sent NAME PATH BYTES                  it answered those with at most so many bytes together
 func Commands() map[string]func(*testscript.TestScript, bool, []string) {
-	c := &commands{all: map[string]running{}}
+	c := &commands{all: map[string]running{}, held: map[*Proxy][]chan struct{}{}}
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"registry": c.registry, "image": c.image, "fault": c.fault, "heal": c.heal, "asked": c.asked, "sent": c.sent,
 	}
 }
 
 type commands struct {
-	mu  sync.Mutex
-	all map[string]running // by the script's directory and the name
+	mu   sync.Mutex
+	all  map[string]running // by the script's directory and the name
+	held map[*Proxy][]chan struct{}
 }
 
 type running struct {
@@ -198,6 +200,8 @@ func (c *commands) fault(ts *testscript.TestScript, neg bool, args []string) {
 			f.Truncate = int64(n)
 		case "corrupt":
 			f.Corrupt = int64(n)
+		case "hold":
+			f.Hold = c.hold(r.proxy)
 		case "rate":
 			f.Rate = n
 		default:
@@ -208,7 +212,23 @@ func (c *commands) fault(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (c *commands) heal(ts *testscript.TestScript, neg bool, args []string) {
-	c.get(ts, neg, args, 1).proxy.Heal()
+	p := c.get(ts, neg, args, 1).proxy
+	p.Heal()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.held[p] {
+		close(ch)
+	}
+	delete(c.held, p)
+}
+
+// hold is closed when the proxy is healed.
+func (c *commands) hold(p *Proxy) chan struct{} {
+	ch := make(chan struct{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held[p] = append(c.held[p], ch)
+	return ch
 }
 
 func (c *commands) asked(ts *testscript.TestScript, neg bool, args []string) {
