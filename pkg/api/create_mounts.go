@@ -35,6 +35,7 @@ func (d *createDecoder) mounts() error {
 		if err != nil {
 			return err
 		}
+		m.Consistency, m.Spec = string(spec.Consistency), spec.Type == mount.TypeTmpfs
 		out.Mounts = append(out.Mounts, m)
 	}
 	seen := map[string]bool{}
@@ -229,7 +230,7 @@ func mountBind(in mount.Mount) (moss.MountPoint, error) {
 	case o.ReadOnlyForceRecursive && o.Propagation != "" && o.Propagation != "rprivate":
 		return m, invalid("ReadOnlyForceRecursive requires the propagation rprivate")
 	}
-	m.ReadOnlyTop = o.ReadOnlyNonRecursive
+	m.ReadOnlyTop, m.ReadOnlyAll = o.ReadOnlyNonRecursive, o.ReadOnlyForceRecursive
 	if o.Propagation != "" {
 		if !slices.Contains(propagations, string(o.Propagation)) {
 			return m, invalid("invalid propagation mode: %s", o.Propagation)

@@ -105,6 +105,7 @@ func (d *createDecoder) networking() error {
 		out.NetworkMode = moss.NetworkMode(m)
 	}
 	if d.in.NetworkDisabled {
+		d.out.Config.NetworkDisabled = true
 		if out.NetworkMode != moss.NetworkBridge && out.NetworkMode != moss.NetworkNone {
 			return invalid("NetworkDisabled contradicts the network mode %s", out.NetworkMode)
 		}

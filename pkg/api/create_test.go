@@ -48,6 +48,7 @@ var mapped = map[string]string{
 
 	"mount.Type": `"bind"`, "mount.Source": `"/other"`, "mount.Target": `"/other"`, "mount.ReadOnly": `true`,
 	"mount.BindOptions.Propagation": `"rshared"`, "mount.BindOptions.NonRecursive": `true`, "mount.BindOptions.CreateMountpoint": `true`,
+	"mount.Consistency": `"cached"`,
 }
 
 // exempt are the fields that may be set to anything sensible without effect, and why.
@@ -55,7 +56,6 @@ var exempt = map[string]string{
 	"HostConfig.RestartPolicy.MaximumRetryCount": "docker allows any with no policy; on-failure's is tested below",
 	"HostConfig.MemorySwappiness":                "a warning: docker discards it on cgroup v2",
 	"HostConfig.OomKillDisable":                  "as MemorySwappiness",
-	"mount.Consistency":                          "says something on a Mac only; docker documents that Linux ignores it",
 	"endpoint.NetworkID":                         "told by the daemon; clients that recreate a container send it back",
 	"endpoint.EndpointID":                        "as NetworkID",
 	"endpoint.Gateway":                           "as NetworkID",
@@ -69,8 +69,8 @@ var exempt = map[string]string{
 
 // special are values for fields where a generic one would not decode.
 var special = map[string]string{
-	"HostConfig.MemorySwappiness": `60`, "mount.Consistency": `"cached"`,
-	"mount.TmpfsOptions": `{"SizeBytes":1}`, "HostConfig.RestartPolicy.MaximumRetryCount": `0`,
+	"HostConfig.MemorySwappiness": `60`,
+	"mount.TmpfsOptions":          `{"SizeBytes":1}`, "HostConfig.RestartPolicy.MaximumRetryCount": `0`,
 }
 
 // sample is a JSON value that is not the zero one.
@@ -427,9 +427,44 @@ func TestBinds(t *testing.T) {
 func TestTmpfsOptions(t *testing.T) {
 	s, _ := newFake()
 	req, _, err := s.decodeCreate([]byte(`{"HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/t/","ReadOnly":true,"TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["exec"]]}}]}}`), newest, "", "")
-	want := []moss.MountPoint{{Type: moss.MountTmpfs, Target: "/t", ReadOnly: true, TmpfsOptions: "ro,size=5,mode=777,exec"}}
+	want := []moss.MountPoint{{Type: moss.MountTmpfs, Target: "/t", ReadOnly: true, TmpfsOptions: "ro,size=5,mode=777,exec", Spec: true}}
 	if d := cmp.Diff(want, req.Host.Mounts); err != nil || d != "" {
 		t.Errorf("%v\n%s", err, d)
+	}
+}
+
+// TestMountsShownAsAsked: inspect has Mounts as they were sent, and puts no
+// tmpfs of theirs among those of --tmpfs.
+func TestMountsShownAsAsked(t *testing.T) {
+	s, _ := newFake()
+	for _, want := range []string{
+		`{"Type":"tmpfs","Target":"/t"}`,
+		`{"Type":"tmpfs","Target":"/t","ReadOnly":true,"TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["exec"]]}}`,
+		`{"Type":"bind","Source":"/s","Target":"/t","Consistency":"cached"}`,
+		`{"Type":"bind","Source":"/s","Target":"/t","ReadOnly":true,"BindOptions":{"ReadOnlyForceRecursive":true}}`,
+		`{"Type":"bind","Source":"/s","Target":"/t","BindOptions":{"NonRecursive":true}}`,
+		`{"Type":"bind","Source":"/s","Target":"/t","BindOptions":{"Propagation":"rslave"}}`,
+	} {
+		req, _, err := s.decodeCreate([]byte(`{"HostConfig":{"Tmpfs":{"/other":"ro"},"Mounts":[`+want+`]}}`), newest, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := encodeHost(&moss.Container{Config: req.Config, Host: req.Host})
+		got, err := json.Marshal(h.Mounts)
+		if err != nil || string(got) != "["+want+"]" {
+			t.Errorf("asked for %s, shown %s, %v", want, got, err)
+		}
+		if d := cmp.Diff(map[string]string{"/other": "ro"}, h.Tmpfs); d != "" {
+			t.Errorf("%s: %s", want, d)
+		}
+	}
+}
+
+func TestNetworkDisabledShown(t *testing.T) {
+	s, _ := newFake()
+	req, _, err := s.decodeCreate([]byte(`{"NetworkDisabled":true}`), newest, "", "")
+	if err != nil || !encodeConfig(req.Config).NetworkDisabled || req.Host.NetworkMode != moss.NetworkNone {
+		t.Errorf("%+v, %v", req, err)
 	}
 }
 

@@ -352,7 +352,7 @@ func encodeConfig(c moss.ContainerConfig) *container.Config {
 		Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
 		Env: nonNilList(c.Env), Cmd: c.Cmd, Entrypoint: c.Entrypoint, Image: c.Image, WorkingDir: c.WorkingDir,
 		OnBuild: c.OnBuild, Labels: nonNil(c.Labels), StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Shell: c.Shell,
-		Healthcheck: encodeHealth(c.Healthcheck),
+		Healthcheck: encodeHealth(c.Healthcheck), NetworkDisabled: c.NetworkDisabled,
 	}
 	if len(c.Volumes) > 0 {
 		out.Volumes = map[string]struct{}{}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"os"
 	"strconv"
 	"strings"
 
@@ -52,31 +53,71 @@ func encodeHost(c *moss.Container) *container.HostConfig {
 }
 
 // encodeMountSpecs gives the mounts back where they came from: binds of -v are
-// in Binds already, a tmpfs goes to Tmpfs, other binds to Mounts.
+// in Binds already, a tmpfs of --tmpfs goes to Tmpfs, all others to Mounts.
 func encodeMountSpecs(out *container.HostConfig, h moss.HostConfig) {
 	for i, m := range h.Mounts {
 		switch {
 		case i < len(h.Binds):
-		case m.Type == moss.MountTmpfs:
+		case m.Type == moss.MountTmpfs && !m.Spec:
 			if out.Tmpfs == nil {
 				out.Tmpfs = map[string]string{}
 			}
 			out.Tmpfs[m.Target] = m.TmpfsOptions
 		default:
-			spec := mount.Mount{Type: mount.Type(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
-			if m.Type == moss.MountVolume {
-				encodeVolumeSpec(&spec, m)
-			} else if m.Type == moss.MountImage {
-				spec.Source = m.Name
-				if m.SubPath != "" {
-					spec.ImageOptions = &mount.ImageOptions{Subpath: m.SubPath}
-				}
-			} else if m.NonRecursive || m.ReadOnlyTop || m.CreateSource || m.Propagation != "" && m.Propagation != "rprivate" {
-				spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, ReadOnlyNonRecursive: m.ReadOnlyTop, CreateMountpoint: m.CreateSource}
-			}
-			out.Mounts = append(out.Mounts, spec)
+			out.Mounts = append(out.Mounts, encodeMountSpec(m))
 		}
 	}
+}
+
+func encodeMountSpec(m moss.MountPoint) mount.Mount {
+	spec := mount.Mount{
+		Type: mount.Type(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
+		Consistency: mount.Consistency(m.Consistency),
+	}
+	switch m.Type {
+	case moss.MountVolume:
+		encodeVolumeSpec(&spec, m)
+	case moss.MountTmpfs:
+		spec.TmpfsOptions = encodeTmpfs(m.TmpfsOptions)
+	case moss.MountImage:
+		spec.Source = m.Name
+		if m.SubPath != "" {
+			spec.ImageOptions = &mount.ImageOptions{Subpath: m.SubPath}
+		}
+	default:
+		o := mount.BindOptions{
+			NonRecursive: m.NonRecursive, CreateMountpoint: m.CreateSource,
+			ReadOnlyNonRecursive: m.ReadOnlyTop, ReadOnlyForceRecursive: m.ReadOnlyAll,
+		}
+		if m.Propagation != "rprivate" { // the default
+			o.Propagation = mount.Propagation(m.Propagation)
+		}
+		if o != (mount.BindOptions{}) {
+			spec.BindOptions = &o
+		}
+	}
+	return spec
+}
+
+// encodeTmpfs reads what mountTmpfs has written.
+func encodeTmpfs(options string) *mount.TmpfsOptions {
+	var out mount.TmpfsOptions
+	for o := range strings.SplitSeq(options, ",") {
+		key, value, _ := strings.Cut(o, "=")
+		switch key {
+		case "size":
+			out.SizeBytes, _ = strconv.ParseInt(value, 10, 64)
+		case "mode":
+			mode, _ := strconv.ParseUint(value, 8, 32)
+			out.Mode = os.FileMode(mode)
+		case "exec", "noexec":
+			out.Options = append(out.Options, []string{key})
+		}
+	}
+	if out.SizeBytes == 0 && out.Mode == 0 && out.Options == nil {
+		return nil
+	}
+	return &out
 }
 
 func encodeBindings(in []moss.PortBinding) network.PortMap {

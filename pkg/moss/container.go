@@ -116,6 +116,8 @@ type ContainerConfig struct {
 	OnBuild      []string          `json:",omitzero"`
 	Shell        []string          `json:",omitzero"`
 	Healthcheck  *Healthcheck      `json:",omitzero"`
+	// NetworkDisabled is how old clients say NetworkNone, which the mode is then; for inspect.
+	NetworkDisabled bool `json:",omitempty"`
 }
 
 // Protocol of a port: "tcp" or "udp".
@@ -234,6 +236,9 @@ type MountPoint struct {
 	CreateSource bool      `json:",omitzero"`  // make the host directory where it is missing (-v does, --mount does not)
 	TmpfsOptions string    `json:",omitzero"`  // as mount(8) takes them: "size=64m,mode=1770"
 	Mode         string    `json:",omitzero"`  // as the user wrote it after the second colon of -v, for inspect
+	ReadOnlyAll  bool      `json:",omitempty"` // ReadOnlyForceRecursive was asked for, which read-only is anyway; for inspect
+	Consistency  string    `json:",omitempty"` // means something on a Mac only; for inspect
+	Spec         bool      `json:",omitempty"` // a tmpfs of --mount and not of --tmpfs; for inspect
 
 	// Of an image; Name is what the user calls it.
 	Image ImageID     `json:",omitempty"`
