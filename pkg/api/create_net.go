@@ -96,7 +96,13 @@ func (d *createDecoder) networking() error {
 		return err
 	}
 	in, out := &d.in.HostConfig.HostConfig, &d.out.Host
+	var ends map[string]*network.EndpointSettings
+	if d.in.NetworkingConfig != nil {
+		ends = d.in.NetworkingConfig.EndpointsConfig
+	}
 	switch m := in.NetworkMode; {
+	case (m == "" || m.IsDefault() || m.IsBridge()) && !d.in.NetworkDisabled && elsewhere(ends):
+		out.NetworkMode = moss.NetworkMode(slices.Min(slices.Collect(maps.Keys(ends))))
 	case (m == "" || m.IsDefault()) && d.s.o.NoBridge:
 		out.NetworkMode = moss.NetworkNone
 	case m == "" || m.IsDefault():
@@ -114,10 +120,6 @@ func (d *createDecoder) networking() error {
 	if (out.NetworkMode == moss.NetworkHost || out.NetworkMode == moss.NetworkNone) && (len(out.PortBindings) > 0 || out.PublishAll) {
 		out.PortBindings, out.PublishAll = nil, false
 		d.warnings = append(d.warnings, "Published ports are discarded when using "+string(out.NetworkMode)+" network mode")
-	}
-	var ends map[string]*network.EndpointSettings
-	if d.in.NetworkingConfig != nil {
-		ends = d.in.NetworkingConfig.EndpointsConfig
 	}
 	if len(ends) > 1 && d.version.before(v1(44)) {
 		return invalid("Container cannot be created with multiple network endpoints")
@@ -162,6 +164,15 @@ func (d *createDecoder) networking() error {
 		d.out.Endpoints[name] = end
 	}
 	return nil
+}
+
+// elsewhere says whether end points are asked for and none in the default
+// network. Who names no mode beside them wants those networks alone, as docker
+// has it.
+func elsewhere(ends map[string]*network.EndpointSettings) bool {
+	_, bridge := ends[network.NetworkBridge]
+	_, byDefault := ends[network.NetworkDefault]
+	return len(ends) > 0 && !bridge && !byDefault
 }
 
 // endpointOf reads what is asked for an end point. Its other fields are what a

@@ -2,8 +2,10 @@ package api
 
 import (
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -524,4 +526,33 @@ func FuzzDetachKeys(f *testing.F) {
 			t.Errorf("%q gives no keys", in)
 		}
 	})
+}
+
+// TestElsewhere: end points without a mode take the default network's place.
+func TestElsewhere(t *testing.T) {
+	for _, tc := range []struct {
+		in       string
+		noBridge bool
+		mode     moss.NetworkMode
+		ends     []string
+	}{
+		{`{"NetworkingConfig":{"EndpointsConfig":{"mine":null}}}`, false, "mine", nil},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, true, "mine", nil},
+		{`{"HostConfig":{"NetworkMode":"default"},"NetworkingConfig":{"EndpointsConfig":{"two":{},"one":{"Aliases":["a"]}}}}`, false, "one", []string{"one", "two"}},
+		{`{"HostConfig":{"NetworkMode":"bridge"},"NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, false, "mine", nil},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"bridge":{},"mine":{}}}}`, false, "bridge", []string{"mine"}},
+		{`{"NetworkingConfig":{"EndpointsConfig":{"default":{},"mine":{}}}}`, false, "bridge", []string{"mine"}},
+		{`{"NetworkingConfig":{"EndpointsConfig":{}}}`, false, "bridge", nil},
+		{`{"NetworkDisabled":true,"NetworkingConfig":{"EndpointsConfig":{"none":{}}}}`, false, "none", nil},
+	} {
+		s := &Server{o: Options{NoBridge: tc.noBridge}}
+		req, _, err := s.decodeCreate([]byte(tc.in), newest, "", "")
+		if err != nil {
+			t.Errorf("%s: %v", tc.in, err)
+			continue
+		}
+		if ends := slices.Sorted(maps.Keys(req.Endpoints)); req.Host.NetworkMode != tc.mode || !slices.Equal(ends, tc.ends) {
+			t.Errorf("%s: mode %s, end points %q", tc.in, req.Host.NetworkMode, ends)
+		}
+	}
 }

@@ -61,22 +61,17 @@ func mergeHealth(user, image *moss.Healthcheck) *moss.Healthcheck {
 	return &h
 }
 
-// mergeEnv adds the image's variables that the user did not set.
+// mergeEnv adds the image's variables that the user did not set. A name alone
+// stays: it takes the variable of that name away where the process starts.
 func mergeEnv(user, image []string) []string {
 	set := make(map[string]bool, len(user))
 	for _, kv := range user {
 		k, _, _ := strings.Cut(kv, "=")
 		set[k] = true
 	}
-	var env []string
+	env := slices.Clone(user)
 	for _, kv := range image {
 		if k, _, _ := strings.Cut(kv, "="); !set[k] {
-			env = append(env, kv)
-		}
-	}
-	for _, kv := range user {
-		// A name alone takes the variable away.
-		if strings.Contains(kv, "=") {
 			env = append(env, kv)
 		}
 	}

@@ -136,7 +136,7 @@ func TestMerge(t *testing.T) {
 		Env: []string{"A=user", "B=1", "NOVALUE"}, Labels: map[string]string{"a": "user"}, User: "v",
 		ExposedPorts: []moss.Port{{Number: 80, Proto: moss.TCP}, {Number: 53, Proto: moss.UDP}},
 	}, image, false)
-	if d := cmp.Diff([]string{"PATH=/bin", "A=user", "B=1"}, got.Env); d != "" {
+	if d := cmp.Diff([]string{"A=user", "B=1", "NOVALUE", "PATH=/bin"}, got.Env); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff(map[string]string{"a": "user", "b": "image"}, got.Labels); d != "" {
