@@ -277,3 +277,32 @@ func FuzzCompactDecode(f *testing.F) {
 		}
 	})
 }
+
+// The time of a file lags behind that of its entries by the tick of the kernel's clock.
+func TestSinceTheEndOfARotatedFile(t *testing.T) {
+	l, c := New(), withDriver(t, "json-file", map[string]string{"max-size": "1k", "max-file": "9"})
+	s := open(t, l, c)
+	first := time.Now()
+	want := ""
+	for i := range 40 {
+		line := fmt.Sprintf("line %d of those that fill files\n", i)
+		if err := s.Write(moss.Stdout, first, []byte(line)); err != nil {
+			t.Fatal(err)
+		}
+		want += line
+	}
+	files := rotated(Path(c))
+	if len(files) < 3 {
+		t.Fatalf("rotated files: %v", files)
+	}
+	for _, f := range files {
+		if err := os.Chtimes(f, first, first.Add(-4*time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := query()
+	q.Since = first
+	if got := all(t, l, c, q); got != want {
+		t.Errorf("%d lines of 40", strings.Count(got, "\n"))
+	}
+}

@@ -111,6 +111,10 @@ func (r *reader) publishedLocked() {
 	r.limit = r.sink.size
 }
 
+// mtimeSlack is how much younger than its file an entry may be: files take their
+// time from a clock that the kernel sets forward every few milliseconds.
+const mtimeSlack = time.Second
+
 func (r *reader) run(ctx context.Context) error {
 	first, at, err := r.tail(ctx)
 	if err != nil || len(r.files) == 0 {
@@ -124,7 +128,7 @@ func (r *reader) run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if end = st.Size(); st.ModTime().Before(r.q.Since) {
+			if end = st.Size(); st.ModTime().Add(mtimeSlack).Before(r.q.Since) {
 				continue // nothing in it is young enough
 			}
 		}
