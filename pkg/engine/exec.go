@@ -115,6 +115,8 @@ func canExec(rec *moss.Container) error {
 		return moss.Errorf(moss.Conflict, "container %s is paused for a commit, try again when that has ended", rec.ID)
 	case moss.StatePaused:
 		return moss.Errorf(moss.Conflict, "container %s is paused, unpause the container before exec", rec.ID)
+	case moss.StateRestarting:
+		return moss.Errorf(moss.Conflict, "container %s is restarting, wait until the container is running", rec.ID)
 	default:
 		return moss.Errorf(moss.Conflict, "container %s is not running", rec.ID)
 	}

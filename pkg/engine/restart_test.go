@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,6 +19,10 @@ func (r *rig) wantRestart(id moss.ContainerID, after time.Duration) {
 	synctest.Wait()
 	if c := r.get(id); c.State != moss.StateRestarting {
 		r.t.Fatalf("just before %s it is %s", after, c.State)
+	}
+	_, err := r.Execs().Create(r.t.Context(), string(id), moss.ExecConfig{Cmd: []string{"x"}})
+	if r.wantClass(err, moss.Conflict); !strings.Contains(err.Error(), "is restarting, wait until") {
+		r.t.Errorf("an exec meanwhile: %v", err)
 	}
 	time.Sleep(time.Nanosecond)
 	synctest.Wait()
