@@ -29,7 +29,7 @@ func (s Containers) Pause(ctx context.Context, ref string) error {
 	ctx = context.WithoutCancel(ctx) // once begun it is finished
 	err = s.holdStill(ctx, c)
 	if err == nil {
-		_, err = s.commit(c, lifecycle.Pause, func(r *moss.Container) { r.Intent, r.Run.Frozen = rec.Intent, true })
+		_, err = s.commit(c, lifecycle.Pause, func(r *moss.Container) { r.Intent, r.StopAs, r.Run.Frozen = rec.Intent, rec.StopAs, true })
 	}
 	if err != nil {
 		return moss.Wrap(errors.Join(err, s.letGoUnlessHeld(ctx, c)), "pause", rec.Name)
@@ -63,8 +63,8 @@ func (s Containers) Unpause(ctx context.Context, ref string) error {
 // unpaused commits that a container is not paused any more, though its processes
 // may stand still for another reason; the caller holds the turn.
 func (e *Engine) unpaused(c *container, still bool) {
-	intent := c.record().Intent
-	rec, err := e.commitFact(c, lifecycle.Unpause, func(r *moss.Container) { r.Intent, r.Run.Frozen = intent, still }, nil)
+	was := c.record()
+	rec, err := e.commitFact(c, lifecycle.Unpause, func(r *moss.Container) { r.Intent, r.StopAs, r.Run.Frozen = was.Intent, was.StopAs, still }, nil)
 	if err != nil {
 		e.Log.Error("the end of a pause does not fit a container's state", "container", rec.Name, "error", err)
 		return
