@@ -80,7 +80,7 @@ func (e *Engine) exited(ctx context.Context, c *container, st moss.UnitStatus) {
 	ctx, end := e.follow(ctx, "exit", c)
 	defer end(nil)
 	rec, retry := e.finishRun(ctx, c, st)
-	remove := rec.Host.AutoRemove && !retry && !c.kept()
+	remove := rec.Host.AutoRemove && !isDue(rec) && !c.kept()
 	c.release()
 
 	if retry {
@@ -156,6 +156,14 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 		c.retries = 0
 	}
 	c.mu.Unlock()
+	next := moss.IntentNone // what is to follow outlives the daemon that was asked for it
+	switch rec.Intent {
+	case moss.IntentRestart:
+		next, run.Restarts = moss.IntentStart, 0
+	case moss.IntentRemove:
+		next = moss.IntentRemove
+	default: // nothing
+	}
 	trigger := lifecycle.Exit
 	calledOff := stopped || byManager
 	retry := shouldRestart(rec.Host.RestartPolicy, run.ExitCode, run.Restarts, calledOff) || rec.Run.Again && !calledOff
@@ -171,7 +179,7 @@ func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus
 	}
 	e.publishMounts(rec, "unmount", run.FinishedAt)
 	e.dropExecs(rec.ID)
-	rec, err := e.commitFact(c, trigger, func(r *moss.Container) { r.Run, r.Network, r.Stopped = run, nil, stopped }, func() {
+	rec, err := e.commitFact(c, trigger, func(r *moss.Container) { r.Run, r.Network, r.Stopped, r.Intent = run, nil, stopped, next }, func() {
 		c.exits++
 		c.code = run.ExitCode
 		if !retry {

@@ -36,7 +36,7 @@ func (s Signals) Kill(ctx context.Context, ref string, sig syscall.Signal) error
 func (s Signals) send(ctx context.Context, c *container, ref string, sig syscall.Signal) (int, error) {
 	rec := c.record()
 	final := sig == syscall.SIGKILL || sig == stopSignal(rec)
-	if rec.State == moss.StateRestarting && final {
+	if isDue(rec) && final {
 		return anyRun, s.giveUp(c)
 	}
 	if !rec.State.Alive() {
@@ -44,7 +44,12 @@ func (s Signals) send(ctx context.Context, c *container, ref string, sig syscall
 	}
 	run := c.snapshot().exits
 	if final {
-		s.noteFact(c, func(r *moss.Container) { r.Stopped = true })
+		s.noteFact(c, func(r *moss.Container) {
+			r.Stopped = true
+			if r.Intent == moss.IntentRestart {
+				r.Intent = moss.IntentStop
+			}
+		})
 		return run, s.signalFinal(ctx, c, sig)
 	}
 	return run, s.signal(ctx, c, sig)

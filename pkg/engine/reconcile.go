@@ -214,17 +214,14 @@ func (e *Engine) restoreOne(ctx context.Context, c *container, st moss.UnitStatu
 		if !ended(st) {
 			return false, nil
 		}
-		_, retry := e.finishRun(ctx, c, st)
-		return retry, e.autoRemove(ctx, c, retry)
+		return e.finishLate(ctx, c, st)
 	case finish:
 		if err := e.restoreStreams(ctx, rec); err != nil {
 			e.Log.Warn("the last output of a container is lost", "container", rec.Name, "error", err)
 		}
-		_, retry := e.finishRun(ctx, c, st)
-		return retry, e.autoRemove(ctx, c, retry)
+		return e.finishLate(ctx, c, st)
 	case lost:
-		_, retry := e.finishRun(ctx, c, moss.UnitStatus{})
-		return retry, e.autoRemove(ctx, c, retry)
+		return e.finishLate(ctx, c, moss.UnitStatus{})
 	case startOver:
 		return rec.Intent == moss.IntentStart, e.teardown(ctx, rec)
 	case clear:
@@ -266,11 +263,17 @@ func (e *Engine) due(c *container) error {
 	return nil
 }
 
-func (e *Engine) autoRemove(ctx context.Context, c *container, retry bool) error {
-	if !c.record().Host.AutoRemove || retry {
-		return nil
+// finishLate deals with the end of a run that no daemon has seen, and with what
+// was to follow it; it says whether that is a start.
+func (e *Engine) finishLate(ctx context.Context, c *container, st moss.UnitStatus) (start bool, err error) {
+	rec, _ := e.finishRun(ctx, c, st)
+	switch {
+	case isDue(rec):
+		return true, nil
+	case rec.Host.AutoRemove || rec.Intent == moss.IntentRemove:
+		return false, e.remove(ctx, c)
 	}
-	return e.remove(ctx, c)
+	return false, nil
 }
 
 // reattach takes a running container over.
@@ -284,23 +287,37 @@ func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container
 	if err := e.finishUpdate(ctx, c); err != nil {
 		e.Log.Error("an interrupted update could not be finished", "container", rec.Name, "error", err)
 	}
-	if err := e.restoreStreams(ctx, rec); err != nil {
-		return err
-	}
+	lost := e.restoreStreams(ctx, rec) // what is meant with it is done all the same
 	e.refreshLinks(ctx, c.record(), "")
 	e.resumeHealth(ctx, c)
-	if rec.Intent == moss.IntentStop { // the stop goes on, with its full time
+	if goOn := e.ending(c, rec); goOn != nil {
 		e.spawn(func(ctx context.Context) {
-			var asked moss.StopOptions
-			if rec.StopAs != nil {
-				asked = *rec.StopAs
-			}
-			if err := e.end(ctx, c, asked, "stop"); err != nil {
-				e.Log.Error("an interrupted stop could not be finished", "container", rec.Name, "error", err)
+			if err := goOn(ctx); err != nil {
+				e.Log.Error("the interrupted end of a container could not be finished", "container", rec.Name, "intent", string(rec.Intent), "error", err)
 			}
 		})
 	}
-	return nil
+	return lost
+}
+
+// ending is how the end of a run goes on that a daemon before has begun, with its full time.
+func (e *Engine) ending(c *container, rec *moss.Container) func(context.Context) error {
+	var asked moss.StopOptions
+	if rec.StopAs != nil {
+		asked = *rec.StopAs
+	}
+	switch rec.Intent {
+	case moss.IntentStop:
+		return func(ctx context.Context) error { _, err := e.end(ctx, c, asked, moss.IntentStop); return err }
+	case moss.IntentRestart:
+		return func(ctx context.Context) error { return e.restart(ctx, c, asked) }
+	case moss.IntentRemove:
+		return func(ctx context.Context) error {
+			return e.Containers().removeRef(ctx, string(c.id), true, rec.RemoveVolumes)
+		}
+	default:
+		return nil
+	}
 }
 
 func (e *Engine) restoreStreams(ctx context.Context, rec *moss.Container) error {

@@ -66,8 +66,11 @@ func (s Containers) removeRef(ctx context.Context, ref string, force, volumes bo
 			c.release()
 			return moss.Errorf(moss.Conflict, "cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+rec.Name, rec.State)
 		}
+		if volumes {
+			s.noteFact(c, func(r *moss.Container) { r.Stopped, r.Intent, r.RemoveVolumes = true, moss.IntentRemove, true })
+		}
 		c.release()
-		if err := s.end(ctx, c, moss.StopOptions{Signal: signalNumber(syscall.SIGKILL)}, ""); err != nil {
+		if _, err := s.end(ctx, c, moss.StopOptions{Signal: signalNumber(syscall.SIGKILL)}, moss.IntentRemove); err != nil {
 			return err
 		}
 		ended = true

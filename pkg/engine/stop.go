@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"time"
 
@@ -21,7 +22,7 @@ func (s Containers) Stop(ctx context.Context, ref string, o moss.StopOptions) er
 		return err
 	}
 	rec := c.record()
-	if rec.State == moss.StateRestarting {
+	if isDue(rec) {
 		defer c.release()
 		return s.giveUp(c)
 	}
@@ -30,38 +31,67 @@ func (s Containers) Stop(ctx context.Context, ref string, o moss.StopOptions) er
 		return moss.Errorf(moss.NotModified, "container %s is already stopped", rec.Name)
 	}
 	c.release()
-	return s.end(context.WithoutCancel(ctx), c, o, "stop")
+	_, err = s.end(context.WithoutCancel(ctx), c, o, moss.IntentStop)
+	return err
 }
 
-// giveUp calls a waiting restart off; the caller holds the turn.
+// giveUp calls a start off that is due; the caller holds the turn.
 func (e *Engine) giveUp(c *container) error {
+	if c.record().State != moss.StateRestarting { // of a restart by the user, or by a daemon that was killed
+		err := e.rewrite(c, func(r *moss.Container) { r.Stopped, r.Intent = true, moss.IntentNone })
+		if rec := c.record(); err == nil && rec.Host.AutoRemove && rec.State == moss.StateExited && !c.kept() {
+			e.spawn(func(ctx context.Context) { e.removeLater(ctx, c) })
+		}
+		return err
+	}
 	_, err := e.commitFact(c, lifecycle.GiveUp, func(r *moss.Container) { r.Stopped = true }, func() { c.halts++ })
 	return err
 }
 
-// end stops a live container, or calls its waiting restart off, and returns
-// when its exit has been dealt with. event tells of that, if not empty.
-func (e *Engine) end(ctx context.Context, c *container, o moss.StopOptions, event string) error {
+// end ends the run of a live container, and returns when its exit has been dealt
+// with. intent says what for: the record has it from before the first signal, and
+// keeps what follows the end. A restart that waits is called off by a stop. live is
+// false when there was no run to end.
+func (e *Engine) end(ctx context.Context, c *container, o moss.StopOptions, intent moss.Intent) (live bool, err error) {
 	rec := c.record()
 	sig, wait := stopSignal(rec), stopTimeout(rec)
 	if o.Signal != "" {
-		var err error
 		if sig, err = moss.ParseSignal(o.Signal); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if o.Timeout != nil {
 		wait = *o.Timeout
 	}
-	run, live, err := e.callOff(ctx, c, anyRun, sig, &o)
-	if err != nil || !live {
+	run, live, err := e.callOff(ctx, c, anyRun, sig, intent, &o)
+	if err == nil && live {
+		err = e.awaitEnd(ctx, c, run, wait)
+	}
+	if err != nil {
+		return live, errors.Join(err, e.onlyStop(ctx, c, run, intent))
+	}
+	if live && intent != moss.IntentRemove {
+		e.publish(rec, "stop", time.Now())
+	}
+	return live, nil
+}
+
+// onlyStop takes back what was to follow an end that did not come, and of which
+// the client is told so. A daemon that is going leaves it to the next.
+func (e *Engine) onlyStop(ctx context.Context, c *container, run int, intent moss.Intent) error {
+	if intent == moss.IntentStop || ctx.Err() != nil {
+		return nil
+	}
+	if err := c.acquire(ctx); err != nil {
 		return err
 	}
-	if err := e.awaitEnd(ctx, c, run, wait); err != nil {
-		return err
-	}
-	if event != "" {
-		e.publish(rec, event, time.Now())
+	defer c.release()
+	switch s := c.snapshot(); {
+	case s.removed || s.rec.Intent == moss.IntentNone:
+	case s.exits == run && s.rec.Intent == intent:
+		e.noteFact(c, func(r *moss.Container) { r.Intent, r.RemoveVolumes = moss.IntentStop, false })
+	case s.exits == run+1 && (isDue(s.rec) || s.rec.State == moss.StateExited): // it has just come
+		return e.giveUp(c)
 	}
 	return nil
 }
@@ -81,7 +111,7 @@ func (e *Engine) awaitEnd(ctx context.Context, c *container, run int, wait time.
 	if ctx.Err() != nil {
 		return ctx.Err() // its time is not over: the daemon is going, and the next one goes on
 	}
-	if _, live, err := e.callOff(ctx, c, run, syscall.SIGKILL, nil); err != nil || !live {
+	if _, live, err := e.callOff(ctx, c, run, syscall.SIGKILL, moss.IntentNone, nil); err != nil || !live {
 		return err
 	}
 	return e.killed(ctx, c, run)
@@ -92,8 +122,10 @@ const anyRun = -1
 
 // callOff notes that the user ends the given run, signals its process and
 // returns the run's number. live is false when that run is over already; a
-// restart that waits is called off. The next daemon goes on as asked; nil is as before.
-func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall.Signal, asked *moss.StopOptions) (_ int, live bool, err error) {
+// restart that waits is called off, unless a start or a removal is to follow. The
+// next daemon goes on with the intent, as asked; none is as before, and so is any
+// where it is being removed.
+func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall.Signal, intent moss.Intent, asked *moss.StopOptions) (_ int, live bool, err error) {
 	if err := c.acquire(ctx); err != nil {
 		return run, false, err
 	}
@@ -102,15 +134,15 @@ func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall
 	switch {
 	case s.removed || (run != anyRun && s.exits != run):
 		return s.exits, false, nil
-	case s.rec.State == moss.StateRestarting:
+	case isDue(s.rec) && intent != moss.IntentRestart && intent != moss.IntentRemove:
 		return s.exits, false, e.giveUp(c)
 	case !s.rec.State.Alive():
 		return s.exits, false, nil
 	}
 	e.noteFact(c, func(r *moss.Container) {
-		r.Stopped, r.Intent = true, moss.IntentStop
-		if asked != nil {
-			r.StopAs = asked
+		r.Stopped = true
+		if intent != moss.IntentNone && r.Intent != moss.IntentRemove {
+			r.Intent, r.StopAs = intent, asked
 		}
 	})
 	return s.exits, true, e.signalFinal(ctx, c, sig)

@@ -26,7 +26,10 @@ func (r healthRun) end(ctx context.Context, action moss.UnhealthyAction) error {
 	e, rec := r.e, r.c.record()
 	switch action {
 	case moss.UnhealthyStop:
-		_, live, err := e.callOff(ctx, r.c, r.exits, stopSignal(rec), &moss.StopOptions{})
+		if rec.Stopped {
+			return nil // the user ends it already, and says what follows
+		}
+		_, live, err := e.callOff(ctx, r.c, r.exits, stopSignal(rec), moss.IntentStop, &moss.StopOptions{})
 		if err != nil || !live {
 			return err
 		}

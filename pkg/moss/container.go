@@ -29,11 +29,12 @@ type Intent string
 
 // The intents of a record.
 const (
-	IntentNone   Intent = ""
-	IntentStart  Intent = "start"
-	IntentStop   Intent = "stop"
-	IntentRemove Intent = "remove"
-	IntentUpdate Intent = "update" // of a running unit's limits
+	IntentNone    Intent = ""
+	IntentStart   Intent = "start"
+	IntentStop    Intent = "stop"
+	IntentRestart Intent = "restart" // a stop that is followed by a start
+	IntentRemove  Intent = "remove"  // of one that runs, too: it is being killed for that
+	IntentUpdate  Intent = "update"  // of a running unit's limits
 )
 
 // Container is the record of one container. It is data: the engine owns the
@@ -66,7 +67,7 @@ type Container struct {
 	// RemoveVolumes says that its removal, once begun, takes its anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
 
-	// StopAs is how its end was asked for, with IntentStop, for a daemon that has to go on with it.
+	// StopAs is how its end was asked for, with IntentStop or IntentRestart, for a daemon that has to go on with it.
 	StopAs *StopOptions `json:",omitempty"`
 
 	// LinkedTo are its links as inspect tells of them, /NAME:/OWNER/ALIAS, and LinkedAs what those

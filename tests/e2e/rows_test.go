@@ -25,8 +25,10 @@ func TestRestoreRows(t *testing.T) {
 		t.Skip("systemd-run makes the units")
 	}
 	leakFree(t)
+	restarted := func(c *moss.Container) { c.Stopped, c.Intent = true, moss.IntentRestart }
+	forced := func(c *moss.Container) { c.Stopped, c.Intent = true, moss.IntentRemove }
 	removing := func(c *moss.Container) { c.State, c.Intent = moss.StateRemoving, moss.IntentRemove }
-	const sleeps, ends = "sleep 1000", "exit 3"
+	const sleeps, ends, second = "sleep 1000", "exit 3", "test -e /ran && exec sleep 1000; touch /ran; exit 3"
 	rows := []struct {
 		name   string
 		verb   string // create or run
@@ -46,6 +48,10 @@ func TestRestoreRows(t *testing.T) {
 		{name: "removing-ended", verb: "start", does: sleeps, change: removing, kill: true},
 		{name: "removing-busy", verb: "start", does: sleeps, change: removing, busy: true, want: "dead 0"},
 		{name: "exited-removal", verb: "run", does: ends, change: func(c *moss.Container) { c.Intent = moss.IntentRemove }},
+		{name: "running-removal", verb: "start", does: sleeps, change: forced},
+		{name: "ended-removal", verb: "start", does: sleeps, change: forced, kill: true},
+		{name: "ended-restart", verb: "start", does: sleeps, change: restarted, kill: true, want: "running 0"},
+		{name: "exited-restart", verb: "run", does: second, change: func(c *moss.Container) { c.Stopped, c.Intent = true, moss.IntentStart }, want: "running 0"},
 		{name: "dead-active", verb: "run", does: ends, change: func(c *moss.Container) { c.State, c.Intent = moss.StateDead, moss.IntentRemove }, unit: []string{"sleep", "1000"}, want: "dead 3"},
 	}
 	ids, pids := map[string]string{}, map[string]int{}
@@ -112,14 +118,20 @@ func TestRestoreRows(t *testing.T) {
 		return strings.TrimSpace(out)
 	}
 	for _, r := range rows {
+		if r.want == "" || strings.HasPrefix(r.want, "running") { // behind the daemon's first answer
+			until(t, r.name+" is "+r.want, func() bool { return state(r.name) == r.want })
+		}
 		if got := state(r.name); got != r.want {
 			t.Errorf("%s: the container is %q, want %q", r.name, got, r.want)
 		}
-		if got := must(t, "systemctl", "--user", "show", "--property=LoadState", "--value", unit(r.name)); got != "not-found" {
-			t.Errorf("%s: the unit is %s", r.name, got)
-		}
 		if pid := pids[r.name]; pid != 0 && alive(pid) {
 			t.Errorf("%s: its process still runs", r.name)
+		}
+		if strings.HasPrefix(r.want, "running") {
+			continue
+		}
+		if got := must(t, "systemctl", "--user", "show", "--property=LoadState", "--value", unit(r.name)); got != "not-found" {
+			t.Errorf("%s: the unit is %s", r.name, got)
 		}
 	}
 	// What failed can be tried again, and fails as long as the reason is there.
@@ -132,6 +144,8 @@ func TestRestoreRows(t *testing.T) {
 		case r.want == "":
 		case strings.HasPrefix(r.want, "created"): // nothing is in its way
 			must(t, "docker", "start", r.name)
+			must(t, "docker", "rm", "-f", r.name)
+		case strings.HasPrefix(r.want, "running"):
 			must(t, "docker", "rm", "-f", r.name)
 		default:
 			must(t, "docker", "rm", r.name)
