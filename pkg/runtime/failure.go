@@ -16,11 +16,10 @@ const maxLog = 64 << 10
 
 // Failure reads why the command of Prepare failed; nil when it says nothing.
 func (r *Runtime) Failure(id moss.ContainerID) error {
-	msg := lastError(r.file(id, createLog))
-	if msg == "" {
+	err := translate(lastError(r.file(id, createLog)))
+	if err == nil {
 		return nil
 	}
-	err := translate(msg)
 	return moss.Errorf(moss.ClassOf(err), "failed to create task for container: OCI runtime create failed: %w", err)
 }
 
@@ -84,9 +83,12 @@ var otherWords = []struct {
 }
 
 // translate makes an error of a runtime's message: Invalid where the user's
-// command is at fault, in docker's words.
+// command is at fault, in docker's words; nil of one that says nothing.
 func translate(msg string) error {
-	msg = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(msg), "moss-runtime: "))
+	msg = moss.Shown(strings.TrimPrefix(strings.TrimSpace(msg), "moss-runtime:"))
+	if msg == "" {
+		return nil
+	}
 	for _, w := range otherWords {
 		msg = w.from.ReplaceAllString(msg, w.to)
 	}

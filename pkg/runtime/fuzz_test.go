@@ -3,10 +3,16 @@ package runtime
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -98,6 +104,56 @@ func FuzzExtraHost(f *testing.F) {
 		line, err := extraHost(extra, moss.Attachment{HostIP: netip.MustParseAddr("10.0.0.1")})
 		if err == nil && (strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n")) {
 			t.Errorf("%q gives %q", extra, line)
+		}
+	})
+}
+
+// FuzzFailure: whatever a runtime's log and stderr have, what becomes of it can be shown on a
+// terminal, says something, and is bounded; and the last error of the log is the one that counts.
+func FuzzFailure(f *testing.F) {
+	f.Add([]byte(`{"level":"error","msg":"exec: \"nope\": executable file not found in $PATH"}`+"\n"), "last")
+	f.Add([]byte(`{"level":"fatal","msg":"moss-runtime: "}`), "executable file `a\x1b[2J` not found in $PATH: No such file or directory")
+	f.Add([]byte("panic: runtime error\n\x00"), " \r\n")
+	f.Fuzz(func(t *testing.T, log []byte, said string) {
+		file := filepath.Join(t.TempDir(), "log")
+		check := func(log []byte, stderr string) error {
+			if err := os.WriteFile(file, log, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("/bin/false")
+			cmd.Stderr = &tail{buf: []byte(stderr)}
+			err := failed(cmd, errors.New("exit status 1"), file)
+			if err == nil {
+				t.Fatalf("%q and %q are no error", log, stderr)
+			}
+			text := err.Error()
+			if strings.TrimSpace(text) == "" || len(text) > 32<<10 || !utf8.ValidString(text) {
+				t.Errorf("%q and %q: %d bytes, %q", log, stderr, len(text), text)
+			}
+			if i := strings.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }); i >= 0 {
+				t.Errorf("%q and %q: a control character in %q", log, stderr, text)
+			}
+			if class := moss.ClassOf(err); class != moss.Internal && class != moss.Invalid {
+				t.Errorf("%q and %q: %v", log, stderr, class)
+			}
+			return err
+		}
+		check(log, said)
+		line, err := json.Marshal(map[string]string{"level": "error", "msg": said})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var logged struct{ Msg string }
+		if err := json.Unmarshal(line, &logged); err != nil {
+			t.Fatal(err)
+		}
+		want := translate(logged.Msg)
+		if want == nil || len(line) > maxLog/2 {
+			return
+		}
+		// Before it may stand anything, also the half of a line that a kill has left.
+		if got := check(slices.Concat(log, []byte("\n"), line, []byte("\n")), "stderr"); got.Error() != want.Error() {
+			t.Errorf("the last error of %q is %q, and %q is told", log, want, got)
 		}
 	})
 }

@@ -209,11 +209,18 @@ func finish(cmd *exec.Cmd, log string) error {
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return nil
 	}
-	if msg := lastError(log); msg != "" {
-		return translate(msg)
+	return failed(cmd, err, log)
+}
+
+// failed is why cmd ended with err.
+func failed(cmd *exec.Cmd, err error, log string) error {
+	if why := translate(lastError(log)); why != nil {
+		return why
 	}
-	if said, ok := cmd.Stderr.(*tail); ok && len(said.buf) > 0 {
-		return translate(string(said.buf))
+	if said, ok := cmd.Stderr.(*tail); ok {
+		if why := translate(string(said.buf)); why != nil {
+			return why
+		}
 	}
 	return fmt.Errorf("%s: %w", filepath.Base(program(cmd.Args)), err)
 }

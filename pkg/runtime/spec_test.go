@@ -349,10 +349,16 @@ func TestTranslate(t *testing.T) {
 		{"open executable: Permission denied", "permission denied", moss.Invalid},
 		{"exec /x: exec format error", "exec format error", moss.Invalid},
 		{"cannot mount proc", "cannot mount proc", moss.Internal},
+		{"cannot mount \x1b[2J", "cannot mount \uFFFD[2J", moss.Internal},
 	} {
 		err := translate(tc.msg)
 		if moss.ClassOf(err) != tc.class || !strings.Contains(err.Error(), tc.words) {
 			t.Errorf("%s: got %v (%v)", tc.msg, err, moss.ClassOf(err))
+		}
+	}
+	for _, nothing := range []string{"", " \n", "moss-runtime: "} {
+		if err := translate(nothing); err != nil {
+			t.Errorf("%q is the error %q", nothing, err)
 		}
 	}
 }
