@@ -499,9 +499,16 @@ func FuzzCreate(f *testing.F) {
 
 func FuzzBind(f *testing.F) {
 	f.Add("/a:/b:ro,z")
+	f.Add("name:/b:nocopy")
 	s, _ := newFake()
 	f.Fuzz(func(t *testing.T, in string) {
-		if m, err := s.parseBind(in); err == nil && (m.Source == "" || m.Source[0] != '/' || len(m.Target) < 2 || m.Target[0] != '/') {
+		m, err := s.parseBind(in)
+		if err != nil {
+			return
+		}
+		volume := m.Type == moss.MountVolume && m.Source == "" // its name is looked at by who has the volumes
+		bind := m.Type == moss.MountBind && strings.HasPrefix(m.Source, "/") && m.Name == ""
+		if volume == bind || len(m.Target) < 2 || m.Target[0] != '/' {
 			t.Errorf("%q gives %+v", in, m)
 		}
 	})
