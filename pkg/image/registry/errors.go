@@ -134,6 +134,7 @@ var wordless = regexp.MustCompile(`StatusCode: ([1-5][0-9]{2}), "((?:[^"\\]|\\.)
 // errorOf finds what a registry said in its own words.
 func errorOf(err error) (errcode.Error, bool) {
 	if e, ok := errors.AsType[errcode.Error](err); ok {
+		e.Message = moss.Shown(e.Message)
 		return e, true
 	}
 	if many, ok := errors.AsType[errcode.Errors](err); ok && len(many) > 0 {

@@ -69,6 +69,9 @@ func (e endpoint) token(ctx context.Context, p map[string]string, cred moss.Cred
 	if got.Token == "" {
 		return "", "", moss.Errorf(moss.Unavailable, "the token server %s gave no token", req.URL.Host)
 	}
+	if strings.ContainsFunc(got.Token, func(r rune) bool { return r <= ' ' || r > '~' }) { // RFC 6750, section 2.1
+		return "", "", moss.Errorf(moss.Unavailable, "the token that the token server %s gave cannot stand in a header", req.URL.Host)
+	}
 	if got.Refresh == "" {
 		got.Refresh = cred.IdentityToken
 	}
@@ -78,7 +81,7 @@ func (e endpoint) token(ctx context.Context, p map[string]string, cred moss.Cred
 func tokenRequest(ctx context.Context, p map[string]string, cred moss.Credentials, scopes []string) (*http.Request, error) {
 	realm, err := url.Parse(p["realm"])
 	if err != nil || (realm.Scheme != "https" && realm.Scheme != "http") {
-		return nil, moss.Errorf(moss.Unavailable, "the registry names no token server but %q", p["realm"])
+		return nil, moss.Errorf(moss.Unavailable, "the registry names no token server but %q", moss.Shown(p["realm"]))
 	}
 	q := realm.Query()
 	q.Set("service", p["service"])
@@ -112,16 +115,19 @@ func tokenRequest(ctx context.Context, p map[string]string, cred moss.Credential
 func refusal(resp *http.Response, body []byte) error {
 	var said errcode.Errors
 	if err := json.Unmarshal(body, &said); err == nil && len(said) > 0 {
+		if e, ok := errorOf(said[0]); ok {
+			return e
+		}
 		return said[0]
 	}
 	var details struct {
 		Details string `json:"details"`
 	}
 	if err := json.Unmarshal(body, &details); err == nil && details.Details != "" && resp.StatusCode == http.StatusUnauthorized {
-		return errcode.ErrorCodeUnauthorized.WithMessage(details.Details)
+		return errcode.ErrorCodeUnauthorized.WithMessage(moss.Shown(details.Details))
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		return errcode.ErrorCodeUnauthorized.WithDetail(string(body))
+		return errcode.ErrorCodeUnauthorized.WithDetail(moss.Shown(string(body)))
 	}
 	return &StatusError{Status: resp.StatusCode, After: retryAfter(resp)}
 }
