@@ -66,7 +66,7 @@ var commandFailures = []*regexp.Regexp{
 }
 
 // otherWords turns crun's and the kernel's into runc's, which docker's clients
-// look for.
+// look for, and says what runc's leave open.
 var otherWords = []struct {
 	from *regexp.Regexp
 	to   string
@@ -80,6 +80,8 @@ var otherWords = []struct {
 	{regexp.MustCompile(`No such file or directory`), `no such file or directory`},
 	{regexp.MustCompile(`Permission denied`), `permission denied`},
 	{regexp.MustCompile(`Exec format error`), `exec format error`},
+	// libcontainer, when init died early
+	{regexp.MustCompile(`procReady not received`), `procReady not received: its first process ended before it was ready; a limit of processes (--pids-limit) or of memory (--memory) may be too low`},
 }
 
 // translate makes an error of a runtime's message: Invalid where the user's

@@ -349,6 +349,7 @@ func TestTranslate(t *testing.T) {
 		{"open executable: Permission denied", "permission denied", moss.Invalid},
 		{"exec /x: exec format error", "exec format error", moss.Invalid},
 		{"cannot mount proc", "cannot mount proc", moss.Internal},
+		{"unable to start container process: procReady not received", "--pids-limit", moss.Internal},
 		{"cannot mount \x1b[2J", "cannot mount \uFFFD[2J", moss.Internal},
 	} {
 		err := translate(tc.msg)
