@@ -21,7 +21,7 @@ WRITTEN := $(shell TZ=UTC git show --no-patch --date=iso-strict-local --format=%
 LDFLAGS := -s -w -X $(MODULE)/pkg/version.Version=$(VERSION) -X $(MODULE)/pkg/version.Commit=$(COMMIT) -X $(MODULE)/pkg/version.BuildTime=$(WRITTEN)
 PREFIX  ?= $(HOME)/.local
 PKG     ?= ./...
-CMDS    := moss mossd moss-runtime moss-rootless
+CMDS    := moss mossd moss-runtime moss-rootless moss-gvisor
 LINT    := 2.15.0
 COMPOSE := 5.6.0
 
@@ -35,7 +35,7 @@ help: ## show this
 deps: ## install what the machine lacks, through apt with root or sudo
 	@tests/dev/deps.sh
 
-build: bin/.hello ## moss, mossd and moss-runtime into bin/
+build: bin/.hello ## moss, mossd and their companions into bin/
 	@mkdir -p bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(filter-out $(BRIEF),$(CMDS)))
 	CGO_ENABLED=0 go build -trimpath -tags=$(TAGS),$(BRIEF_TAGS) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/moss

@@ -1,8 +1,8 @@
 // Package rootless is the light side of the namespace holder: where its state
 // directory is, what it says about itself, and the client that publishes ports
 // through it. It links neither a network stack nor rootlesskit's drivers, so the
-// daemon stays small; those live in rootless/holder, which only the binary
-// moss-rootless links.
+// daemon stays small; those live in rootless/holder, which only the binaries
+// moss-rootless and moss-gvisor link.
 //
 // The state directory (R/rootless):
 //

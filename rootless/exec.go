@@ -10,13 +10,23 @@ import (
 	"syscall"
 )
 
-// Binary is the program that holds the namespaces.
-const Binary = "moss-rootless"
+// Binary is the program that holds the namespaces; GvisorBinary is the same with
+// the network driver gvisor-tap-vsock, and has its place where that is chosen.
+const (
+	Binary       = "moss-rootless"
+	GvisorBinary = "moss-gvisor"
+)
 
 // Exec replaces this process by the holder program, found beside our own
 // executable or else in PATH, and gives it args. It returns only with an error.
-func Exec(args []string) error {
-	path, err := find()
+func Exec(args []string) error { return replace(Binary, args) }
+
+// ExecGvisor does so with the one that has gvisor-tap-vsock. Its name as a process
+// stays that of the holder.
+func ExecGvisor(args []string) error { return replace(GvisorBinary, args) }
+
+func replace(program string, args []string) error {
+	path, err := find(program)
 	if err != nil {
 		return err
 	}
@@ -26,20 +36,20 @@ func Exec(args []string) error {
 	return nil
 }
 
-func find() (string, error) {
+func find(program string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("cannot find %s: %w", Binary, err)
+		return "", fmt.Errorf("cannot find %s: %w", program, err)
 	}
-	beside := filepath.Join(filepath.Dir(self), Binary)
+	beside := filepath.Join(filepath.Dir(self), program)
 	if _, err := os.Stat(beside); err == nil {
 		return beside, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("cannot find %s: %w", Binary, err)
+		return "", fmt.Errorf("cannot find %s: %w", program, err)
 	}
-	path, err := exec.LookPath(Binary)
+	path, err := exec.LookPath(program)
 	if err != nil {
-		return "", fmt.Errorf("cannot find %s, neither as %s nor in PATH; install it with: make install", Binary, beside)
+		return "", fmt.Errorf("cannot find %s, neither as %s nor in PATH; install it with: make install", program, beside)
 	}
 	return path, nil
 }

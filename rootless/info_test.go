@@ -53,14 +53,16 @@ func TestParseDriver(t *testing.T) {
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
-	if _, err := find(); err == nil || !strings.Contains(err.Error(), "make install") {
-		t.Errorf("nowhere: %v", err)
-	}
-	want := filepath.Join(dir, Binary)
-	if err := os.WriteFile(want, []byte("#!/bin/sh\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := find(); got != want || err != nil {
-		t.Errorf("in PATH: %s, %v", got, err)
+	for _, program := range []string{Binary, GvisorBinary} {
+		if _, err := find(program); err == nil || !strings.Contains(err.Error(), "cannot find "+program) || !strings.Contains(err.Error(), "make install") {
+			t.Errorf("%s nowhere: %v", program, err)
+		}
+		want := filepath.Join(dir, program)
+		if err := os.WriteFile(want, []byte("#!/bin/sh\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := find(program); got != want || err != nil {
+			t.Errorf("%s in PATH: %s, %v", program, got, err)
+		}
 	}
 }

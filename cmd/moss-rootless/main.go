@@ -1,67 +1,30 @@
 // Command moss-rootless holds the engine's namespaces: it is the main process of
 // moss-rootless.service. `mossd rootless` runs it. It is a program of its own
-// because its two resident processes must be small, and the daemon is not. As
+// because its two resident processes must be small, and the daemon is not. Where
+// the network driver is gvisor-tap-vsock it replaces itself by moss-gvisor. As
 // `moss-rootless service` it stands in for systemd's user manager, for `moss
 // system service`.
 package main
 
 import (
-	"context"
-	"flag"
 	"fmt"
-	"log/slog"
-	"net/netip"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/moss-containers/moss/rootless"
 	"github.com/moss-containers/moss/rootless/holder"
 )
 
 func main() {
-	handled, err := holder.Init()
+	handled, err := holder.Init(nil)
 	switch {
 	case handled:
 	case len(os.Args) > 1 && os.Args[1] == "service":
 		err = service(os.Args[2:])
 	default:
-		err = run(os.Args[1:])
+		err = holder.Command(os.Args[1:], nil)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", rootless.Binary, err)
 		os.Exit(1)
 	}
-}
-
-func run(args []string) error {
-	var (
-		cfg   holder.Config
-		cidr  string
-		debug bool
-	)
-	fs := flag.NewFlagSet(rootless.Binary, flag.ExitOnError)
-	fs.StringVar(&cfg.StateDir, "state-dir", filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "moss", "rootless"), "state `directory`")
-	fs.StringVar(&cfg.NetworkDriver, "net", os.Getenv("MOSS_NETWORK_DRIVER"),
-		"network `driver`, one of "+strings.Join(rootless.Drivers(), ", ")+" (or $MOSS_NETWORK_DRIVER)")
-	fs.IntVar(&cfg.MTU, "mtu", holder.DefaultMTU, "`bytes` a packet")
-	fs.StringVar(&cidr, "cidr", holder.DefaultCIDR.String(), "IPv4 `network` of the network driver")
-	fs.BoolVar(&cfg.HostLoopback, "host-loopback", false, "let containers reach the host's 127.0.0.1 at the driver's gateway")
-	fs.BoolVar(&cfg.IPv6, "ipv6", false, "let IPv6 out, or do not start")
-	fs.BoolVar(&cfg.IPv6Auto, "ipv6-auto", true, "let IPv6 out where the host has a way out and the network driver can")
-	fs.BoolVar(&cfg.WayOut, "tcp-way-out", false, "let TCP out past the network drivers slirp4netns and pasta where the kernel can")
-	fs.BoolVar(&debug, "debug", false, "log more")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	var err error
-	if cfg.CIDR, err = netip.ParsePrefix(cidr); err != nil {
-		return fmt.Errorf("-cidr: %w", err)
-	}
-	cfg.Log = holder.NewLog(os.Stderr, debug)
-	slog.SetDefault(cfg.Log)
-	return holder.Run(context.Background(), cfg)
 }

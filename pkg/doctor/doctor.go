@@ -55,6 +55,7 @@ type Facts struct {
 	ControllersError  error
 	Lingers           bool
 	Pasta, Slirp      string // paths
+	Gvisor            string // path of moss-gvisor
 	TunError          error  // of opening /dev/net/tun
 	Driver, DriverWhy string // of the running holder
 	DriverBetter      string // what another would bring
@@ -235,10 +236,21 @@ func restartHolder(f Facts) string {
 	return "systemctl --user restart " + f.Prefix + "-rootless"
 }
 
-// gvisor is the driver that is built in.
-const gvisor = "gvisor-tap-vsock"
+// gvisor is moss's own driver, and gvisorProgram what it is in.
+const (
+	gvisor        = "gvisor-tap-vsock"
+	gvisorProgram = "moss-gvisor"
+)
 
 func network(f Facts) Check {
+	c := driver(f)
+	if f.Gvisor == "" && f.TunError == nil {
+		c.Detail += "; " + gvisor + " is not to be had: " + gvisorProgram + " is not installed beside moss"
+	}
+	return c
+}
+
+func driver(f Facts) Check {
 	const name = "network driver"
 	if f.TunError != nil {
 		return Check{name, Fail, "no driver works without /dev/net/tun: " + f.TunError.Error(), "sudo modprobe tun && sudo chmod 0666 /dev/net/tun"}
@@ -271,10 +283,12 @@ func network(f Facts) Check {
 		return Check{Name: name, Detail: "pasta where it is of late 2024 or newer (older ones may send data twice at the end of a connection), else slirp4netns"}
 	case f.Slirp != "":
 		return Check{Name: name, Detail: "slirp4netns; a pasta of late 2024 or newer is faster"}
+	case f.Pasta == "" && f.Gvisor == "":
+		return Check{name, Fail, "there is none: neither pasta nor slirp4netns is installed", "sudo apt install slirp4netns"}
 	case f.Pasta != "":
-		return Check{name, Warn, "pasta where it is of late 2024 or newer (older ones may send data twice at the end of a connection), else the built-in gvisor-tap-vsock, which takes more memory and cpu", "sudo apt install slirp4netns"}
+		return Check{name, Warn, "pasta where it is of late 2024 or newer (older ones may send data twice at the end of a connection), else moss's own gvisor-tap-vsock, which takes more memory and cpu", "sudo apt install slirp4netns"}
 	}
-	return Check{name, Warn, "the built-in gvisor-tap-vsock; slirp4netns takes less memory and cpu", "sudo apt install slirp4netns"}
+	return Check{name, Warn, "moss's own gvisor-tap-vsock; slirp4netns takes less memory and cpu", "sudo apt install slirp4netns"}
 }
 
 // pinging is about the outside: a network driver asks on behalf of containers, as

@@ -16,7 +16,7 @@ func well() Facts {
 		SubUIDs: 65536, SubGIDs: 65536, FreeSubID: 165536,
 		Newuidmap: Helper{"/usr/bin/newuidmap", true}, Newgidmap: Helper{"/usr/bin/newgidmap", true},
 		RuntimeDir: "/run/user/1000", Systemd: 257, CgroupV2: true, Controllers: []string{"cpuset", "cpu", "io", "memory", "pids"},
-		Lingers: true, Slirp: "/usr/bin/slirp4netns", DataDir: "/home/alice/.local/share/moss", DataFS: "ext4", Overlay: true,
+		Lingers: true, Slirp: "/usr/bin/slirp4netns", Gvisor: "/usr/bin/moss-gvisor", DataDir: "/home/alice/.local/share/moss", DataFS: "ext4", Overlay: true,
 		UnitsInstalled: true, Socket: "/run/user/1000/moss/moss.sock", PingRange: "0\t2147483647", GIDs: []int{1000},
 	}
 }
@@ -86,9 +86,11 @@ func TestIll(t *testing.T) {
 		{"no lingering", func(f *Facts) { f.Lingers = false }, "lingering", Warn, "enable-linger alice"},
 		{"no network program", func(f *Facts) { f.Slirp = "" }, "network driver", Warn, "slirp4netns"},
 		{"pasta only", func(f *Facts) { f.Slirp, f.Pasta = "", "/usr/bin/pasta" }, "network driver", Warn, "slirp4netns"},
+		{"no driver at all", func(f *Facts) { f.Slirp, f.Gvisor = "", "" }, "network driver", Fail, "sudo apt install slirp4netns"},
+		{"pasta only, and no driver of ours", func(f *Facts) { f.Slirp, f.Pasta, f.Gvisor = "", "/usr/bin/pasta", "" }, "network driver", Warn, "slirp4netns"},
 		{"no tun", func(f *Facts) { f.TunError = broken }, "network driver", Fail, "/dev/net/tun"},
-		{"built-in driver runs", func(f *Facts) { f.Driver, f.Slirp = gvisor, "" }, "network driver", Warn, "sudo apt install slirp4netns, and: systemctl"},
-		{"built-in driver beside a better", func(f *Facts) { f.Driver, f.Slirp = gvisor, "/usr/bin/slirp4netns" }, "network driver", Warn, `"moss-network-driver": "auto"`},
+		{"moss's own driver runs", func(f *Facts) { f.Driver, f.Slirp = gvisor, "" }, "network driver", Warn, "sudo apt install slirp4netns, and: systemctl"},
+		{"moss's own driver beside a better", func(f *Facts) { f.Driver, f.Slirp = gvisor, "/usr/bin/slirp4netns" }, "network driver", Warn, `"moss-network-driver": "auto"`},
 		{"an old pasta runs", func(f *Facts) { f.Driver, f.DriverBetter = "pasta", "slirp4netns is better" }, "network driver", Warn, "auto"},
 		{"no ping", func(f *Facts) { f.PingRange = "1\t0" }, "ping", Warn, "ping_group_range=0 2147483647"},
 		{"strange ping range", func(f *Facts) { f.PingRange = "x" }, "ping", Warn, "sysctl"},
@@ -115,6 +117,22 @@ func TestIll(t *testing.T) {
 				t.Errorf("%s: %+v, want %s with %q", c.name, got, c.verdict, c.mend)
 			}
 		}
+	}
+}
+
+// Without moss-gvisor all is well as long as another driver is there, but it is said.
+func TestNoGvisor(t *testing.T) {
+	f := well()
+	f.Gvisor = ""
+	if c := network(f); c.Verdict != OK || !strings.Contains(c.Detail, "moss-gvisor is not installed") {
+		t.Errorf("%+v", c)
+	}
+	f.Driver = "slirp4netns"
+	if c := network(f); c.Verdict != OK || !strings.Contains(c.Detail, "moss-gvisor is not installed") {
+		t.Errorf("beside a running one: %+v", c)
+	}
+	if c := network(well()); strings.Contains(c.Detail, "moss-gvisor") {
+		t.Errorf("installed: %+v", c)
 	}
 }
 

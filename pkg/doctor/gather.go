@@ -47,7 +47,7 @@ func Gather(ctx context.Context, o Options) Facts {
 		AppArmorRestricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
 		UsernsError:       tryUserns(ctx),
 		Newuidmap:         findHelper("newuidmap"), Newgidmap: findHelper("newgidmap"),
-		Pasta: find("pasta"), Slirp: find("slirp4netns"), FuseOverlayfs: find("fuse-overlayfs"),
+		Pasta: find("pasta"), Slirp: find("slirp4netns"), Gvisor: findOurs(gvisorProgram), FuseOverlayfs: find("fuse-overlayfs"),
 		Overlay: hasFilesystem("overlay"), DataFS: filesystem(o.DataDir),
 	}
 	if f.Prefix == "" {
@@ -276,6 +276,17 @@ func find(program string) string {
 		return ""
 	}
 	return path
+}
+
+// findOurs looks where the holder of the namespaces does: beside this program, then in PATH.
+func findOurs(program string) string {
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), program)
+		if unix.Access(beside, unix.X_OK) == nil {
+			return beside
+		}
+	}
+	return find(program)
 }
 
 func findHelper(program string) Helper {

@@ -15,22 +15,21 @@ import (
 
 // Init is to be called first in main, and in TestMain. Where this process is one
 // of the holder's own, Init does its work and says so; main then ends, with
-// status 1 if there is an error.
-func Init() (handled bool, err error) {
+// status 1 if there is an error. The stack is that of [Config].
+func Init(stack *Stack) (handled bool, err error) {
 	switch {
 	case filepath.Base(os.Args[0]) == "unshare":
 		return true, bindNetNS(os.Args[1:])
 	case os.Getenv(pipeEnv) != "":
-		return true, runChild()
+		return true, runChild(stack)
 	}
 	return false, nil
 }
 
-func runChild() error {
-	dropPacketTables()
+func runChild(stack *Stack) error {
 	log := NewLog(os.Stderr, os.Getenv(debugEnv) != "")
 	bridgeLogrus(log)
-	net, err := childDriver(os.Getenv(driverEnv), os.Getenv(ipv6Env) != "")
+	net, err := childDriver(os.Getenv(driverEnv), os.Getenv(ipv6Env) != "", stack)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	IPv6Auto      bool         // IPv6 outwards where the host has a way out and the driver can
 	WayOut        bool         // TCP goes out past the driver where it can, see package wayout
 	Log           *slog.Logger // nil is slog.Default()
+	Stack         *Stack       `json:"-"` // nil where it is not linked: [Run] becomes moss-gvisor where it takes one
 }
 
 // longest socket name made under the state directory, and sun_path's size.

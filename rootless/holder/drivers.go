@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -12,12 +13,18 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/api"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/messages"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/network"
-	"github.com/rootless-containers/rootlesskit/v3/pkg/network/gvisortapvsock"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/network/pasta"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/network/slirp4netns"
 
 	"github.com/moss-containers/moss/rootless"
 )
+
+// Stack makes the two sides of gvisor-tap-vsock. It is handed in, as package gvisor
+// costs memory wherever it is linked.
+type Stack struct {
+	Parent func(log io.Writer, mtu int, subnet *net.IPNet, hostLoopback bool) (network.ParentDriver, error)
+	Child  func() network.ChildDriver
+}
 
 // parentDriver makes the host's side of the chosen network driver.
 func parentDriver(c Config, ch choice) (network.ParentDriver, error) {
@@ -35,7 +42,7 @@ func parentDriver(c Config, ch choice) (network.ParentDriver, error) {
 		// Its sandbox is at odds with a detached network namespace.
 		d, err = slirp4netns.NewParentDriver(log, ch.Binary, c.MTU, c.ipNet(), tap, !c.HostLoopback, "", false, true, c.IPv6)
 	case rootless.DriverGvisor:
-		d, err = gvisortapvsock.NewParentDriver(log, c.MTU, c.ipNet(), tap, !c.HostLoopback, false)
+		d, err = c.Stack.Parent(log, c.MTU, c.ipNet(), c.HostLoopback)
 	case rootless.DriverNone:
 		d = noneParent{}
 	default:
@@ -48,7 +55,7 @@ func parentDriver(c Config, ch choice) (network.ParentDriver, error) {
 }
 
 // childDriver makes the namespaces' side of a network driver.
-func childDriver(name string, ipv6 bool) (network.ChildDriver, error) {
+func childDriver(name string, ipv6 bool, stack *Stack) (network.ChildDriver, error) {
 	switch name {
 	case rootless.DriverPasta:
 		if ipv6 {
@@ -61,7 +68,7 @@ func childDriver(name string, ipv6 bool) (network.ChildDriver, error) {
 		}
 		return slirp4netns.NewChildDriver(), nil
 	case rootless.DriverGvisor:
-		return gvisortapvsock.NewChildDriver(), nil
+		return stack.Child(), nil
 	case rootless.DriverNone:
 		return noneChild{}, nil
 	}

@@ -34,11 +34,15 @@ const (
 // Run holds the namespaces until SIGTERM, SIGINT or the end of ctx, which is the
 // same as SIGTERM. It tells the service manager (sd_notify(3)) when namespaces,
 // network and ports API are usable, and needs the process for itself: it takes
-// all signals. [Init] must have been called. A nil error is an orderly end.
+// all signals, and where Config has no Stack and the driver is gvisor-tap-vsock, it
+// replaces the process by moss-gvisor with the same arguments. [Init] must have been called. A nil error is an orderly end.
 func Run(ctx context.Context, cfg Config) error {
 	// rootlesskit hands signals on to the child. This is to know that one came.
 	asked, release := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGTERM, unix.SIGINT)
 	defer release()
+	signals := make(chan os.Signal, 1) // for one that comes before this program is another
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	defer signal.Stop(signals)
 	cfg, err := cfg.normal()
 	if err != nil {
 		return err
@@ -54,7 +58,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := checkTun(ch.Driver, "/dev/net/tun"); err != nil {
 		return err
 	}
-	dropPacketTables()
+	if ch.Driver == rootless.DriverGvisor && cfg.Stack == nil {
+		release()
+		return becomeGvisor(ctx, signals)
+	}
 	bridgeLogrus(cfg.Log)
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make the holder's state directory: %w", err)
@@ -165,6 +172,18 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("the namespace holder ended: %w", err)
 	}
 	return nil
+}
+
+// becomeGvisor goes on in the program that has gvisor-tap-vsock. What was asked for
+// until then is heeded here; what is asked for later ends the process, by the
+// signal itself until the other program takes it: nothing is made yet.
+func becomeGvisor(ctx context.Context, signals chan os.Signal) error {
+	signal.Stop(signals) // returns when what came is in the channel
+	if len(signals) > 0 || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("the network driver %s is a program of its own; another driver is to be had with: sudo apt install slirp4netns: %w",
+		rootless.DriverGvisor, rootless.ExecGvisor(os.Args[1:]))
 }
 
 // propagation: what is mounted on the host later is seen inside, never the

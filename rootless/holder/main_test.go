@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/rootless/holder/gvisor"
 	"github.com/moss-containers/moss/userns"
 )
 
@@ -26,13 +27,14 @@ import (
 const roleEnv = "MOSS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
-	handled, err := Init()
+	stack := &Stack{Parent: gvisor.Parent, Child: gvisor.Child}
+	handled, err := Init(stack)
 	if !handled {
 		switch role := os.Getenv(roleEnv); role {
 		case "":
 			os.Exit(m.Run())
 		case "holder":
-			err = runHolder()
+			err = runHolder(stack)
 		case "look":
 			err = json.NewEncoder(os.Stdout).Encode(look())
 		case "inside":
@@ -50,8 +52,8 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-func runHolder() error {
-	cfg := Config{Log: NewLog(os.Stderr, true)}
+func runHolder(stack *Stack) error {
+	cfg := Config{Log: NewLog(os.Stderr, true), Stack: stack}
 	if err := json.Unmarshal([]byte(os.Getenv("MOSS_TEST_CONFIG")), &cfg); err != nil {
 		return err
 	}

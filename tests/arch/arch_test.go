@@ -86,6 +86,13 @@ var testsBesides = map[string][]string{
 // law says.
 var contracts = []string{"pkg/engine", "tests", "userns"}
 
+const gvisorWhy = "gvisor-tap-vsock adds half to the memory of a holder that links it: only moss-gvisor does"
+
+// linked says which packages of ours may be imported where alone, tests apart.
+var linked = map[string]law{
+	"rootless/holder/gvisor": {[]string{"cmd/moss-gvisor"}, gvisorWhy},
+}
+
 // door says where a foreign library may be imported.
 type door struct {
 	lib string // import path, with all below it
@@ -111,6 +118,9 @@ var doors = []door{
 	{"github.com/opencontainers/selinux", []string{"pkg/selinux"}, "pkg/selinux makes the labels, and is told whether the kernel has SELinux"},
 	{"github.com/opencontainers/cgroups", []string{"cmd/moss-runtime"}, "only moss-runtime touches cgroups"},
 	{"github.com/rootless-containers/rootlesskit", []string{"rootless"}, "rootless is the door to rootlesskit"},
+	{"github.com/rootless-containers/rootlesskit/v3/pkg/network/gvisortapvsock", []string{"rootless/holder/gvisor"}, gvisorWhy},
+	{"github.com/containers/gvisor-tap-vsock", []string{"rootless/holder/gvisor"}, gvisorWhy},
+	{"github.com/google/gopacket", []string{"rootless/holder/gvisor"}, gvisorWhy},
 	{"github.com/urfave/cli", []string{"cmd"}, "command lines belong to mains"},
 	{"github.com/sirupsen/logrus", []string{"pkg/logbridge", "rootless", "cmd/moss-runtime"}, "libraries that log through logrus are hooked into slog once"},
 	{"go.opentelemetry.io/otel", []string{"pkg/otlp", "cmd/mossd"}, "spans are made around the ports, where the daemon is put together"},
@@ -222,6 +232,9 @@ func broken(s source, imp string) string {
 	if !ours {
 		return foreign(s, imp)
 	}
+	if l, ok := linked[under]; ok && !s.test && !below(s.dir, under) && !slices.ContainsFunc(l.may, func(m string) bool { return below(s.dir, m) }) {
+		return fmt.Sprintf("%s may only be imported in %s: %s", under, strings.Join(l.may, ", "), l.why)
+	}
 	at, l, ok := lawFor(s.dir)
 	switch {
 	case !ok:
@@ -286,6 +299,11 @@ func TestLawsBite(t *testing.T) {
 		{"pkg/nowhere", module + "/pkg/moss", false, "has no law"},
 		{"cmd/moss", "github.com/opencontainers/runc/libcontainer", false, "only moss-runtime"},
 		{"pkg/api", "go.opentelemetry.io/otel/trace", false, "spans are made around the ports"},
+		{"cmd/moss-rootless", module + "/rootless/holder/gvisor", false, "only moss-gvisor does"},
+		{"rootless/holder", module + "/rootless/holder/gvisor", false, "only moss-gvisor does"},
+		{"rootless/holder", module + "/rootless/holder/gvisor", true, ""},
+		{"rootless/holder", "github.com/google/gopacket/layers", false, "only moss-gvisor does"},
+		{"cmd/moss-gvisor", module + "/rootless/holder/gvisor", false, ""},
 		{"cmd/mossd", module + "/pkg/storage", false, ""},
 		{"pkg/runtime", "github.com/opencontainers/runtime-spec/specs-go", false, ""},
 	} {

@@ -205,7 +205,7 @@ func TestKilledAtStart(t *testing.T) {
 // older schema are moved on, those of a newer one refused with the way out.
 func TestUpgrade(t *testing.T) {
 	r := newDaemonRig(t, "upgrade")
-	r.do("mkdir -p ~/.local/bin && install -m 0755 /src/bin/{moss,mossd,moss-runtime,moss-rootless} ~/.local/bin && printf older >>~/.local/bin/mossd && ~/.local/bin/moss setup --runtime && docker run -d --name web --restart=always -p 127.0.0.1:18082:80 moss/hello && docker create --name ended moss/hello")
+	r.do("mkdir -p ~/.local/bin && install -m 0755 /src/bin/{moss,mossd,moss-runtime,moss-rootless,moss-gvisor} ~/.local/bin && printf older >>~/.local/bin/mossd && ~/.local/bin/moss setup --runtime && docker run -d --name web --restart=always -p 127.0.0.1:18082:80 moss/hello && docker create --name ended moss/hello")
 	pid := r.do("docker inspect -f '{{.State.Pid}}' web")
 	schema := func(from, to string) { // the value stands behind its key; a database of those that have one digit
 		t.Helper()
@@ -219,7 +219,7 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("moved on: %s", out)
 	}
 
-	r.do("install -m 0755 /src/bin/{moss,mossd,moss-runtime,moss-rootless} ~/.local/bin && systemctl --user restart moss && cmp /src/bin/mossd /proc/$(systemctl --user show -P MainPID moss.service)/exe")
+	r.do("install -m 0755 /src/bin/{moss,mossd,moss-runtime,moss-rootless,moss-gvisor} ~/.local/bin && systemctl --user restart moss && cmp /src/bin/mossd /proc/$(systemctl --user show -P MainPID moss.service)/exe")
 	r.same(pid)
 
 	schema("2", "9")
