@@ -29,9 +29,6 @@ type partial struct {
 	last    bool
 }
 
-// more says that the line goes on after the message.
-func (p partial) more() bool { return p.id != "" && !p.last }
-
 // sender takes messages, in order.
 type sender interface {
 	send(ms []message) error

@@ -540,7 +540,7 @@ func FuzzLineSink(f *testing.F) {
 			if len(m.text) > maxText || bytes.IndexByte(m.text, '\n') >= 0 {
 				t.Fatalf("a message of %d bytes: %.40q", len(m.text), m.text)
 			}
-			if got = append(got, m.text...); !m.part.more() {
+			if got = append(got, m.text...); m.part.id == "" || m.part.last {
 				got = append(got, '\n')
 			}
 		}
