@@ -6,6 +6,7 @@ package events
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +26,8 @@ var ErrSlow = moss.Errorf(moss.Unavailable, "the reader of events was too slow a
 type Bus struct {
 	mu   sync.Mutex
 	ring []moss.Event
-	next int // where in the ring the next event goes, once it is full
+	next int       // where in the ring the next event goes, once it is full
+	lost time.Time // of the latest event that the ring has no more
 	subs map[chan moss.Event]struct{}
 	disk *disk // nil where nothing is kept, or cannot be any more
 	born time.Time
@@ -67,6 +69,9 @@ func (b *Bus) Publish(e moss.Event) {
 	if len(b.ring) < ringSize {
 		b.ring = append(b.ring, e)
 	} else {
+		if t := b.ring[b.next].Time; t.After(b.lost) {
+			b.lost = t
+		}
 		b.ring[b.next] = e
 		b.next = (b.next + 1) % ringSize
 	}
@@ -92,29 +97,31 @@ func (b *Bus) keepLocked(e moss.Event) {
 	}
 }
 
-// Follow calls fn with the kept events from since on (none where since is
-// zero), then with each new one, until until (zero: for ever) has passed, ctx
-// ends (nil) or fn fails. Nothing is missed or repeated between the two.
+// Follow calls fn with the kept events from since on (none where since is zero),
+// then with each new one, until until (zero: for ever) has passed, ctx ends (nil)
+// or fn fails. Nothing is missed or repeated between the two. The kept ones are in
+// the order of their times, and that is not the order they were published in where
+// a restore told what had happened before it.
 func (b *Bus) Follow(ctx context.Context, since, until time.Time, fn func(moss.Event) error) error {
 	ch := make(chan moss.Event, queueSize)
 	past, history := b.subscribe(ch, since)
 	defer b.unsubscribe(ch)
-	told := func(e moss.Event) error {
-		if !until.IsZero() && e.Time.After(until) {
-			return nil // their order is that of the telling: what happened before may come yet
-		}
-		return fn(e)
-	}
 	if history != nil {
-		if err := errors.Join(history.read(since, told), history.close()); err != nil {
+		keep := func(e moss.Event) error { past = append(past, e); return nil }
+		if err := errors.Join(history.read(since, keep), history.close()); err != nil {
 			return err
 		}
 	}
+	slices.SortStableFunc(past, func(a, b moss.Event) int { return a.Time.Compare(b.Time) })
 	for _, e := range past {
-		if err := told(e); err != nil {
+		if !until.IsZero() && e.Time.After(until) {
+			break
+		}
+		if err := fn(e); err != nil {
 			return err
 		}
 	}
+	past = nil // a subscription may last
 	var deadline <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -166,10 +173,7 @@ func (b *Bus) subscribe(ch chan moss.Event, since time.Time) ([]moss.Event, *pas
 
 // coversLocked says whether the ring has all that happened since.
 func (b *Bus) coversLocked(since time.Time) bool {
-	if len(b.ring) < ringSize {
-		return !since.Before(b.born)
-	}
-	return !since.Before(b.ring[b.next].Time)
+	return !since.Before(b.born) && since.After(b.lost)
 }
 
 func (b *Bus) unsubscribe(ch chan moss.Event) {

@@ -100,6 +100,36 @@ func TestUntilHeedsTheTimeNotTheOrder(t *testing.T) {
 	}
 }
 
+// What a restore tells of the time before it stands there by its time, in memory
+// and on the disk; what has one time keeps the order of the telling.
+func TestThePastIsInTheOrderOfItsTimes(t *testing.T) {
+	path, start := filepath.Join(t.TempDir(), "events.json"), time.Now()
+	b := open(t, path)
+	for i, at := range []int{1, 5, 9, 3, 5, 2} {
+		b.Publish(moss.Event{ActorID: strconv.Itoa(at) + string(rune('a'+i)), Time: start.Add(time.Duration(at) * time.Second)})
+	}
+	want := []string{"1a", "2f", "3d", "5b", "5e", "9c"}
+	for name, since := range map[string]time.Time{"in memory": start, "on the disk": start.Add(-time.Hour)} {
+		got, err := collect(b, 9, since, start.Add(9*time.Second))
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+}
+
+// What fell out of the ring is read from the disk, also where it is later than the oldest there.
+func TestWhatTheRingLostIsOnTheDisk(t *testing.T) {
+	b, start := open(t, filepath.Join(t.TempDir(), "events.json")), time.Now()
+	b.Publish(moss.Event{ActorID: "late", Time: start.Add(time.Hour)})
+	for range ringSize {
+		b.Publish(moss.Event{ActorID: "early", Time: start})
+	}
+	got, err := collect(b, 1, start.Add(time.Minute), time.Time{})
+	if !errors.Is(err, errStop) || !slices.Equal(got, []string{"late"}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
 // Where the clock was set forward and back, the history is what it said at the time,
 // in memory and on the disk.
 func TestHistoryWhenTheClockJumps(t *testing.T) {
