@@ -48,7 +48,7 @@ func newManager(ctx context.Context, cfg config.Config, uid int, log *slog.Logge
 		}
 		return standIn{local.NewClient(path, local.Forward{Program: entry(cfg, api), Sockets: cfg.Entries()})}, nil
 	}
-	m, err := units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &uid, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg, filepath.Join(cfg.Run, "moss.sock")), EntrySockets: cfg.Entries(), Log: log})
+	m, err := units.New(ctx, units.Options{Prefix: cfg.Prefix, UID: &uid, RuntimeDir: filepath.Dir(cfg.Run), Entry: entry(cfg, filepath.Join(cfg.Run, "moss.sock")), EntrySockets: cfg.Entries(), Journal: journalOf(uid), Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -242,6 +242,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if x, ok := d.units.(engine.Expecter); ok {
 		deps.Expecter = x
 	}
+	if x, ok := d.units.(engine.UnitHistory); ok {
+		deps.UnitHistory = x
+	}
 	if selinux.Enabled() {
 		deps.Labels = selinux.Labels{}
 		if cfg.SELinux {

@@ -41,7 +41,8 @@ type Deps struct {
 	Units          Units
 	Freezer        Freezer
 	Limiter        Limiter
-	Expecter       Expecter // nil for none
+	Expecter       Expecter    // nil for none
+	UnitHistory    UnitHistory // nil for none
 	Meter          Meter
 	Stdio          Stdio
 	Attacher       Attacher

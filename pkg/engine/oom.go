@@ -13,6 +13,29 @@ func newKills(rec *moss.Container, st moss.UnitStatus) bool {
 	return st.OOMKills > 0 && (st.PID != rec.Run.PID || st.OOMKills > rec.Run.OOMKills)
 }
 
+// recall adds what the manager has written of a run whose end no daemon has seen:
+// that the kernel killed for want of memory, and that somebody had the unit stopped,
+// which is the user's word. With a new holder all were stopped, by nobody's.
+func (e *Engine) recall(ctx context.Context, c *container, st moss.UnitStatus, fresh bool) moss.UnitStatus {
+	rec := c.record()
+	if fresh || e.UnitHistory == nil || rec.Ended != nil {
+		return st
+	}
+	past, err := e.UnitHistory.Past(ctx, c.id, rec.Run.StartedAt)
+	if err != nil {
+		e.Log.WarnContext(ctx, "it is not known whether memory was short when a container ended, nor whether it was stopped", "container", rec.Name, "error", err)
+		return st
+	}
+	st.OOMKills = max(st.OOMKills, past.OOMKills)
+	if !past.StoppedAt.IsZero() {
+		c.update(func() { c.byManager = rec.Run.PID })
+		if st.ExitedAt.IsZero() {
+			st.ExitedAt = past.StoppedAt
+		}
+	}
+	return st
+}
+
 // killedInside deals with a process that the kernel has killed in a container that goes on.
 func (e *Engine) killedInside(ctx context.Context, c *container, st moss.UnitStatus) {
 	if err := c.acquire(context.WithoutCancel(ctx)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -378,6 +379,12 @@ type Freezer interface {
 type Expecter interface {
 	// Expect is told that a unit is about to be started, or may be, and returns at once.
 	Expect()
+}
+
+// UnitHistory knows what nobody watched (pkg/units).
+type UnitHistory interface {
+	// Past tells of a unit's run that started then. Errors: Unavailable where what is written of it may not be read.
+	Past(ctx context.Context, id moss.ContainerID, since time.Time) (moss.UnitPast, error)
 }
 
 // Limiter changes running units (pkg/units).

@@ -214,14 +214,17 @@ func (e *Engine) restoreOne(ctx context.Context, c *container, st moss.UnitStatu
 		if !ended(st) {
 			return false, nil
 		}
-		return e.finishLate(ctx, c, st)
+		return e.finishLate(ctx, c, e.recall(ctx, c, st, fresh))
 	case finish:
 		if err := e.restoreStreams(ctx, rec); err != nil {
 			e.Log.Warn("the last output of a container is lost", "container", rec.Name, "error", err)
 		}
-		return e.finishLate(ctx, c, st)
+		return e.finishLate(ctx, c, e.recall(ctx, c, st, fresh))
 	case lost:
-		return e.finishLate(ctx, c, moss.UnitStatus{})
+		if st.Phase != moss.UnitGone { // what it runs is another's
+			return e.finishLate(ctx, c, moss.UnitStatus{})
+		}
+		return e.finishLate(ctx, c, e.recall(ctx, c, moss.UnitStatus{}, fresh))
 	case startOver:
 		return rec.Intent == moss.IntentStart, e.teardown(ctx, rec)
 	case clear:

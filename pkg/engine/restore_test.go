@@ -54,6 +54,7 @@ func TestRestore(t *testing.T) {
 		while func(r *rig, id moss.ContainerID)
 		want  moss.State // "" for gone
 		code  int
+		oom   bool
 	}{
 		"created": {want: moss.StateCreated},
 		"running": {run: true, want: moss.StateRunning},
@@ -72,6 +73,18 @@ func TestRestore(t *testing.T) {
 		"the unit went away": {
 			run: true, want: moss.StateExited, code: 255,
 			while: func(r *rig, id moss.ContainerID) { r.must(r.units.Collect(r.t.Context(), id)) },
+		},
+		"killed for want of memory": {
+			run: true, want: moss.StateExited, code: 137, oom: true,
+			while: func(r *rig, id moss.ContainerID) { r.units.UnseenOOM(id) },
+		},
+		"the unit was stopped": { // the user's word
+			opts: []option{policy(moss.RestartAlways, 0)}, run: true, want: moss.StateExited, code: 255,
+			while: func(r *rig, id moss.ContainerID) { r.units.Stop(id) },
+		},
+		"the holder took the unit along": { // nobody's
+			opts: []option{policy(moss.RestartAlways, 0)}, run: true, fresh: true, want: moss.StateRunning,
+			while: func(r *rig, id moss.ContainerID) { r.units.Stop(id) },
 		},
 		"the machine went away": {
 			opts: []option{policy(moss.RestartUnlessStopped, 0)}, run: true, fresh: true, want: moss.StateRunning,
@@ -214,6 +227,9 @@ func TestRestore(t *testing.T) {
 					}
 				} else {
 					r.wantState(id, c.want, c.code)
+					if got := r.get(id).Run.OOMKilled; got != c.oom {
+						t.Errorf("killed for want of memory: %v", got)
+					}
 				}
 				if got := r.get(other); got.State != moss.StateRunning || got.Run.PID != pid {
 					t.Errorf("the other one is %s", got.State)

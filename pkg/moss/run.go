@@ -154,6 +154,14 @@ type UnitStatus struct {
 	Result string
 }
 
+// UnitPast is what the manager has written of a unit's run in the journal.
+type UnitPast struct {
+	// OOMKills is how often it noticed that the kernel had killed processes for want of memory.
+	OOMKills uint64
+	// StoppedAt is when a job of it, as of systemctl stop, had ended the unit; zero where none has.
+	StoppedAt time.Time
+}
+
 // ExecConfig is a process to run in a running container.
 type ExecConfig struct {
 	Cmd                                     []string

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // Disconnect cuts the connection and returns when its loss is seen.
@@ -40,4 +41,14 @@ func CountOOMsIn(m *Manager, dir string) {
 		m.ooms.forget(short)
 		m.ooms.follow(short, m.o.Prefix+"-"+short+".service", w.pid)
 	}
+}
+
+// ReadJournalBy has a Manager read the journal by a function.
+func ReadJournalBy(m *Manager, f func(name, value string, since time.Time, each func(time.Time, map[string]string)) error) {
+	m.o.Journal = f
+}
+
+// PastOnly is a Manager that knows of nothing but the journal.
+func PastOnly(prefix string, f func(name, value string, since time.Time, each func(time.Time, map[string]string)) error) *Manager {
+	return &Manager{o: Options{Prefix: prefix, Journal: f}}
 }

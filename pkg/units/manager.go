@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 
@@ -34,6 +35,9 @@ type Options struct {
 	Entry moss.Launch
 	// EntrySockets is the directory of the sockets where a container's sockets are to be had, see [moss.EntrySocket].
 	EntrySockets string
+	// Journal calls each with every entry that this user has written with that field since then, oldest first.
+	// The fields are those of systemd.journal-fields(7). Default: none is known.
+	Journal func(name, value string, since time.Time, each func(at time.Time, fields map[string]string)) error
 	// Log gets what happens to the connection. Default: slog.Default.
 	Log *slog.Logger
 }

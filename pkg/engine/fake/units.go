@@ -15,6 +15,8 @@ var (
 	_ engine.Units   = (*Units)(nil)
 	_ engine.Limiter = (*Units)(nil)
 	_ engine.Freezer = (*Units)(nil)
+
+	_ engine.UnitHistory = (*Units)(nil)
 )
 
 // Units is a user manager in memory. Processes run until Exit, Stop or Kill.
@@ -30,8 +32,15 @@ type Units struct {
 	units    map[string]*moss.UnitStatus
 	specs    map[string]moss.UnitSpec
 	pending  map[string]syscall.Signal // the first deadly one that came while it was frozen
+	past     map[string][]unitEvent
 	watchers map[*unitsWatcher]struct{}
 	pid      int
+}
+
+// unitEvent is an entry of the journal: processes were killed for want of memory, or else the unit was stopped.
+type unitEvent struct {
+	at  time.Time
+	oom bool
 }
 
 type unitsWatcher struct {
@@ -43,7 +52,7 @@ type unitsWatcher struct {
 func NewUnits() *Units {
 	return &Units{
 		units: map[string]*moss.UnitStatus{}, specs: map[string]moss.UnitSpec{}, pending: map[string]syscall.Signal{},
-		watchers: map[*unitsWatcher]struct{}{}, pid: 1000,
+		watchers: map[*unitsWatcher]struct{}{}, past: map[string][]unitEvent{}, pid: 1000,
 	}
 }
 
@@ -247,6 +256,30 @@ func (u *Units) OOM(id moss.ContainerID) {
 	}
 }
 
+// UnseenOOM is OOM of which the manager has the signal alone, as where no daemon counts.
+func (u *Units) UnseenOOM(id moss.ContainerID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.past[id.Short()] = append(u.past[id.Short()], unitEvent{time.Now(), true})
+	u.exitLocked(id.Short(), 128+int(syscall.SIGKILL), "signal")
+}
+
+// Past implements engine.UnitHistory.
+func (u *Units) Past(ctx context.Context, id moss.ContainerID, since time.Time) (p moss.UnitPast, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, e := range u.past[id.Short()] {
+		switch {
+		case e.at.Before(since):
+		case e.oom:
+			p.OOMKills++
+		default:
+			p.StoppedAt = e.at
+		}
+	}
+	return p, ctx.Err()
+}
+
 // Stop is what systemctl stop does: the stop signal, SIGKILL where that is
 // survived, and the unit is gone.
 func (u *Units) Stop(id moss.ContainerID) {
@@ -269,6 +302,7 @@ func (u *Units) Stop(id moss.ContainerID) {
 		}
 		u.endLocked(st, 128+int(sig), "success")
 	}
+	u.past[short] = append(u.past[short], unitEvent{at: time.Now()})
 	u.goneLocked(short, st.Result)
 }
 

@@ -69,3 +69,7 @@ func (r unitsRig) Again(*testing.T) engine.Units               { return r.u }
 func TestOOM(t *testing.T) {
 	porttest.OOM(t, func(*testing.T) porttest.OOMRig { return unitsRig{fake.NewUnits()} })
 }
+
+func TestUnitHistory(t *testing.T) {
+	porttest.UnitHistory(t, func(*testing.T) porttest.UnitsRig { return unitsRig{fake.NewUnits()} })
+}
