@@ -224,6 +224,11 @@ func hostConfig(c *cli.Context) (*container.HostConfig, error) {
 		OomScoreAdj: c.Int("oom-score-adj"), Annotations: toMap(c.StringSlice("annotation")), Sysctls: toMap(c.StringSlice("sysctl")),
 		LogConfig: container.LogConfig{Type: c.String("log-driver"), Config: toMap(c.StringSlice("log-opt"))},
 	}
+	for _, s := range c.StringSlice("sysctl") {
+		if key, _, ok := strings.Cut(s, "="); !ok || key == "" {
+			return nil, fmt.Errorf("cannot use --sysctl %q: want KEY=VALUE", s)
+		}
+	}
 	for _, do := range []func(*cli.Context, *container.HostConfig) error{addDNS, addRestart, addMounts, addSecurity, addResources, addHost, addActivation} {
 		if err := do(c, h); err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ func (a *app) exec(c *cli.Context) error {
 	detach := c.Bool("detach")
 	s := session{detachKeys: keys, tty: c.Bool("tty"), stdin: c.Bool("interactive") && !detach, stdout: !detach, stderr: !detach}
 	if s.tty && s.stdin && !term.IsTerminal(int(a.in.Fd())) {
-		return &status{1, "the input device is not a TTY"}
+		return errNoTerminal
 	}
 	begun := atonce.Left()
 	switch {

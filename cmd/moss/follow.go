@@ -165,6 +165,9 @@ func (a *app) copyStreams(conn client.HijackedResponse, s session) (*pumps, erro
 	return p, nil
 }
 
+// errNoTerminal is docker's answer, and its status, to -t with an input that is none.
+var errNoTerminal = &status{1, "the input device is not a TTY"}
+
 // rawTerminal hands the terminal over to the container for a session with a
 // terminal and stdin.
 func (a *app) rawTerminal(s session) (restore func(), err error) {
@@ -173,7 +176,7 @@ func (a *app) rawTerminal(s session) (restore func(), err error) {
 		return func() {}, nil
 	}
 	if !term.IsTerminal(fd) {
-		return nil, &status{1, "the input device is not a TTY"}
+		return nil, errNoTerminal
 	}
 	old, err := term.MakeRaw(fd)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 )
 
 // exitCannotRun is docker's exit code for what failed before the program ran.
@@ -27,11 +28,8 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	cidfile := c.String("cidfile")
-	if cidfile != "" {
-		if _, err := os.Stat(cidfile); !errors.Is(err, fs.ErrNotExist) {
-			return "", nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", cidfile)
-		}
+	if c.Command.Name == "run" && !c.Bool("activate") && o.Config.Tty && o.Config.AttachStdin && !term.IsTerminal(int(a.in.Fd())) {
+		return "", nil, errNoTerminal // before there is a container that nobody starts
 	}
 	policy := c.String("pull")
 	switch policy {
@@ -39,9 +37,59 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 	default:
 		return "", nil, fmt.Errorf("cannot use --pull %q: it is none of always, missing, never", policy)
 	}
+	cidfile, err := openCIDFile(c.String("cidfile"))
+	if err != nil {
+		return "", nil, err
+	}
+	id, err := a.createOf(c, api, o, policy)
+	if err := cidfile.close(id, err); err != nil {
+		return "", nil, err
+	}
+	return id, o.Config, nil
+}
+
+// cidFile is the file of --cidfile; nil where there is none.
+type cidFile struct{ *os.File }
+
+// openCIDFile makes the file before the container, which would otherwise be
+// left where the file cannot be written.
+func openCIDFile(path string) (*cidFile, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", path)
+	case err != nil:
+		return nil, fmt.Errorf("cannot write the container's id: %w", err)
+	}
+	return &cidFile{f}, nil
+}
+
+// close writes the id, or takes the file away where there is no container.
+func (f *cidFile) close(id string, failed error) error {
+	if f == nil {
+		return failed
+	}
+	if failed != nil {
+		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+			return errors.Join(failed, err)
+		}
+		return failed
+	}
+	_, err := f.WriteString(id)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cannot write the container's id: %w", err)
+	}
+	return nil
+}
+
+// createOf makes the container of a request, with its image.
+func (a *app) createOf(c *cli.Context, api *client.Client, o client.ContainerCreateOptions, policy string) (string, error) {
 	if policy == "always" {
 		if err := a.fetchMissing(c, o.Config.Image, o.Platform); err != nil {
-			return "", nil, err
+			return "", err
 		}
 	}
 	made, err := api.ContainerCreate(c.Context, o)
@@ -50,22 +98,17 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", o.Config.Image)
 		}
 		if err := a.fetchMissing(c, o.Config.Image, o.Platform); err != nil {
-			return "", nil, err
+			return "", err
 		}
 		made, err = api.ContainerCreate(c.Context, o)
 	}
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	for _, w := range made.Warnings {
 		fmt.Fprintln(a.err, "WARNING: "+w)
 	}
-	if cidfile != "" {
-		if err := os.WriteFile(cidfile, []byte(made.ID), 0o644); err != nil {
-			return "", nil, fmt.Errorf("cannot write the container's id: %w", err)
-		}
-	}
-	return made.ID, o.Config, nil
+	return made.ID, nil
 }
 
 // imageMissing says whether a fetch could help: there is no such image, or it is for another platform.
@@ -88,7 +131,10 @@ func (a *app) runContainer(c *cli.Context) error {
 		return &status{exitCannotRun, message(err)}
 	}
 	id, cfg, err := a.makeContainer(c)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoTerminal):
+		return err
+	case err != nil:
 		return &status{exitCannotRun, message(err)}
 	}
 	if c.Bool("activate") { // by the first connection

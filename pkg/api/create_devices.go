@@ -64,10 +64,17 @@ func (d *createDecoder) cgroupParent() error {
 	return nil
 }
 
-// conflicts refuses, in docker's words, what a namespace that is shared decides.
+// maxHostname is __NEW_UTS_LEN of uts_namespaces(7).
+const maxHostname = 64
+
+// conflicts refuses names that no container can have and, in docker's words, what a namespace that is shared decides.
 func (d *createDecoder) conflicts() error {
 	in := d.in.HostConfig
 	switch {
+	case len(d.in.Hostname) > maxHostname:
+		return invalid("invalid hostname: it is %d bytes long, and the kernel takes %d", len(d.in.Hostname), maxHostname)
+	case len(d.in.Domainname) > maxHostname:
+		return invalid("invalid domainname: it is %d bytes long, and the kernel takes %d", len(d.in.Domainname), maxHostname)
 	case in.UTSMode.IsHost() && d.in.Hostname != "":
 		return invalid("conflicting options: hostname and the UTS mode")
 	case in.UTSMode.IsHost() && d.in.Domainname != "": // docker's container does not start

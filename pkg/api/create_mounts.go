@@ -3,6 +3,7 @@ package api
 import (
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,8 +128,16 @@ func validTarget(target string) error {
 // tmpfsFlags are the words that may stand among a tmpfs's options by themselves.
 var tmpfsFlags = strings.Fields("rw ro exec noexec suid nosuid dev nodev sync async dirsync atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime")
 
-// tmpfsValues are the options with a value, tmpfs(5).
-var tmpfsValues = strings.Fields("size mode uid gid nr_inodes nr_blocks mpol")
+// tmpfsValues are the options with a value, tmpfs(5), and what the kernel reads as one.
+var tmpfsValues = map[string]*regexp.Regexp{
+	"size":      regexp.MustCompile(`^([0-9]+|0[xX][0-9a-fA-F]+)[kKmMgGtTpPeE]?%?$`),
+	"nr_blocks": regexp.MustCompile(`^([0-9]+|0[xX][0-9a-fA-F]+)[kKmMgGtTpPeE]?$`),
+	"nr_inodes": regexp.MustCompile(`^([0-9]+|0[xX][0-9a-fA-F]+)[kKmMgGtTpPeE]?$`),
+	"mode":      regexp.MustCompile(`^[0-7]{1,5}$`),
+	"uid":       regexp.MustCompile(`^[0-9]{1,10}$`),
+	"gid":       regexp.MustCompile(`^[0-9]{1,10}$`),
+	"mpol":      regexp.MustCompile(`.`),
+}
 
 func tmpfs(target, options string) (moss.MountPoint, error) {
 	m := moss.MountPoint{Type: moss.MountTmpfs, TmpfsOptions: options}
@@ -141,7 +150,8 @@ func tmpfs(target, options string) (moss.MountPoint, error) {
 	}
 	for o := range strings.SplitSeq(options, ",") {
 		key, value, valued := strings.Cut(o, "=")
-		if valued && (value == "" || !slices.Contains(tmpfsValues, key)) || !valued && !slices.Contains(tmpfsFlags, key) {
+		form := tmpfsValues[key]
+		if valued && (form == nil || !form.MatchString(value)) || !valued && !slices.Contains(tmpfsFlags, key) {
 			return m, invalid("invalid tmpfs option %q of %s", o, target)
 		}
 		m.ReadOnly = m.ReadOnly && o != "rw" || o == "ro"

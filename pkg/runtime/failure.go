@@ -84,6 +84,13 @@ var otherWords = []struct {
 	{regexp.MustCompile(`procReady not received`), `procReady not received: its first process ended before it was ready; a limit of processes (--pids-limit) or of memory (--memory) may be too low`},
 }
 
+// What libcontainer says of sysctls, which docker's clients would take for a
+// program that is not there.
+var (
+	noSysctl  = regexp.MustCompile(`open sysctl (\S+) file: .*no such file or directory`)
+	badSysctl = regexp.MustCompile(`failed to write sysctl (\S+) = "(.*)": write .*: (.*)$`)
+)
+
 // translate makes an error of a runtime's message: Invalid where the user's
 // command is at fault, in docker's words; nil of one that says nothing.
 func translate(msg string) error {
@@ -93,6 +100,12 @@ func translate(msg string) error {
 	}
 	for _, w := range otherWords {
 		msg = w.from.ReplaceAllString(msg, w.to)
+	}
+	if m := noSysctl.FindStringSubmatch(msg); m != nil {
+		return moss.Errorf(moss.Invalid, "invalid sysctl %q: the kernel has none of this name in the container's namespaces", m[1])
+	}
+	if m := badSysctl.FindStringSubmatch(msg); m != nil {
+		return moss.Errorf(moss.Invalid, "invalid sysctl %q: the kernel does not take the value %q: %s", m[1], m[2], m[3])
 	}
 	for _, re := range commandFailures {
 		if re.MatchString(msg) {

@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -26,6 +28,9 @@ func seccompProfile(profile string, privileged bool, spec *specs.Spec) (*specs.L
 		if err != nil {
 			return nil, moss.Errorf(moss.Invalid, "invalid seccomp profile: %w", err)
 		}
+		if err := knownWords(p); err != nil {
+			return nil, moss.Errorf(moss.Invalid, "invalid seccomp profile: %w", err)
+		}
 		if p != nil { // else it says nothing, as {} does
 			admitSuccessors(p)
 		}
@@ -42,3 +47,36 @@ func seccompProfile(profile string, privileged bool, spec *specs.Spec) (*specs.L
 	defaultProfiles.Store(key, p)
 	return p, nil
 }
+
+// knownWords refuses the actions and operators that no runtime has, while it is
+// still the profile that can be named.
+func knownWords(p *specs.LinuxSeccomp) error {
+	if p == nil {
+		return nil
+	}
+	if !slices.Contains(seccompActions, p.DefaultAction) {
+		return fmt.Errorf("unknown defaultAction %q", p.DefaultAction)
+	}
+	for _, rule := range p.Syscalls {
+		if !slices.Contains(seccompActions, rule.Action) {
+			return fmt.Errorf("unknown action %q for %s", rule.Action, strings.Join(rule.Names, ", "))
+		}
+		for _, arg := range rule.Args {
+			if !slices.Contains(seccompOperators, arg.Op) {
+				return fmt.Errorf("unknown operator %q for %s", arg.Op, strings.Join(rule.Names, ", "))
+			}
+		}
+	}
+	return nil
+}
+
+var (
+	seccompActions = []specs.LinuxSeccompAction{
+		specs.ActKill, specs.ActKillProcess, specs.ActKillThread, specs.ActTrap, specs.ActErrno,
+		specs.ActTrace, specs.ActAllow, specs.ActLog, specs.ActNotify,
+	}
+	seccompOperators = []specs.LinuxSeccompOperator{
+		specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual, specs.OpEqualTo,
+		specs.OpGreaterEqual, specs.OpGreaterThan, specs.OpMaskedEqual,
+	}
+)

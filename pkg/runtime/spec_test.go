@@ -193,13 +193,20 @@ func TestSpecRefuses(t *testing.T) {
 			b.Container.Host.NetworkMode = moss.NetworkHost
 			b.Container.Host.Sysctls = map[string]string{"net.core.somaxconn": "1"}
 		}, moss.Invalid, "host's network"},
-		"oom":         {func(b *moss.Bundle) { b.Container.Host.OomScoreAdj = -500 }, moss.Invalid, "100 to 1000"},
-		"ulimit":      {func(b *moss.Bundle) { b.Container.Host.Ulimits = []moss.Ulimit{{Name: "nofile", Soft: 1, Hard: 4097}} }, moss.Invalid, "LimitNOFILE="},
-		"ulimit name": {func(b *moss.Bundle) { b.Container.Host.Ulimits = []moss.Ulimit{{Name: "x"}} }, moss.Invalid, "invalid ulimit type: x"},
-		"ulimit soft": {func(b *moss.Bundle) { b.Container.Host.Ulimits = []moss.Ulimit{{Name: "nofile", Soft: -1, Hard: 1}} }, moss.Invalid, "soft limit"},
-		"seccomp":     {func(b *moss.Bundle) { b.Container.Host.Seccomp = "{" }, moss.Invalid, "seccomp"},
-		"pid mode":    {func(b *moss.Bundle) { b.Container.Host.PidMode = "container:x" }, moss.NotImplemented, "PidMode"},
-		"no command":  {func(b *moss.Bundle) { b.Container.Path = "" }, moss.Invalid, "no command specified"},
+		"oom":             {func(b *moss.Bundle) { b.Container.Host.OomScoreAdj = -500 }, moss.Invalid, "100 to 1000"},
+		"ulimit":          {func(b *moss.Bundle) { b.Container.Host.Ulimits = []moss.Ulimit{{Name: "nofile", Soft: 1, Hard: 4097}} }, moss.Invalid, "LimitNOFILE="},
+		"ulimit name":     {func(b *moss.Bundle) { b.Container.Host.Ulimits = []moss.Ulimit{{Name: "x"}} }, moss.Invalid, "invalid ulimit type: x"},
+		"ulimit soft":     {func(b *moss.Bundle) { b.Container.Host.Ulimits = []moss.Ulimit{{Name: "nofile", Soft: -1, Hard: 1}} }, moss.Invalid, "soft limit"},
+		"seccomp":         {func(b *moss.Bundle) { b.Container.Host.Seccomp = "{" }, moss.Invalid, "seccomp"},
+		"seccomp default": {func(b *moss.Bundle) { b.Container.Host.Seccomp = `{"defaultAction":"NOPE"}` }, moss.Invalid, `unknown defaultAction "NOPE"`},
+		"seccomp action": {func(b *moss.Bundle) {
+			b.Container.Host.Seccomp = `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"NOPE"}]}`
+		}, moss.Invalid, `unknown action "NOPE" for mkdir`},
+		"seccomp operator": {func(b *moss.Bundle) {
+			b.Container.Host.Seccomp = `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"op":"NOPE"}]}]}`
+		}, moss.Invalid, `unknown operator "NOPE" for mkdir`},
+		"pid mode":   {func(b *moss.Bundle) { b.Container.Host.PidMode = "container:x" }, moss.NotImplemented, "PidMode"},
+		"no command": {func(b *moss.Bundle) { b.Container.Path = "" }, moss.Invalid, "no command specified"},
 		"duplicate": {func(b *moss.Bundle) {
 			b.Container.Mounts = []moss.MountPoint{{Type: moss.MountTmpfs, Target: "/a"}, {Type: moss.MountTmpfs, Target: "/a/"}}
 		}, moss.Invalid, "Duplicate mount point: /a"},
@@ -349,6 +356,8 @@ func TestTranslate(t *testing.T) {
 		{"open executable: Permission denied", "permission denied", moss.Invalid},
 		{"exec /x: exec format error", "exec format error", moss.Invalid},
 		{"cannot mount proc", "cannot mount proc", moss.Internal},
+		{"unable to start container process: error during container init: open sysctl net.ipv4.foo file: unsafe procfs detected: openat2 fsmount:fscontext:proc/./sys/net/ipv4/foo: no such file or directory", `invalid sysctl "net.ipv4.foo": the kernel has none`, moss.Invalid},
+		{`unable to start container process: error during container init: failed to write sysctl net.ipv4.ip_forward = "abc": write fsmount:fscontext:proc/./sys/net/ipv4/ip_forward: invalid argument`, `invalid sysctl "net.ipv4.ip_forward": the kernel does not take the value "abc": invalid argument`, moss.Invalid},
 		{"unable to start container process: procReady not received", "--pids-limit", moss.Internal},
 		{"cannot mount \x1b[2J", "cannot mount \uFFFD[2J", moss.Internal},
 	} {
