@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // Names in the state directory.
@@ -19,20 +21,6 @@ const (
 	NetNSFile    = "netns"
 	InfoFile     = "info.json"
 )
-
-// Network drivers.
-const (
-	DriverAuto   = "auto"
-	DriverPasta  = "pasta"
-	DriverSlirp  = "slirp4netns"
-	DriverGvisor = "gvisor-tap-vsock"
-	DriverNone   = "none"
-)
-
-// Drivers are the values a configuration may name.
-func Drivers() []string {
-	return []string{DriverAuto, DriverPasta, DriverSlirp, DriverGvisor, DriverNone}
-}
 
 // Info is what a running holder says about itself.
 type Info struct {
@@ -107,12 +95,12 @@ func WriteInfo(info Info) error {
 // ParseDriver checks a configured network driver; empty means "auto".
 func ParseDriver(s string) (string, error) {
 	if s == "" {
-		return DriverAuto, nil
+		return names.DriverAuto, nil
 	}
-	for _, d := range Drivers() {
+	for _, d := range names.Drivers() {
 		if s == d {
 			return d, nil
 		}
 	}
-	return "", fmt.Errorf("unknown network driver %q, use one of %s", s, strings.Join(Drivers(), ", "))
+	return "", fmt.Errorf("unknown network driver %q, use one of %s", s, strings.Join(names.Drivers(), ", "))
 }

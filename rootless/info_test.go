@@ -7,12 +7,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 func TestInfo(t *testing.T) {
 	dir := t.TempDir()
 	want := Info{
-		NetworkDriver: DriverSlirp, Why: "configured", ChildIP: netip.MustParseAddr("10.0.2.100"),
+		NetworkDriver: names.DriverSlirp, Why: "configured", ChildIP: netip.MustParseAddr("10.0.2.100"),
 		DNS: []netip.Addr{netip.MustParseAddr("10.0.2.3")}, MTU: 65520, Gateway: netip.MustParseAddr("10.0.2.2"),
 		ChildPID: 42, APISock: "/a", NetNS: "/n", StateDir: dir,
 	}
@@ -25,8 +27,8 @@ func TestInfo(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
-		t.Errorf("%v, %v", names, err)
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, InfoFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
@@ -37,32 +39,15 @@ func TestInfo(t *testing.T) {
 }
 
 func TestParseDriver(t *testing.T) {
-	for _, d := range Drivers() {
+	for _, d := range names.Drivers() {
 		if got, err := ParseDriver(d); got != d || err != nil {
 			t.Errorf("%s: %s, %v", d, got, err)
 		}
 	}
-	if got, err := ParseDriver(""); got != DriverAuto || err != nil {
+	if got, err := ParseDriver(""); got != names.DriverAuto || err != nil {
 		t.Errorf("empty: %s, %v", got, err)
 	}
-	if _, err := ParseDriver("vpnkit"); err == nil || !strings.Contains(err.Error(), DriverGvisor) {
+	if _, err := ParseDriver("vpnkit"); err == nil || !strings.Contains(err.Error(), names.DriverGvisor) {
 		t.Error(err)
-	}
-}
-
-func TestFind(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("PATH", dir)
-	for _, program := range []string{Binary, GvisorBinary} {
-		if _, err := find(program); err == nil || !strings.Contains(err.Error(), "cannot find "+program) || !strings.Contains(err.Error(), "make install") {
-			t.Errorf("%s nowhere: %v", program, err)
-		}
-		want := filepath.Join(dir, program)
-		if err := os.WriteFile(want, []byte("#!/bin/sh\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := find(program); got != want || err != nil {
-			t.Errorf("%s in PATH: %s, %v", program, got, err)
-		}
 	}
 }

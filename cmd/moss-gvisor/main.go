@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless/holder"
 	"github.com/moss-containers/moss/rootless/holder/gvisor"
 )
@@ -19,7 +19,7 @@ func main() {
 		err = holder.Command(os.Args[1:], stack)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", rootless.GvisorBinary, err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", names.Gvisor, err)
 		os.Exit(1)
 	}
 }

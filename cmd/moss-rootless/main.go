@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless/holder"
 )
 
@@ -24,7 +24,7 @@ func main() {
 		err = holder.Command(os.Args[1:], nil)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", rootless.Binary, err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", names.Rootless, err)
 		os.Exit(1)
 	}
 }

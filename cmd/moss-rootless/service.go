@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/pkg/units/local"
-	"github.com/moss-containers/moss/rootless"
 	"github.com/moss-containers/moss/rootless/holder"
 	"github.com/moss-containers/moss/userns"
 )
@@ -26,7 +26,7 @@ func init() { runtime.LockOSThread() } // main's thread is its process's: see lo
 
 // service is `moss system service`: the manager of the containers where systemd's is not there.
 func service(args []string) error {
-	fs := flag.NewFlagSet(rootless.Binary+" service", flag.ExitOnError)
+	fs := flag.NewFlagSet(names.Rootless+" service", flag.ExitOnError)
 	prefix := fs.String("prefix", "moss", "`name` of the engine")
 	socket := fs.String("socket", "", "`path` of the API's socket")
 	idle := fs.Duration("time", 0, "end when there was nothing to do for so long; 0 for never")
@@ -57,7 +57,7 @@ func service(args []string) error {
 	if *socket == "" {
 		*socket = filepath.Join(run, "moss.sock")
 	}
-	mossd := filepath.Join(filepath.Dir(self), "mossd")
+	mossd := filepath.Join(filepath.Dir(self), names.Daemon)
 	daemon := []string{mossd, "--prefix", *prefix}
 	if *idle > 0 {
 		daemon = append(daemon, "--idle-timeout", idle.String())

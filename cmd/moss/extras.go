@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/pkg/setup"
 )
 
@@ -40,7 +41,7 @@ func (a *app) extras(ctx context.Context, cfg config.Config, binDir string) ([]s
 	}
 	var mossd bytes.Buffer
 	if binDir != "" {
-		daemon := exec.CommandContext(ctx, filepath.Join(binDir, "mossd"), "manual")
+		daemon := exec.CommandContext(ctx, filepath.Join(binDir, names.Daemon), "manual")
 		daemon.Stdout, daemon.Stderr = &mossd, a.err
 		if err := daemon.Run(); err != nil {
 			return nil, fmt.Errorf("cannot make the manual page of mossd: %w", err)

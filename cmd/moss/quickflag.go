@@ -40,7 +40,7 @@ func (f *int64Flag) Names() []string    { return f.names }
 func (f *durationFlag) Names() []string { return f.names }
 
 // names are those that Names of urfave/cli gives for names without commas and spaces.
-func names(name string, aliases []string) []string { return append([]string{name}, aliases...) }
+func allNames(name string, aliases []string) []string { return append([]string{name}, aliases...) }
 
 // quick makes the plain ones among flags such.
 func quick(flags []cli.Flag) []cli.Flag {
@@ -48,17 +48,17 @@ func quick(flags []cli.Flag) []cli.Flag {
 	for i, f := range flags {
 		switch f := f.(type) {
 		case *cli.StringFlag:
-			out[i] = &stringFlag{f, names(f.Name, f.Aliases)}
+			out[i] = &stringFlag{f, allNames(f.Name, f.Aliases)}
 		case *cli.StringSliceFlag:
-			out[i] = &listFlag{f, names(f.Name, f.Aliases)}
+			out[i] = &listFlag{f, allNames(f.Name, f.Aliases)}
 		case *cli.BoolFlag:
-			out[i] = &boolFlag{f, names(f.Name, f.Aliases)}
+			out[i] = &boolFlag{f, allNames(f.Name, f.Aliases)}
 		case *cli.IntFlag:
-			out[i] = &intFlag{f, names(f.Name, f.Aliases)}
+			out[i] = &intFlag{f, allNames(f.Name, f.Aliases)}
 		case *cli.Int64Flag:
-			out[i] = &int64Flag{f, names(f.Name, f.Aliases)}
+			out[i] = &int64Flag{f, allNames(f.Name, f.Aliases)}
 		case *cli.DurationFlag:
-			out[i] = &durationFlag{f, names(f.Name, f.Aliases)}
+			out[i] = &durationFlag{f, allNames(f.Name, f.Aliases)}
 		default:
 			out[i] = f
 		}
@@ -67,13 +67,13 @@ func quick(flags []cli.Flag) []cli.Flag {
 }
 
 func newStringFlag(use, name string, aliases ...string) cli.Flag {
-	return &stringFlag{&cli.StringFlag{Name: name, Aliases: aliases, Usage: use}, names(name, aliases)}
+	return &stringFlag{&cli.StringFlag{Name: name, Aliases: aliases, Usage: use}, allNames(name, aliases)}
 }
 
 func newListFlag(use, name string, aliases ...string) cli.Flag {
-	return &listFlag{&cli.StringSliceFlag{Name: name, Aliases: aliases, Usage: use}, names(name, aliases)}
+	return &listFlag{&cli.StringSliceFlag{Name: name, Aliases: aliases, Usage: use}, allNames(name, aliases)}
 }
 
 func newBoolFlag(use, name string, aliases ...string) cli.Flag {
-	return &boolFlag{&cli.BoolFlag{Name: name, Aliases: aliases, Usage: use}, names(name, aliases)}
+	return &boolFlag{&cli.BoolFlag{Name: name, Aliases: aliases, Usage: use}, allNames(name, aliases)}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/moss-containers/moss/pkg/config"
-	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/userns"
 )
 
@@ -30,7 +30,7 @@ func (a *app) service(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	args := []string{rootless.Binary, "service", "-prefix", cfg.Prefix, "-time", c.Duration("time").String()}
+	args := []string{names.Rootless, "service", "-prefix", cfg.Prefix, "-time", c.Duration("time").String()}
 	if address := c.Args().First(); address != "" {
 		path, ok := strings.CutPrefix(address, "unix://")
 		if !ok || !filepath.IsAbs(path) {
@@ -42,6 +42,6 @@ func (a *app) service(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	program := filepath.Join(filepath.Dir(self), rootless.Binary)
+	program := filepath.Join(filepath.Dir(self), names.Rootless)
 	return fmt.Errorf("cannot run %s: %w", program, syscall.Exec(program, args, os.Environ()))
 }

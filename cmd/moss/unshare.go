@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/moss-containers/moss/pkg/config"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/userns"
 )
 
@@ -47,7 +48,7 @@ func (a *app) inside(ctx context.Context, prefix string, in io.Reader, out io.Wr
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "mossd"), append([]string{"unshare", "--"}, argv...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), names.Daemon), append([]string{"unshare", "--"}, argv...)...)
 	cmd.Env = append(os.Environ(), userns.JoinEnv+"="+cfg.Rootless())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, a.err
 	err = cmd.Run()

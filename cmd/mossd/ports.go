@@ -14,6 +14,7 @@ import (
 	"github.com/moss-containers/moss/pkg/image/registry"
 	"github.com/moss-containers/moss/pkg/image/transfer"
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/pkg/network"
 	"github.com/moss-containers/moss/pkg/version"
 	"github.com/moss-containers/moss/rootless"
@@ -94,7 +95,7 @@ func ownAddresses(cfg config.Config) []netip.AddrPort {
 // connection starts them (cmd/moss-runtime/internal/forward).
 func entry(cfg config.Config, api string) moss.Launch {
 	return moss.Launch{
-		Args: []string{beside("moss-runtime"), "forward", api, filepath.Join(cfg.Rootless(), "netns")},
+		Args: []string{beside(names.Runtime), "forward", api, filepath.Join(cfg.Rootless(), "netns")},
 		Env:  []string{userns.JoinEnv + "=" + cfg.Rootless()},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/moss-containers/moss/pkg/logs"
 	"github.com/moss-containers/moss/pkg/meter"
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/pkg/network"
 	"github.com/moss-containers/moss/pkg/plugins"
 	"github.com/moss-containers/moss/pkg/records"
@@ -175,7 +176,7 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 		return d, err
 	}
 	oci, err := ociruntime.New(ociruntime.Config{
-		Binary: beside("moss-runtime"), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(), EntrySockets: cfg.Entries(),
+		Binary: beside(names.Runtime), Root: filepath.Join(cfg.Run, "runtime"), Bundles: filepath.Join(cfg.Run, "bundles"), Join: cfg.Rootless(), EntrySockets: cfg.Entries(),
 		Others: otherRuntimes(cfg.Config), Outliving: d.mounts,
 	})
 	if err != nil {

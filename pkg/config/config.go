@@ -16,6 +16,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
+
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // DefaultPrefix begins the names of the units and directories of a user's
@@ -123,7 +126,7 @@ func Default(prefix string, getenv func(string) string) (Config, error) {
 	return Config{
 		Prefix: prefix, Run: filepath.Join(run, prefix), Data: data, Etc: etc, Lib: filepath.Join(getenv("HOME"), ".local/lib"),
 		ShutdownTimeout: 15, LogLevel: "info", LogFormat: "text", LogDriver: "json-file", DefaultRuntime: "moss-runtime",
-		NetworkDriver: "auto", WayOut: true,
+		NetworkDriver: names.DriverAuto, WayOut: true,
 		Bridge: defaultBridge(), Images: defaultImages(), Defaults: defaultDefaults(),
 	}, nil
 }
@@ -236,10 +239,8 @@ func (c *Config) Validate() error {
 	default:
 		return &Error{Key: "storage-driver", Err: fmt.Errorf("%q is not one of overlay, fuse-overlayfs, vfs", c.StorageDriver)}
 	}
-	switch c.NetworkDriver {
-	case "auto", "pasta", "slirp4netns", "gvisor-tap-vsock", "none":
-	default:
-		return &Error{Key: "moss-network-driver", Err: fmt.Errorf("%q is not one of auto, pasta, slirp4netns, gvisor-tap-vsock, none", c.NetworkDriver)}
+	if !slices.Contains(names.Drivers(), c.NetworkDriver) {
+		return &Error{Key: "moss-network-driver", Err: fmt.Errorf("%q is not one of %s", c.NetworkDriver, strings.Join(names.Drivers(), ", "))}
 	}
 	if c.BIP.IsValid() && (!c.BIP.Addr().Is4() || c.BIP.Bits() > 28 || c.BIP.Bits() < 8 || c.BIP.Addr() != c.BIP.Masked().Addr().Next()) {
 		return &Error{Key: "bip", Err: fmt.Errorf("%s is not the first IPv4 address of a network for the bridge, like 172.30.0.1/16", c.BIP)}

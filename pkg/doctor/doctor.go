@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // Verdict is how a check came out.
@@ -236,16 +238,10 @@ func restartHolder(f Facts) string {
 	return "systemctl --user restart " + f.Prefix + "-rootless"
 }
 
-// gvisor is moss's own driver, and gvisorProgram what it is in.
-const (
-	gvisor        = "gvisor-tap-vsock"
-	gvisorProgram = "moss-gvisor"
-)
-
 func network(f Facts) Check {
 	c := driver(f)
 	if f.Gvisor == "" && f.TunError == nil {
-		c.Detail += "; " + gvisor + " is not to be had: " + gvisorProgram + " is not installed beside moss"
+		c.Detail += "; " + names.DriverGvisor + " is not to be had: " + names.Gvisor + " is not installed beside moss"
 	}
 	return c
 }
@@ -270,10 +266,10 @@ func driver(f Facts) Check {
 			c.Detail += "; " + f.DriverBetter
 		}
 		switch {
-		case f.Driver == gvisor && f.Slirp == "":
+		case f.Driver == names.DriverGvisor && f.Slirp == "":
 			c.Verdict, c.Mend = Warn, "sudo apt install slirp4netns, and: "+restartHolder(f)
-		case f.Driver == gvisor,
-			f.Driver == "pasta" && f.DriverBetter != "": // an old one: it is wrong about half-closed connections
+		case f.Driver == names.DriverGvisor,
+			f.Driver == names.DriverPasta && f.DriverBetter != "": // an old one: it is wrong about half-closed connections
 			c.Verdict, c.Mend = Warn, `set "moss-network-driver": "auto" in daemon.json, and: `+restartHolder(f)
 		}
 		return c
@@ -295,7 +291,7 @@ func driver(f Facts) Check {
 // the user, with the sockets of icmp(7) that groups must be let have.
 func pinging(f Facts) Check {
 	const name = "ping"
-	if f.Driver == "none" {
+	if f.Driver == names.DriverNone {
 		return Check{Name: name, Detail: "containers have no way out: the network driver is none"}
 	}
 	if f.PingRange == "" {

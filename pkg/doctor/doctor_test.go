@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/pkg/units"
 )
 
@@ -89,8 +90,8 @@ func TestIll(t *testing.T) {
 		{"no driver at all", func(f *Facts) { f.Slirp, f.Gvisor = "", "" }, "network driver", Fail, "sudo apt install slirp4netns"},
 		{"pasta only, and no driver of ours", func(f *Facts) { f.Slirp, f.Pasta, f.Gvisor = "", "/usr/bin/pasta", "" }, "network driver", Warn, "slirp4netns"},
 		{"no tun", func(f *Facts) { f.TunError = broken }, "network driver", Fail, "/dev/net/tun"},
-		{"moss's own driver runs", func(f *Facts) { f.Driver, f.Slirp = gvisor, "" }, "network driver", Warn, "sudo apt install slirp4netns, and: systemctl"},
-		{"moss's own driver beside a better", func(f *Facts) { f.Driver, f.Slirp = gvisor, "/usr/bin/slirp4netns" }, "network driver", Warn, `"moss-network-driver": "auto"`},
+		{"moss's own driver runs", func(f *Facts) { f.Driver, f.Slirp = names.DriverGvisor, "" }, "network driver", Warn, "sudo apt install slirp4netns, and: systemctl"},
+		{"moss's own driver beside a better", func(f *Facts) { f.Driver, f.Slirp = names.DriverGvisor, "/usr/bin/slirp4netns" }, "network driver", Warn, `"moss-network-driver": "auto"`},
 		{"an old pasta runs", func(f *Facts) { f.Driver, f.DriverBetter = "pasta", "slirp4netns is better" }, "network driver", Warn, "auto"},
 		{"no ping", func(f *Facts) { f.PingRange = "1\t0" }, "ping", Warn, "ping_group_range=0 2147483647"},
 		{"strange ping range", func(f *Facts) { f.PingRange = "x" }, "ping", Warn, "sysctl"},

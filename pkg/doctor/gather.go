@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // Manager is what is asked of the user's systemd; *units.Manager has it.
@@ -47,12 +49,13 @@ func Gather(ctx context.Context, o Options) Facts {
 		AppArmorRestricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
 		UsernsError:       tryUserns(ctx),
 		Newuidmap:         findHelper("newuidmap"), Newgidmap: findHelper("newgidmap"),
-		Pasta: find("pasta"), Slirp: find("slirp4netns"), Gvisor: findOurs(gvisorProgram), FuseOverlayfs: find("fuse-overlayfs"),
+		Pasta: find(names.DriverPasta), Slirp: find(names.DriverSlirp), FuseOverlayfs: find("fuse-overlayfs"),
 		Overlay: hasFilesystem("overlay"), DataFS: filesystem(o.DataDir),
 	}
 	if f.Prefix == "" {
 		f.Prefix = "moss"
 	}
+	f.Gvisor, _ = names.Find(names.Gvisor) // without it the driver is not to be had
 	f.User, f.Lingers = Lingers()
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err == nil {
@@ -276,17 +279,6 @@ func find(program string) string {
 		return ""
 	}
 	return path
-}
-
-// findOurs looks where the holder of the namespaces does: beside this program, then in PATH.
-func findOurs(program string) string {
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), program)
-		if unix.Access(beside, unix.X_OK) == nil {
-			return beside
-		}
-	}
-	return find(program)
 }
 
 func findHelper(program string) Helper {

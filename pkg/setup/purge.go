@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // purgeTimeout bounds the start of the namespaces that a purge needs.
@@ -37,11 +38,11 @@ func purge(ctx context.Context, binDir string, dirs []string) error {
 	}
 	defer os.RemoveAll(top)
 	state := filepath.Join(top, "ns")
-	stop, err := hold(ctx, filepath.Join(binDir, "moss-rootless"), state, filepath.Join(top, "notify"))
+	stop, err := hold(ctx, filepath.Join(binDir, names.Rootless), state, filepath.Join(top, "notify"))
 	if err != nil {
 		return moss.Wrap(err, "enter a user namespace to delete what containers left", "")
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(binDir, "mossd"), append([]string{"purge"}, left...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(binDir, names.Daemon), append([]string{"purge"}, left...)...)
 	cmd.Env = append(os.Environ(), "_MOSS_JOIN="+state)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

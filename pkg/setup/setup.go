@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/pkg/units"
 	systemdunits "github.com/moss-containers/moss/systemd-units"
 )
@@ -254,7 +255,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // checkPrograms makes sure that what the units start is there.
 func checkPrograms(dir string) error {
-	for _, name := range []string{"mossd", "moss-rootless", "moss-runtime"} {
+	for _, name := range []string{names.Daemon, names.Rootless, names.Runtime} {
 		path := filepath.Join(dir, name)
 		if err := unix.Access(path, unix.X_OK); err != nil {
 			return &moss.Error{Class: moss.Unavailable, Op: "find the program", ID: path, Err: err}

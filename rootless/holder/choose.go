@@ -13,7 +13,7 @@ import (
 
 	"github.com/creack/pty"
 
-	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // pastaSince is the first pasta (a date, it has no other version) preferred to
@@ -100,23 +100,23 @@ func hasDefaultRoute(r io.Reader) bool {
 // choose picks the network driver: the wanted one, or the best the machine has.
 func choose(want string, ipv6 bool, m machine) (choice, error) {
 	switch want {
-	case rootless.DriverPasta:
+	case names.DriverPasta:
 		if m.Pasta == "" {
 			return choice{}, missing(want, "passt")
 		}
 		return choice{want, m.Pasta, "configured"}, nil
-	case rootless.DriverSlirp:
+	case names.DriverSlirp:
 		if m.Slirp == "" {
 			return choice{}, missing(want, "slirp4netns")
 		}
 		return choice{want, m.Slirp, "configured"}, nil
-	case rootless.DriverGvisor, rootless.DriverNone:
+	case names.DriverGvisor, names.DriverNone:
 		return choice{want, "", "configured"}, nil
 	}
 	date, known := pastaDate(m.PastaVersion)
 	switch {
 	case m.Pasta != "" && known && !date.Before(pastaSince) && (m.Routed || m.Slirp == "" && ipv6):
-		return choice{rootless.DriverPasta, m.Pasta, "pasta is of " + date.Format(time.DateOnly)}, nil
+		return choice{names.DriverPasta, m.Pasta, "pasta is of " + date.Format(time.DateOnly)}, nil
 	case m.Slirp != "":
 		why := "pasta is not installed"
 		switch {
@@ -125,13 +125,13 @@ func choose(want string, ipv6 bool, m machine) (choice, error) {
 		case m.Pasta != "":
 			why = "pasta is older than " + pastaSince.Format(time.DateOnly) + " or does not say how old it is"
 		}
-		return choice{rootless.DriverSlirp, m.Slirp, why}, nil
+		return choice{names.DriverSlirp, m.Slirp, why}, nil
 	case m.Pasta != "" && ipv6:
-		return choice{rootless.DriverPasta, m.Pasta, "slirp4netns is not installed, and gvisor-tap-vsock does not do IPv6"}, nil
+		return choice{names.DriverPasta, m.Pasta, "slirp4netns is not installed, and gvisor-tap-vsock does not do IPv6"}, nil
 	case ipv6:
 		return choice{}, fmt.Errorf("IPv6 is configured: %w", missing("neither pasta nor slirp4netns", "slirp4netns"))
 	}
-	return choice{rootless.DriverGvisor, "", "neither slirp4netns nor a recent pasta (with a default route) is there"}, nil
+	return choice{names.DriverGvisor, "", "neither slirp4netns nor a recent pasta (with a default route) is there"}, nil
 }
 
 func missing(what, pkg string) error {
@@ -161,13 +161,13 @@ func better(driver string, m machine) string {
 	date, known := pastaDate(m.PastaVersion)
 	recent := m.Pasta != "" && known && !date.Before(pastaSince)
 	switch driver {
-	case rootless.DriverGvisor:
+	case names.DriverGvisor:
 		out := "slirp4netns takes less memory and cpu, and does IPv6"
 		if m.Slirp == "" {
 			return out + ": sudo apt install slirp4netns"
 		}
 		return out + `: "moss-network-driver": "auto"`
-	case rootless.DriverSlirp:
+	case names.DriverSlirp:
 		out := "pasta moves more with less cpu"
 		switch {
 		case recent && m.Routed:
@@ -176,11 +176,11 @@ func better(driver string, m machine) string {
 			return out + ", once this machine has a default route"
 		}
 		return out + ", if it is of " + pastaSince.Format(time.DateOnly) + " or newer (package passt)"
-	case rootless.DriverPasta:
+	case names.DriverPasta:
 		if !recent {
 			return "a pasta older than " + pastaSince.Format(time.DateOnly) + ` may send what it sent last once more when a connection is closed in one direction, and slirp4netns is faster outwards: "moss-network-driver": "slirp4netns"`
 		}
-	case rootless.DriverNone:
+	case names.DriverNone:
 		return `any other driver has a way out: "moss-network-driver": "auto"`
 	}
 	return ""

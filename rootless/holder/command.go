@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // Command is the command line of moss-rootless and of moss-gvisor, which are the
@@ -21,10 +21,10 @@ func Command(args []string, stack *Stack) error {
 		cidr  string
 		debug bool
 	)
-	fs := flag.NewFlagSet(rootless.Binary, flag.ExitOnError)
+	fs := flag.NewFlagSet(names.Rootless, flag.ExitOnError)
 	fs.StringVar(&cfg.StateDir, "state-dir", filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "moss", "rootless"), "state `directory`")
 	fs.StringVar(&cfg.NetworkDriver, "net", os.Getenv("MOSS_NETWORK_DRIVER"),
-		"network `driver`, one of "+strings.Join(rootless.Drivers(), ", ")+" (or $MOSS_NETWORK_DRIVER)")
+		"network `driver`, one of "+strings.Join(names.Drivers(), ", ")+" (or $MOSS_NETWORK_DRIVER)")
 	fs.IntVar(&cfg.MTU, "mtu", DefaultMTU, "`bytes` a packet")
 	fs.StringVar(&cidr, "cidr", DefaultCIDR.String(), "IPv4 `network` of the network driver")
 	fs.BoolVar(&cfg.HostLoopback, "host-loopback", false, "let containers reach the host's 127.0.0.1 at the driver's gateway")

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless"
 )
 
@@ -64,10 +65,10 @@ func (c Config) normal() (Config, error) {
 	if !c.CIDR.Addr().Is4() || c.CIDR.Bits() > 24 || c.CIDR.Masked() != c.CIDR {
 		return c, fmt.Errorf("the network %s is not an IPv4 network of /24 or wider", c.CIDR)
 	}
-	if c.IPv6 && c.NetworkDriver == rootless.DriverGvisor {
+	if c.IPv6 && c.NetworkDriver == names.DriverGvisor {
 		return c, errors.New("gvisor-tap-vsock does not do IPv6: install slirp4netns or pasta, or leave IPv6 off")
 	}
-	if c.HostLoopback && c.NetworkDriver == rootless.DriverGvisor && c.CIDR != DefaultCIDR {
+	if c.HostLoopback && c.NetworkDriver == names.DriverGvisor && c.CIDR != DefaultCIDR {
 		return c, fmt.Errorf("gvisor-tap-vsock leads to the host's loopback on the network %s only", DefaultCIDR)
 	}
 	if c.Log == nil {

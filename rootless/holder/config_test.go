@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 const (
@@ -22,20 +22,20 @@ func TestChoose(t *testing.T) {
 		ipv6              bool
 		m                 machine
 	}{
-		"best":            {rootless.DriverAuto, rootless.DriverPasta, "", false, all},
-		"offline":         {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", newPasta, "/s", false, false}},
-		"old pasta":       {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{"/p", oldPasta, "/s", true, false}},
-		"slirp only":      {rootless.DriverAuto, rootless.DriverSlirp, "", false, machine{Slirp: "/s"}},
-		"old pasta only":  {rootless.DriverAuto, rootless.DriverGvisor, "", false, machine{"/p", oldPasta, "", true, false}},
-		"nothing":         {rootless.DriverAuto, rootless.DriverGvisor, "", false, machine{}},
-		"old pasta, IPv6": {rootless.DriverAuto, rootless.DriverPasta, "", true, machine{"/p", oldPasta, "", true, false}},
-		"nothing, IPv6":   {rootless.DriverAuto, "", "apt install slirp4netns", true, machine{}},
-		"slirp":           {rootless.DriverSlirp, rootless.DriverSlirp, "", false, all},
-		"no slirp":        {rootless.DriverSlirp, "", "apt install slirp4netns", false, machine{}},
-		"pasta":           {rootless.DriverPasta, rootless.DriverPasta, "", false, machine{"/p", oldPasta, "/s", false, false}},
-		"no pasta":        {rootless.DriverPasta, "", "apt install passt", false, machine{}},
-		"gvisor":          {rootless.DriverGvisor, rootless.DriverGvisor, "", false, all},
-		"none":            {rootless.DriverNone, rootless.DriverNone, "", false, all},
+		"best":            {names.DriverAuto, names.DriverPasta, "", false, all},
+		"offline":         {names.DriverAuto, names.DriverSlirp, "", false, machine{"/p", newPasta, "/s", false, false}},
+		"old pasta":       {names.DriverAuto, names.DriverSlirp, "", false, machine{"/p", oldPasta, "/s", true, false}},
+		"slirp only":      {names.DriverAuto, names.DriverSlirp, "", false, machine{Slirp: "/s"}},
+		"old pasta only":  {names.DriverAuto, names.DriverGvisor, "", false, machine{"/p", oldPasta, "", true, false}},
+		"nothing":         {names.DriverAuto, names.DriverGvisor, "", false, machine{}},
+		"old pasta, IPv6": {names.DriverAuto, names.DriverPasta, "", true, machine{"/p", oldPasta, "", true, false}},
+		"nothing, IPv6":   {names.DriverAuto, "", "apt install slirp4netns", true, machine{}},
+		"slirp":           {names.DriverSlirp, names.DriverSlirp, "", false, all},
+		"no slirp":        {names.DriverSlirp, "", "apt install slirp4netns", false, machine{}},
+		"pasta":           {names.DriverPasta, names.DriverPasta, "", false, machine{"/p", oldPasta, "/s", false, false}},
+		"no pasta":        {names.DriverPasta, "", "apt install passt", false, machine{}},
+		"gvisor":          {names.DriverGvisor, names.DriverGvisor, "", false, all},
+		"none":            {names.DriverNone, names.DriverNone, "", false, all},
 	} {
 		got, err := choose(c.want, c.ipv6, c.m)
 		if got.Driver != c.driver || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
@@ -98,19 +98,19 @@ func TestBetter(t *testing.T) {
 		m      machine
 		want   string
 	}{
-		{rootless.DriverGvisor, machine{}, "apt install slirp4netns"},
-		{rootless.DriverGvisor, machine{Slirp: "/s"}, `"auto"`},
-		{rootless.DriverSlirp, machine{Slirp: "/s"}, "of 2024-10-30 or newer"},
-		{rootless.DriverSlirp, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7", Routed: true}, `"auto"`},
-		{rootless.DriverSlirp, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7"}, "a default route"},
-		{rootless.DriverPasta, machine{Pasta: "/p", PastaVersion: "pasta unknown version"}, `"slirp4netns"`},
-		{rootless.DriverNone, machine{}, "a way out"},
+		{names.DriverGvisor, machine{}, "apt install slirp4netns"},
+		{names.DriverGvisor, machine{Slirp: "/s"}, `"auto"`},
+		{names.DriverSlirp, machine{Slirp: "/s"}, "of 2024-10-30 or newer"},
+		{names.DriverSlirp, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7", Routed: true}, `"auto"`},
+		{names.DriverSlirp, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7"}, "a default route"},
+		{names.DriverPasta, machine{Pasta: "/p", PastaVersion: "pasta unknown version"}, `"slirp4netns"`},
+		{names.DriverNone, machine{}, "a way out"},
 	} {
 		if got := better(tc.driver, tc.m); !strings.Contains(got, tc.want) {
 			t.Errorf("%s, %+v: %q, want %q", tc.driver, tc.m, got, tc.want)
 		}
 	}
-	if got := better(rootless.DriverPasta, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7"}); got != "" {
+	if got := better(names.DriverPasta, machine{Pasta: "/p", PastaVersion: "pasta 2025_01_21.4f2c8e7"}); got != "" {
 		t.Errorf("better than the best: %q", got)
 	}
 }
@@ -137,12 +137,12 @@ func TestWantsIPv6(t *testing.T) {
 		m      machine
 		want   bool
 	}{
-		{Config{IPv6: true}, rootless.DriverSlirp, machine{}, true},
-		{Config{IPv6Auto: true}, rootless.DriverSlirp, machine{}, false},
-		{Config{IPv6Auto: true}, rootless.DriverSlirp, machine{Routed6: true}, true},
-		{Config{IPv6Auto: true}, rootless.DriverPasta, machine{Routed6: true}, true},
-		{Config{IPv6Auto: true}, rootless.DriverGvisor, machine{Routed6: true}, false},
-		{Config{}, rootless.DriverSlirp, machine{Routed6: true}, false},
+		{Config{IPv6: true}, names.DriverSlirp, machine{}, true},
+		{Config{IPv6Auto: true}, names.DriverSlirp, machine{}, false},
+		{Config{IPv6Auto: true}, names.DriverSlirp, machine{Routed6: true}, true},
+		{Config{IPv6Auto: true}, names.DriverPasta, machine{Routed6: true}, true},
+		{Config{IPv6Auto: true}, names.DriverGvisor, machine{Routed6: true}, false},
+		{Config{}, names.DriverSlirp, machine{Routed6: true}, false},
 	} {
 		if got := wantsIPv6(tc.c, tc.driver, tc.m); got != tc.want {
 			t.Errorf("%+v: %v", tc, got)
@@ -152,7 +152,7 @@ func TestWantsIPv6(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	c, err := Config{StateDir: "/run/user/1000/moss/rootless/"}.normal()
-	if err != nil || c.MTU != DefaultMTU || c.CIDR != DefaultCIDR || c.NetworkDriver != rootless.DriverAuto || c.Log == nil ||
+	if err != nil || c.MTU != DefaultMTU || c.CIDR != DefaultCIDR || c.NetworkDriver != names.DriverAuto || c.Log == nil ||
 		c.StateDir != "/run/user/1000/moss/rootless" || c.ipNet().String() != "10.0.2.0/24" {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -165,8 +165,8 @@ func TestConfig(t *testing.T) {
 		"IPv6 network":      {StateDir: "/x", CIDR: netip.MustParsePrefix("fd00::/64")},
 		"small network":     {StateDir: "/x", CIDR: netip.MustParsePrefix("10.0.2.0/25")},
 		"host bits":         {StateDir: "/x", CIDR: netip.MustParsePrefix("10.0.2.1/24")},
-		"gvisor, IPv6":      {StateDir: "/x", NetworkDriver: rootless.DriverGvisor, IPv6: true},
-		"gvisor, elsewhere": {StateDir: "/x", NetworkDriver: rootless.DriverGvisor, HostLoopback: true, CIDR: netip.MustParsePrefix("10.9.0.0/24")},
+		"gvisor, IPv6":      {StateDir: "/x", NetworkDriver: names.DriverGvisor, IPv6: true},
+		"gvisor, elsewhere": {StateDir: "/x", NetworkDriver: names.DriverGvisor, HostLoopback: true, CIDR: netip.MustParsePrefix("10.9.0.0/24")},
 	} {
 		if got, err := c.normal(); err == nil {
 			t.Errorf("%s: %+v", name, got)
@@ -176,17 +176,17 @@ func TestConfig(t *testing.T) {
 
 func TestCheckTun(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "tun")
-	if err := checkTun(rootless.DriverNone, missing); err != nil {
+	if err := checkTun(names.DriverNone, missing); err != nil {
 		t.Error(err)
 	}
-	if err := checkTun(rootless.DriverSlirp, missing); err == nil || !strings.Contains(err.Error(), "modprobe tun") {
+	if err := checkTun(names.DriverSlirp, missing); err == nil || !strings.Contains(err.Error(), "modprobe tun") {
 		t.Error(err)
 	}
 	if os.Geteuid() != 0 { // root opens everything
 		if err := os.WriteFile(missing, nil, 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := checkTun(rootless.DriverSlirp, missing); err == nil || !strings.Contains(err.Error(), "chmod 0666") {
+		if err := checkTun(names.DriverSlirp, missing); err == nil || !strings.Contains(err.Error(), "chmod 0666") {
 			t.Error(err)
 		}
 	}

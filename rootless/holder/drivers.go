@@ -16,6 +16,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/network/pasta"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/network/slirp4netns"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless"
 )
 
@@ -35,15 +36,15 @@ func parentDriver(c Config, ch choice) (network.ParentDriver, error) {
 	)
 	const tap = "" // the driver's own default, tap0
 	switch ch.Driver {
-	case rootless.DriverPasta:
+	case names.DriverPasta:
 		// Without implicit forwarding: ports are the builtin port driver's.
 		d, err = pasta.NewParentDriver(log, ch.Binary, c.MTU, c.ipNet(), tap, "", !c.HostLoopback, c.IPv6, false)
-	case rootless.DriverSlirp:
+	case names.DriverSlirp:
 		// Its sandbox is at odds with a detached network namespace.
 		d, err = slirp4netns.NewParentDriver(log, ch.Binary, c.MTU, c.ipNet(), tap, !c.HostLoopback, "", false, true, c.IPv6)
-	case rootless.DriverGvisor:
+	case names.DriverGvisor:
 		d, err = c.Stack.Parent(log, c.MTU, c.ipNet(), c.HostLoopback)
-	case rootless.DriverNone:
+	case names.DriverNone:
 		d = noneParent{}
 	default:
 		err = fmt.Errorf("unknown network driver %q", ch.Driver)
@@ -57,19 +58,19 @@ func parentDriver(c Config, ch choice) (network.ParentDriver, error) {
 // childDriver makes the namespaces' side of a network driver.
 func childDriver(name string, ipv6 bool, stack *Stack) (network.ChildDriver, error) {
 	switch name {
-	case rootless.DriverPasta:
+	case names.DriverPasta:
 		if ipv6 {
 			return ipv6Child{ChildDriver: pasta.NewChildDriver()}, nil
 		}
 		return pasta.NewChildDriver(), nil
-	case rootless.DriverSlirp:
+	case names.DriverSlirp:
 		if ipv6 {
 			return ipv6Child{slirp4netns.NewChildDriver(), slirpRouter}, nil
 		}
 		return slirp4netns.NewChildDriver(), nil
-	case rootless.DriverGvisor:
+	case names.DriverGvisor:
 		return stack.Child(), nil
-	case rootless.DriverNone:
+	case names.DriverNone:
 		return noneChild{}, nil
 	}
 	return nil, fmt.Errorf("unknown network driver %q", name)
@@ -80,7 +81,7 @@ func childDriver(name string, ipv6 bool, stack *Stack) (network.ChildDriver, err
 type noneParent struct{}
 
 func (noneParent) Info(context.Context) (*api.NetworkDriverInfo, error) {
-	return &api.NetworkDriverInfo{Driver: rootless.DriverNone}, nil
+	return &api.NetworkDriverInfo{Driver: names.DriverNone}, nil
 }
 
 func (noneParent) MTU() int { return 0 }

@@ -18,6 +18,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin"
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless"
 	"github.com/moss-containers/moss/userns"
 )
@@ -58,7 +59,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := checkTun(ch.Driver, "/dev/net/tun"); err != nil {
 		return err
 	}
-	if ch.Driver == rootless.DriverGvisor && cfg.Stack == nil {
+	if ch.Driver == names.DriverGvisor && cfg.Stack == nil {
 		release()
 		return becomeGvisor(ctx, signals)
 	}
@@ -183,7 +184,7 @@ func becomeGvisor(ctx context.Context, signals chan os.Signal) error {
 		return nil
 	}
 	return fmt.Errorf("the network driver %s is a program of its own; another driver is to be had with: sudo apt install slirp4netns: %w",
-		rootless.DriverGvisor, rootless.ExecGvisor(os.Args[1:]))
+		names.DriverGvisor, rootless.ExecGvisor(os.Args[1:]))
 }
 
 // propagation: what is mounted on the host later is seen inside, never the
@@ -222,7 +223,7 @@ func preflight(ctx context.Context, cfg Config) error {
 
 // checkTun opens the device all network drivers but "none" need.
 func checkTun(driver, dev string) error {
-	if driver == rootless.DriverNone {
+	if driver == names.DriverNone {
 		return nil
 	}
 	f, err := os.OpenFile(dev, os.O_RDWR, 0)

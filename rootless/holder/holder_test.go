@@ -21,6 +21,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/builtin/msg"
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless"
 	"github.com/moss-containers/moss/userns"
 )
@@ -65,12 +66,12 @@ func TestRefusedEarly(t *testing.T) {
 // installed lists the drivers this machine can try.
 func installed(t *testing.T) []string {
 	m := probe(t.Context())
-	d := []string{rootless.DriverAuto, rootless.DriverGvisor, rootless.DriverNone}
+	d := []string{names.DriverAuto, names.DriverGvisor, names.DriverNone}
 	if m.Slirp != "" {
-		d = append(d, rootless.DriverSlirp)
+		d = append(d, names.DriverSlirp)
 	}
 	if m.Pasta != "" && m.Routed {
-		d = append(d, rootless.DriverPasta)
+		d = append(d, names.DriverPasta)
 	}
 	return d
 }
@@ -82,14 +83,14 @@ func TestHolder(t *testing.T) {
 			// Two Gs: to the host's loopback is the one way out every machine has.
 			r := start(t, Config{StateDir: stateDir(t), NetworkDriver: d, HostLoopback: true})
 			info := r.info
-			if info.ChildPID == 0 || info.StateDir != r.state || d != rootless.DriverAuto && info.NetworkDriver != d {
+			if info.ChildPID == 0 || info.StateDir != r.state || d != names.DriverAuto && info.NetworkDriver != d {
 				t.Errorf("info %+v", info)
 			}
 			talk := r.talk(t)
 			t.Run("join", func(t *testing.T) { testJoin(t, r) })
 			t.Run("ports", func(t *testing.T) { testPorts(t, r, talk) })
 			t.Run("udp", func(t *testing.T) { testUDP(t, r, talk) })
-			if info.NetworkDriver != rootless.DriverNone {
+			if info.NetworkDriver != names.DriverNone {
 				t.Run("out", func(t *testing.T) { testOut(t, r, talk) })
 			}
 			testStop(t, r)
@@ -418,7 +419,7 @@ func TestKilled(t *testing.T) {
 	cfg := Config{StateDir: stateDir(t)}
 	whom := []string{"parent", "child", "payload"}
 	if probe(t.Context()).Slirp != "" {
-		whom = append(whom, rootless.DriverSlirp)
+		whom = append(whom, names.DriverSlirp)
 	}
 	for _, who := range whom {
 		t.Run(who, func(t *testing.T) {
@@ -427,7 +428,7 @@ func TestKilled(t *testing.T) {
 			if who == "payload" {
 				pid = childOf(t, r.info.ChildPID, payloadArg)
 			}
-			if who == rootless.DriverSlirp {
+			if who == names.DriverSlirp {
 				pid = childOf(t, r.cmd.Process.Pid, r.state)
 			}
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
@@ -558,7 +559,7 @@ func appears(t *testing.T, path string) {
 // TestSecondHolder: the state directory is one holder's.
 func TestSecondHolder(t *testing.T) {
 	unprivileged(t)
-	cfg := Config{StateDir: stateDir(t), NetworkDriver: rootless.DriverNone}
+	cfg := Config{StateDir: stateDir(t), NetworkDriver: names.DriverNone}
 	r := start(t, cfg)
 	js, err := json.Marshal(cfg)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/moss-containers/moss/rootless"
+	"github.com/moss-containers/moss/pkg/names"
 )
 
 // ipv6Env is set where the child is to configure IPv6.
@@ -30,7 +30,7 @@ var (
 // wantsIPv6 says whether IPv6 is to go out with a driver: where it is asked for,
 // and else where the host itself has a way out and the driver can.
 func wantsIPv6(c Config, driver string, m machine) bool {
-	return c.IPv6 || c.IPv6Auto && m.Routed6 && (driver == rootless.DriverSlirp || driver == rootless.DriverPasta)
+	return c.IPv6 || c.IPv6Auto && m.Routed6 && (driver == names.DriverSlirp || driver == names.DriverPasta)
 }
 
 // hasDefaultRoute6 reads /proc/net/ipv6_route: destination and its length,

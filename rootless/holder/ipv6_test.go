@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless"
 )
 
@@ -38,7 +39,7 @@ func TestIPv6(t *testing.T) {
 	unprivileged(t)
 	ip := hostIPv6(t)
 	m := probe(t.Context())
-	for driver, can := range map[string]bool{rootless.DriverSlirp: m.Slirp != "", rootless.DriverPasta: m.Pasta != "" && m.Routed && m.Routed6} {
+	for driver, can := range map[string]bool{names.DriverSlirp: m.Slirp != "", names.DriverPasta: m.Pasta != "" && m.Routed && m.Routed6} {
 		t.Run(driver, func(t *testing.T) {
 			if !can {
 				t.Skip("this machine has not what the driver needs")

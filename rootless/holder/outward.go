@@ -19,6 +19,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/names"
 	"github.com/moss-containers/moss/rootless"
 	"github.com/moss-containers/moss/rootless/wayout"
 )
@@ -49,7 +50,7 @@ const requestOutward = "way-out"
 // goesPast says whether TCP goes out past a network driver: gvisor-tap-vsock is for
 // machines that have nothing else.
 func goesPast(driver string) bool {
-	return driver == rootless.DriverSlirp || driver == rootless.DriverPasta
+	return driver == names.DriverSlirp || driver == names.DriverPasta
 }
 
 // outwardOf says what whoever sets the packet filter needs to know.
