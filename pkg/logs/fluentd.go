@@ -109,7 +109,7 @@ func dialFluentd(c *moss.Container) (sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fluentdSender{server: server, wire: wire{dial: server.address.dial, timeout: server.writeTimeout, renew: server.renew}}
+	f := &fluentdSender{server: server, wire: wire{dial: server.address.dial, timeout: server.writeTimeout, renew: server.renew, mute: !server.ack}}
 	if f.tag, err = tagOf(c, "{{.ID}}"); err != nil {
 		return nil, err
 	}

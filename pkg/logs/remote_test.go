@@ -134,6 +134,30 @@ func TestSyslogTransports(t *testing.T) {
 	}
 }
 
+// With TLS 1.3 a server refuses a client after the client's handshake: what it
+// never read must not count as sent.
+func TestSyslogRefusedCertificate(t *testing.T) {
+	cert, ca := certificate(t, t.TempDir())
+	ln := tls.NewListener(listen(t, "tcp", "127.0.0.1:0"), &tls.Config{ //nolint:gosec // a test's
+		Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13,
+	})
+	got := accepted(t, ln)
+	s := openAny(t, New(), remoteContainer(t, "syslog", map[string]string{
+		"syslog-address": "tcp+tls://" + ln.Addr().String(), "syslog-tls-ca-cert": ca,
+	}))
+	if b := <-got; len(b) > 0 {
+		t.Errorf("the server read %q", b)
+	}
+	w := &s.(*tee).to.(*locked).sink.(*lineSink).to.(*syslogSender).wire
+	w.refusal <- <-w.refusal // the alert has come
+	for range 2 {
+		if err := s.Write(moss.Stdout, time.Now(), []byte("two\n")); err == nil || !strings.Contains(err.Error(), "certificate required") {
+			t.Errorf("got %v", err)
+		}
+	}
+	_ = s.Close()
+}
+
 func certificate(t *testing.T, dir string) (tls.Certificate, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -466,6 +490,7 @@ func TestRemoteOptions(t *testing.T) {
 		{"syslog", "syslog-facility", map[string]string{"syslog-facility": "kitchen"}},
 		{"syslog", "syslog-format", map[string]string{"syslog-format": "rfc1"}},
 		{"syslog", "begins with tcp+tls", map[string]string{"syslog-address": "tcp://x", "syslog-tls-skip-verify": "true"}},
+		{"syslog", "go together", map[string]string{"syslog-address": "tcp+tls://x", "syslog-tls-cert": "/nowhere"}},
 		{"syslog", "syslog-tls-ca-cert", map[string]string{"syslog-address": "tcp+tls://x", "syslog-tls-ca-cert": "/nowhere"}},
 		{"syslog", "unknown log opt 'max-size' for syslog log driver", map[string]string{"max-size": "1m"}},
 		{"gelf", "required", nil},

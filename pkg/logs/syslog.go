@@ -90,6 +90,9 @@ func syslogTLS(o map[string]string) (*tls.Config, error) {
 		}
 	}
 	if cert, key := o["syslog-tls-cert"], o["syslog-tls-key"]; cert != "" || key != "" {
+		if cert == "" || key == "" {
+			return nil, moss.Errorf(moss.Invalid, "log opts 'syslog-tls-cert' and 'syslog-tls-key' go together: one is not given")
+		}
 		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
 			return nil, moss.Errorf(moss.Invalid, "log opts 'syslog-tls-cert' and 'syslog-tls-key': %v", err)
@@ -120,7 +123,7 @@ func dialSyslog(c *moss.Container) (sender, error) {
 	if s.host, err = os.Hostname(); err != nil {
 		return nil, err
 	}
-	s.wire.dial = s.dial
+	s.wire.dial, s.wire.mute = s.dial, true
 	if err := s.wire.connect(); err != nil && mustReach(c) {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -78,8 +79,10 @@ type wire struct {
 	dial    func(ctx context.Context) (net.Conn, error)
 	timeout time.Duration // of a write; 0 means the usual one
 	renew   time.Duration // how old a connection may grow; 0 for any age
+	mute    bool          // the server answers nothing: nobody reads but who looks for its refusal
 	conn    net.Conn
-	made    time.Time // the connection
+	refusal chan error // of the connection
+	made    time.Time  // the connection
 	wait    time.Duration
 	next    time.Time // no attempt before
 	down    error     // why there is no connection
@@ -98,8 +101,37 @@ func (w *wire) connect() error {
 		w.backOff(err)
 		return err
 	}
-	w.conn, w.made = c, time.Now()
+	w.conn, w.made, w.refusal = c, time.Now(), nil
+	if t, ok := c.(*tls.Conn); ok && w.mute {
+		w.refusal = make(chan error, 1)
+		go listenForRefusal(t, w.refusal)
+	}
 	return nil
+}
+
+// listenForRefusal tells of the alert by which a server refuses a client's
+// certificate: with TLS 1.3 that comes after the handshake has succeeded here, and
+// what is written meanwhile is lost without an error.
+func listenForRefusal(c *tls.Conn, refusal chan<- error) {
+	for b := make([]byte, 64); ; {
+		_, err := c.Read(b)
+		if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "remote error" {
+			refusal <- fmt.Errorf("the server ended the connection: %w", err)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// refused is why the server has ended the connection, if it has said so.
+func (w *wire) refused() error {
+	select {
+	case err := <-w.refusal:
+		return err
+	default:
+		return nil
+	}
 }
 
 // backOff lets the next writes fail at once.
@@ -113,6 +145,11 @@ func (w *wire) write(b []byte) error {
 	var errs []error
 	if w.conn != nil && w.renew > 0 && time.Since(w.made) > w.renew {
 		w.hangUp()
+	}
+	if err := w.refused(); err != nil { // so it will end the next one
+		w.hangUp()
+		w.backOff(err)
+		return err
 	}
 	for range 2 {
 		if err := w.connect(); err != nil {
@@ -143,7 +180,9 @@ func (w *wire) write(b []byte) error {
 func stalled(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func (w *wire) hangUp() {
-	_ = w.conn.Close() // it is broken
+	if w.conn != nil {
+		_ = w.conn.Close() // it is broken
+	}
 	w.conn = nil
 }
 
@@ -154,5 +193,5 @@ func (w *wire) Close() error {
 	}
 	c := w.conn
 	w.conn = nil
-	return c.Close()
+	return errors.Join(w.refused(), c.Close())
 }
