@@ -2,7 +2,6 @@ package secret
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"slices"
 	"syscall"
 	"time"
 
@@ -52,6 +50,8 @@ func NewCredentials(socket string) *Credentials {
 // scope makes the service take the user whom the socket says is calling.
 const scope = "user"
 
+var errNothing = errors.New("systemd's service for credentials answers with nothing")
+
 type sealCall struct {
 	Name  string `json:"name"`
 	Data  []byte `json:"data,omitempty"`
@@ -67,7 +67,7 @@ func (c *Credentials) Seal(ctx context.Context, name string, data []byte) (strin
 	}
 	err := c.call(ctx, "io.systemd.Credentials.Encrypt", sealCall{Name: name, Data: data, Scope: scope}, &out)
 	if err == nil && out.Blob == "" {
-		err = errors.New("systemd's service for credentials answers with nothing")
+		err = errNothing
 	}
 	return out.Blob, err
 }
@@ -80,6 +80,9 @@ func (c *Credentials) Unseal(ctx context.Context, name, blob string) ([]byte, er
 	err := c.call(ctx, "io.systemd.Credentials.Decrypt", sealCall{Name: name, Blob: blob, Scope: scope}, &out)
 	if errors.Is(err, ErrNoSealer) {
 		return nil, moss.Errorf(moss.Unavailable, "%w at %s: it was sealed by systemd 256 or later", err, c.socket)
+	}
+	if err == nil && len(out.Data) == 0 { // nothing empty was ever sealed
+		err = errNothing
 	}
 	return out.Data, err
 }
@@ -108,13 +111,7 @@ func (c *Credentials) call(ctx context.Context, method string, in, out any) erro
 			return errors.Join(err, ctx.Err())
 		}
 	}
-	switch reply.Error {
-	case "":
-		return json.Unmarshal(reply.Parameters, out)
-	case "org.varlink.service.InterfaceNotFound", "org.varlink.service.MethodNotFound":
-		return ErrNoSealer
-	}
-	return fmt.Errorf("systemd's service for credentials refuses: %s %s", reply.Error, bytes.TrimSpace(reply.Parameters))
+	return reply.result(out)
 }
 
 // dropped says whether the service closed the connection in the place of an answer.
@@ -146,22 +143,45 @@ type varlinkReply struct {
 	Parameters json.RawMessage `json:"parameters"`
 }
 
+// result reads what was answered, or says why there is nothing.
+func (r varlinkReply) result(out any) error {
+	switch r.Error {
+	case "":
+		return understood(json.Unmarshal(r.Parameters, out))
+	case "org.varlink.service.InterfaceNotFound", "org.varlink.service.MethodNotFound":
+		return ErrNoSealer
+	}
+	return fmt.Errorf("systemd's service for credentials refuses: %s", moss.Shown(r.Error+" "+string(r.Parameters)))
+}
+
+// understood gives a failure to decode its subject; it may quote a number of any length.
+func understood(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("systemd's service for credentials answers what cannot be read: %s", moss.Shown(err.Error()))
+}
+
 // exchange is one call and its answer; each ends with a NUL.
 func exchange(conn net.Conn, method string, in any) (varlinkReply, error) {
-	var reply varlinkReply
 	text, err := json.Marshal(map[string]any{"method": method, "parameters": in})
 	if err != nil {
-		return reply, err
+		return varlinkReply{}, err
 	}
 	if _, err := conn.Write(append(text, 0)); err != nil {
-		return reply, err
+		return varlinkReply{}, err
 	}
-	answer, err := bufio.NewReader(io.LimitReader(conn, maxReply)).ReadBytes(0)
+	return readReply(conn)
+}
+
+func readReply(r io.Reader) (varlinkReply, error) {
+	var reply varlinkReply
+	answer, err := bufio.NewReader(io.LimitReader(r, maxReply)).ReadBytes(0)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return reply, err
 	}
-	return reply, json.Unmarshal(slices.Delete(answer, len(answer)-1, len(answer)), &reply)
+	return reply, understood(json.Unmarshal(answer[:len(answer)-1], &reply))
 }

@@ -102,11 +102,16 @@ func Open(o Options) (*Store, error) {
 }
 
 func (s *Store) read(id moss.SecretID) (entry, error) {
-	var e entry
 	text, err := os.ReadFile(filepath.Join(s.o.Dir, string(id)))
 	if err != nil {
-		return e, err
+		return entry{}, err
 	}
+	return decode(id, text)
+}
+
+// decode reads the file of a secret.
+func decode(id moss.SecretID, text []byte) (entry, error) {
+	var e entry
 	if err := json.Unmarshal(text, &e); err != nil {
 		return e, err
 	}
