@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -36,13 +35,19 @@ func (c client) call(ctx context.Context, method, path string) (status int, body
 	if err != nil {
 		return 0, nil, fmt.Errorf("cannot read the engine's answer: %w", err)
 	}
+	return decode(answer)
+}
+
+// decode reads an answer of HTTP/1.0.
+func decode(answer []byte) (status int, body []byte, err error) {
 	head, body, ok := bytes.Cut(answer, []byte("\r\n\r\n"))
-	fields := strings.Fields(string(head))
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	fields := bytes.Fields(line)
 	if !ok || len(fields) < 2 {
-		return 0, nil, fmt.Errorf("the engine's answer ends early: %q", head)
+		return 0, nil, fmt.Errorf("the engine's answer ends early: %.200q", head)
 	}
-	if status, err = strconv.Atoi(fields[1]); err != nil {
-		return 0, nil, fmt.Errorf("cannot read the engine's answer: %w", err)
+	if status, err = strconv.Atoi(string(fields[1])); err != nil || !bytes.HasPrefix(line, []byte("HTTP/1.")) || status < 100 || status > 599 {
+		return 0, nil, fmt.Errorf("cannot read the engine's answer: it begins with %.200q", line)
 	}
 	if status >= 400 {
 		var why struct{ Message string }
@@ -75,8 +80,8 @@ func (c client) address(ctx context.Context) (netip.Addr, error) {
 	return addressIn(body)
 }
 
-// addressIn finds the address to connect to in what inspect says: one in a
-// network with a way out if there is one.
+// addressIn finds the address to connect to in what inspect says: the least in
+// networks with a way out if there is one, else the least.
 func addressIn(text []byte) (netip.Addr, error) {
 	var in struct {
 		State           struct{ Running, Restarting bool }
@@ -91,15 +96,16 @@ func addressIn(text []byte) (netip.Addr, error) {
 		return netip.Addr{}, nil
 	}
 	var best netip.Addr
-	for _, n := range in.NetworkSettings.Networks {
+	bestOut := false
+	for _, n := range in.NetworkSettings.Networks { // in any order
 		for _, a := range []struct{ address, gateway string }{{n.IPAddress, n.Gateway}, {n.GlobalIPv6Address, n.IPv6Gateway}} {
 			addr, err := netip.ParseAddr(a.address)
-			switch {
-			case err != nil:
-			case a.gateway != "":
-				return addr, nil
-			case !best.IsValid() || addr.Less(best):
-				best = addr
+			if err != nil || addr.IsUnspecified() { // the latter is this host itself
+				continue
+			}
+			out := a.gateway != ""
+			if !best.IsValid() || out && !bestOut || out == bestOut && addr.Less(best) {
+				best, bestOut = addr, out
 			}
 		}
 	}
