@@ -141,7 +141,7 @@ func (p *past) read(since time.Time, fn func(moss.Event) error) error {
 				return err
 			}
 			var l line
-			if json.Unmarshal(bytes.TrimSpace(text), &l) != nil || l.Time.Before(since) {
+			if json.Unmarshal(bytes.TrimSpace(text), &l) != nil || l.Time.IsZero() || l.Time.Before(since) {
 				continue
 			}
 			if err := fn(moss.Event{Type: l.Type, Action: l.Action, ActorID: l.Actor, Attributes: l.Attributes, Time: l.Time}); err != nil {
