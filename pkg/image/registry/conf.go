@@ -84,7 +84,7 @@ func (f *conf) addMirrors(mirrors []string) error {
 	var ends []sysregistriesv2.Endpoint
 	for _, m := range mirrors {
 		scheme, host, ok := strings.Cut(strings.TrimSuffix(m, "/"), "://")
-		if !ok || host == "" || strings.Contains(host, "/") || (scheme != "http" && scheme != "https") {
+		if !ok || !isHost(host) || (scheme != "http" && scheme != "https") {
 			return moss.Errorf(moss.Invalid, "cannot use the setting %q: %q is not like https://hub.example.com", "registry-mirrors", m)
 		}
 		ends = append(ends, sysregistriesv2.Endpoint{Location: host, Insecure: scheme == "http"})

@@ -4,8 +4,11 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/distribution/reference"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -21,18 +24,32 @@ func parseInsecure(list []string) (insecure, error) {
 	in := insecure{nets: slices.Clone(loopback)}
 	for _, s := range list {
 		if p, err := netip.ParsePrefix(s); err == nil {
+			if p.Addr().Is4In6() && p.Bits() >= 96 { // as the addresses are looked at
+				p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+			}
 			if !slices.Contains(in.nets, p.Masked()) {
 				in.nets = append(in.nets, p.Masked())
 			}
 			continue
 		}
-		host, _, hasPort := strings.Cut(s, ":")
-		if host == "" || strings.Contains(s, "/") || (hasPort && strings.HasSuffix(s, ":")) {
+		if !isHost(s) {
 			return in, moss.Errorf(moss.Invalid, "cannot use the setting %q: %q is neither host[:port] nor a network like 10.0.0.0/8", "insecure-registries", s)
 		}
 		in.hosts = append(in.hosts, s)
 	}
 	return in, nil
+}
+
+var wholeHost = regexp.MustCompile(`^(?:` + reference.DomainRegexp.String() + `)$`)
+
+// isHost says whether s is host[:port] as it can stand in the name of an image.
+func isHost(s string) bool {
+	if !wholeHost.MatchString(s) {
+		return false
+	}
+	ip, _, bracketed := strings.Cut(strings.TrimPrefix(s, "["), "]")
+	_, err := netip.ParseAddr(ip)
+	return !bracketed || err == nil
 }
 
 // is says whether a registry is insecure, as docker does: by its name with the
