@@ -49,7 +49,7 @@ func New() (*Meter, error) {
 // cgroupMount reads a line of mountinfo, see proc_pid_mountinfo(5).
 func cgroupMount(line string) (name string, at mount, ok bool) {
 	before, after, _ := strings.Cut(line, " - ")
-	b, a := strings.Fields(before), strings.Fields(after)
+	b, a := strings.Split(before, " "), strings.Split(strings.TrimSuffix(after, "\n"), " ") // other blanks may be in paths
 	if len(b) < 6 || len(a) < 3 {
 		return "", at, false
 	}
