@@ -58,12 +58,20 @@ func Path(file string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(string(text)) {
+	path, ok := pathIn(string(text))
+	if !ok {
+		return "", fmt.Errorf("%s names no unified hierarchy", file)
+	}
+	return path, nil
+}
+
+func pathIn(text string) (path string, ok bool) {
+	for line := range strings.Lines(text) {
 		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return strings.TrimSuffix(path, " (deleted)"), nil
+			return strings.TrimSuffix(path, " (deleted)"), true
 		}
 	}
-	return "", fmt.Errorf("%s names no unified hierarchy", file)
+	return "", false
 }
 
 // OOMKills is how many processes the kernel has killed for want of memory, by a
@@ -73,7 +81,11 @@ func OOMKills(file string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
+	return oomKillsIn(string(text))
+}
+
+func oomKillsIn(text string) (uint64, error) {
+	for line := range strings.Lines(text) {
 		if n, ok := strings.CutPrefix(line, "oom_kill "); ok {
 			return strconv.ParseUint(strings.TrimSpace(n), 10, 64)
 		}
