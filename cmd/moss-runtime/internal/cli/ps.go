@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -92,8 +93,18 @@ func describe(pid int) (description, bool) {
 	if err != nil {
 		return description{}, false
 	}
+	args, err := os.ReadFile(dir + "/cmdline")
+	if err != nil {
+		args = nil // its name has to do
+	}
+	return described(string(status), string(args)), true
+}
+
+// described reads /proc/PID/status and cmdline. The names are the container's to
+// choose, and go to a terminal.
+func described(status, args string) description {
 	var d description
-	for line := range strings.SplitSeq(string(status), "\n") {
+	for line := range strings.SplitSeq(status, "\n") {
 		key, value, _ := strings.Cut(line, ":")
 		fields := strings.Fields(value)
 		if len(fields) == 0 {
@@ -108,8 +119,14 @@ func describe(pid int) (description, bool) {
 			d.uid = fields[0]
 		}
 	}
-	if args, err := os.ReadFile(dir + "/cmdline"); err == nil && len(args) > 0 {
-		d.command = strings.ReplaceAll(strings.TrimRight(string(args), "\x00"), "\x00", " ")
+	if args := strings.TrimRight(args, "\x00"); args != "" {
+		d.command = strings.ReplaceAll(args, "\x00", " ")
 	}
-	return d, true
+	d.command = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, d.command)
+	return d
 }

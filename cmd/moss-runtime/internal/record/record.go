@@ -97,9 +97,24 @@ func Load(root, id string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Record{dir: dir}
-	if err := json.Unmarshal(data, r); err != nil {
+	r, err := decode(id, data)
+	if err != nil {
 		return nil, fmt.Errorf("cannot read the record of container %q: %w", id, err)
+	}
+	r.dir = dir
+	return r, nil
+}
+
+func decode(id string, data []byte) (*Record, error) {
+	r := &Record{}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, err
+	}
+	switch {
+	case r.ID != id:
+		return nil, fmt.Errorf("it is that of %q", r.ID)
+	case r.Pid <= 0: // kill(2) takes it for many processes
+		return nil, fmt.Errorf("%d is no process", r.Pid)
 	}
 	return r, nil
 }
@@ -215,13 +230,20 @@ func procStat(pid int) (start uint64, state byte, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	start, state, ok := parseStat(string(data))
+	if !ok {
+		return 0, 0, fmt.Errorf("cannot parse %s", file)
+	}
+	return start, state, nil
+}
+
+func parseStat(s string) (start uint64, state byte, ok bool) {
 	// The command name is in parentheses and may hold anything.
-	s := string(data)
 	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
 	const startField = 22 - 3 // proc(5) counts from 1, the state is field 3
 	if len(fields) <= startField {
-		return 0, 0, fmt.Errorf("cannot parse %s", file)
+		return 0, 0, false
 	}
-	start, err = strconv.ParseUint(fields[startField], 10, 64)
-	return start, fields[0][0], err
+	start, err := strconv.ParseUint(fields[startField], 10, 64)
+	return start, fields[0][0], err == nil
 }
