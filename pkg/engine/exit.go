@@ -120,7 +120,7 @@ func (c *container) kept() bool {
 // finishRun tears a run down and commits its end; the caller holds the turn.
 // It says whether the restart policy wants another.
 func (e *Engine) finishRun(ctx context.Context, c *container, st moss.UnitStatus) (*moss.Container, bool) {
-	e.noteKills(c, st)
+	e.noteKills(c, st, time.Time{})
 	rec := c.record()
 	run := rec.Run
 	run.PID, run.Frozen, run.Again, run.Health = 0, false, false, endedHealth(rec.Run.Health)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -53,9 +54,23 @@ func TestKilledInsideOverRestarts(t *testing.T) {
 		r.units.OOMInside(id)
 		r.reboot(false, nil)
 		r.wantActions(id, "create", "start", "oom")
-		r.reboot(false, func() { r.units.OOMInside(id) })
+		var killed []time.Time // what nobody watched has the time it had
+		away := func(kill func(moss.ContainerID)) func() {
+			return func() {
+				time.Sleep(time.Minute)
+				killed = append(killed, time.Now())
+				kill(id)
+				time.Sleep(time.Minute)
+			}
+		}
+		r.reboot(false, away(r.units.OOMInside))
 		r.wantActions(id, "create", "start", "oom", "oom")
-		r.reboot(false, func() { r.units.OOM(id) })
+		r.reboot(false, away(r.units.OOM))
+		for i, e := range r.events.Of(string(id))[3:5] {
+			if !e.Time.Equal(killed[i]) {
+				t.Errorf("%s is told to have been at %v, want %v", e.Action, e.Time, killed[i])
+			}
+		}
 		r.wantState(id, moss.StateExited, 137)
 		r.wantActions(id, "create", "start", "oom", "oom", "oom", "die")
 		r.check()

@@ -221,10 +221,11 @@ func (e *Engine) restoreOne(ctx context.Context, c *container, st moss.UnitStatu
 		}
 		return e.finishLate(ctx, c, e.recall(ctx, c, st, fresh))
 	case lost:
-		if st.Phase != moss.UnitGone { // what it runs is another's
-			return e.finishLate(ctx, c, moss.UnitStatus{})
+		st = moss.UnitStatus{Phase: st.Phase}
+		if st.Phase == moss.UnitGone { // what else runs in it is not this run
+			st = e.recall(ctx, c, st, fresh)
 		}
-		return e.finishLate(ctx, c, e.recall(ctx, c, moss.UnitStatus{}, fresh))
+		return e.finishLate(ctx, c, st)
 	case startOver:
 		return rec.Intent == moss.IntentStart, e.teardown(ctx, rec)
 	case clear:
@@ -289,6 +290,9 @@ func (e *Engine) reattach(ctx context.Context, c *container, rec *moss.Container
 	}
 	if err := e.finishUpdate(ctx, c); err != nil {
 		e.Log.Error("an interrupted update could not be finished", "container", rec.Name, "error", err)
+	}
+	if newKills(rec, st) {
+		e.recall(ctx, c, st, false)
 	}
 	lost := e.restoreStreams(ctx, rec) // what is meant with it is done all the same
 	e.refreshLinks(ctx, c.record(), "")

@@ -86,6 +86,14 @@ func TestRestore(t *testing.T) {
 			opts: []option{policy(moss.RestartAlways, 0)}, run: true, fresh: true, want: moss.StateRunning,
 			while: func(r *rig, id moss.ContainerID) { r.units.Stop(id) },
 		},
+		"the holder took the unit along, and its end is known": {
+			opts: []option{policy(moss.RestartAlways, 0)}, run: true, fresh: true, want: moss.StateRunning,
+			while: func(r *rig, id moss.ContainerID) { r.units.StopFailing(id, 5) },
+		},
+		"the unit was stopped, and its end is known": {
+			opts: []option{policy(moss.RestartAlways, 0)}, run: true, want: moss.StateExited, code: 5,
+			while: func(r *rig, id moss.ContainerID) { r.units.StopFailing(id, 5) },
+		},
 		"the machine went away": {
 			opts: []option{policy(moss.RestartUnlessStopped, 0)}, run: true, fresh: true, want: moss.StateRunning,
 			while: func(r *rig, id moss.ContainerID) {

@@ -158,6 +158,7 @@ type UnitStatus struct {
 type UnitPast struct {
 	// OOMKills is how often it noticed that the kernel had killed processes for want of memory.
 	OOMKills uint64
+	OOMAt    time.Time // the last time
 	// StoppedAt is when a job of it, as of systemctl stop, had ended the unit; zero where none has.
 	StoppedAt time.Time
 }

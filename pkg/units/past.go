@@ -25,7 +25,7 @@ func (m *Manager) Past(ctx context.Context, id moss.ContainerID, since time.Time
 	err := m.o.Journal("USER_UNIT", m.UnitName(id), since, func(at time.Time, fields map[string]string) {
 		switch fields["MESSAGE_ID"] {
 		case messageOOM:
-			p.OOMKills++
+			p.OOMKills, p.OOMAt = p.OOMKills+1, at
 		case messageStopped:
 			if fields["JOB_TYPE"] == "stop" && fields["JOB_RESULT"] == "done" {
 				p.StoppedAt = at

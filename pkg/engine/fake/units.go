@@ -242,6 +242,7 @@ func (u *Units) OOMInside(id moss.ContainerID) {
 	defer u.mu.Unlock()
 	if st := u.units[id.Short()]; st != nil && st.PID != 0 && !st.Exited {
 		st.OOMKills++
+		u.past[id.Short()] = append(u.past[id.Short()], unitEvent{time.Now(), true})
 		u.tellLocked(*st)
 	}
 }
@@ -252,6 +253,7 @@ func (u *Units) OOM(id moss.ContainerID) {
 	defer u.mu.Unlock()
 	if st := u.units[id.Short()]; st != nil && st.PID != 0 && !st.Exited {
 		st.OOMKills++
+		u.past[id.Short()] = append(u.past[id.Short()], unitEvent{time.Now(), true})
 		u.exitLocked(id.Short(), 128+int(syscall.SIGKILL), "oom-kill")
 	}
 }
@@ -272,7 +274,7 @@ func (u *Units) Past(ctx context.Context, id moss.ContainerID, since time.Time) 
 		switch {
 		case e.at.Before(since):
 		case e.oom:
-			p.OOMKills++
+			p.OOMKills, p.OOMAt = p.OOMKills+1, e.at
 		default:
 			p.StoppedAt = e.at
 		}
@@ -304,6 +306,14 @@ func (u *Units) Stop(id moss.ContainerID) {
 	}
 	u.past[short] = append(u.past[short], unitEvent{at: time.Now()})
 	u.goneLocked(short, st.Result)
+}
+
+// StopFailing is Stop of a process that ends with a code which is none of success: the unit stays.
+func (u *Units) StopFailing(id moss.ContainerID, code int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.past[id.Short()] = append(u.past[id.Short()], unitEvent{at: time.Now()})
+	u.exitLocked(id.Short(), code, "exit-code")
 }
 
 // Spec returns what a unit was last started with.
