@@ -61,9 +61,13 @@ func readJournal(path string) (all contents, closed int, err error) {
 	for r := bufio.NewReaderSize(f, 64<<10); ; {
 		line, err := r.ReadBytes('\n')
 		var e entry
-		if len(line) > 1 && json.Unmarshal(line, &e) == nil {
+		switch {
+		case len(line) == 0:
+		case json.Unmarshal(line, &e) == nil:
 			all.take(e)
 			closed = e.Closed
+		default:
+			closed = 0 // it is the last one for now
 		}
 		if errors.Is(err, io.EOF) {
 			return all, closed, nil
