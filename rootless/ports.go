@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -131,13 +132,16 @@ func toWire(s PortSpec) wireSpec {
 	return w
 }
 
-func fromWire(w wireSpec) PortSpec {
+func fromWire(w wireSpec) (PortSpec, error) {
+	if w.ParentPort < 0 || w.ParentPort > math.MaxUint16 || w.ChildPort < 0 || w.ChildPort > math.MaxUint16 {
+		return PortSpec{}, fmt.Errorf("the holder tells of the ports %d and %d, which there are not", w.ParentPort, w.ChildPort)
+	}
 	s := PortSpec{
 		Proto: strings.TrimRight(w.Proto, "46"), HostPort: uint16(w.ParentPort), ChildPort: uint16(w.ChildPort),
 	}
 	s.HostIP, _ = netip.ParseAddr(w.ParentIP) // empty: the zero Addr
 	s.ChildIP, _ = netip.ParseAddr(w.ChildIP)
-	return s
+	return s, nil
 }
 
 // Add publishes a port and returns once connections are accepted. The error is a
@@ -189,7 +193,11 @@ func (p *Ports) List(ctx context.Context) ([]Port, error) {
 	}
 	ports := make([]Port, len(out))
 	for i, w := range out {
-		ports[i] = Port{ID: PortID(w.ID), Spec: fromWire(w.Spec)}
+		spec, err := fromWire(w.Spec)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list published ports: %w", err)
+		}
+		ports[i] = Port{ID: PortID(w.ID), Spec: spec}
 	}
 	return ports, nil
 }
