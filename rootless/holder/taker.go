@@ -19,6 +19,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
 	"golang.org/x/sys/unix"
 
+	"github.com/moss-containers/moss/pkg/moss"
 	"github.com/moss-containers/moss/rootless"
 )
 
@@ -159,7 +160,7 @@ func openedBy(proc, inode string) string {
 			if err != nil {
 				continue
 			}
-			return strings.TrimSpace(string(comm)) + " (process " + pid + ")"
+			return moss.Shown(string(comm)) + " (process " + pid + ")"
 		}
 	}
 	return ""
