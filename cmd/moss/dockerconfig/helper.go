@@ -7,6 +7,8 @@ import (
 	"github.com/docker/docker-credential-helpers/client"
 	"github.com/docker/docker-credential-helpers/credentials"
 	"github.com/moby/moby/api/types/registry"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 const (
@@ -20,13 +22,17 @@ func program(helper string) client.ProgramFunc {
 }
 
 func fromHelper(helper, server string) (registry.AuthConfig, error) {
+	return ask(program(helper), helper, server)
+}
+
+func ask(run client.ProgramFunc, helper, server string) (registry.AuthConfig, error) {
 	a := registry.AuthConfig{ServerAddress: server}
-	got, err := client.Get(program(helper), server)
+	got, err := client.Get(run, server)
 	switch {
 	case credentials.IsErrCredentialsNotFound(err):
 		return a, nil
 	case err != nil:
-		return a, fmt.Errorf("cannot ask %s%s for credentials: %w", helperPrefix, helper, err)
+		return a, fmt.Errorf("cannot ask %s%s for credentials: %s", helperPrefix, helper, moss.Shown(err.Error())) // it quotes what the helper prints
 	case got.Username == tokenUser:
 		a.IdentityToken = got.Secret
 	default:
