@@ -200,7 +200,12 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 			gauge.Main = m.main
 		}
 	}
-	streams, err := stdio.New(stdio.Config{Store: d.store, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console"), Spill: filepath.Join(cfg.Data, "tmp")})
+	streams, err := stdio.New(stdio.Config{
+		Store: d.store, Dir: filepath.Join(cfg.Run, "stdio"), Console: filepath.Join(cfg.Run, "console"), Spill: filepath.Join(cfg.Data, "tmp"),
+		Failed: func(id moss.StreamID, err error) {
+			part(log, "stdio").Warn("output does not reach its log, the first time in this run", "id", moss.ContainerID(id).Short(), "error", err)
+		},
+	})
 	if err != nil {
 		return d, err
 	}

@@ -21,6 +21,9 @@ type Config struct {
 	Console string // for console sockets; its path must be short, R/console
 	Store   Store  // nil for none: streams end with the daemon
 	Spill   string // directory, on a disk, for what slow clients have not read; "" has processes wait for them
+	// Failed is told of the first error of each run's output, such as a log that cannot
+	// be written: the process goes on, maybe for months. nil for nobody.
+	Failed func(moss.StreamID, error)
 }
 
 // Hub has the streams of all processes of one engine. Its methods may be

@@ -157,9 +157,13 @@ func (p *pump) deliver(c taken) bool {
 
 func (s *stream) pumpFailed(err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pumpErr == nil {
+	first := s.pumpErr == nil
+	if first {
 		s.pumpErr = err
+	}
+	s.mu.Unlock()
+	if tell := s.hub.cfg.Failed; first && tell != nil {
+		tell(s.id, err)
 	}
 }
 

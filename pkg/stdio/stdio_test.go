@@ -306,15 +306,24 @@ func TestSinkFailureIsTold(t *testing.T) {
 	full := errors.New("disk full")
 	for _, store := range []Store{nil, newMemStore()} {
 		h, id, sink := newHub(t, store), newID(), &memSink{fail: full}
+		told := make(chan error, 9)
+		h.cfg.Failed = func(_ moss.StreamID, err error) { told <- err }
 		var out syncBuffer
 		end := attach(t, t.Context(), h, id, moss.AttachIO{Stdout: &out})
 		child := openStream(t, h, id, moss.StdioSpec{Persist: true}, sink)
 		_, _ = io.WriteString(child.Stdout, "x")
+		if err := <-told; !errors.Is(err, full) { // while it runs
+			t.Errorf("told: %v", err)
+		}
+		_, _ = io.WriteString(child.Stdout, "y")
 		if err := h.Finish(t.Context(), id); !errors.Is(err, full) {
 			t.Errorf("finish: %v", err)
 		}
 		waitEnd(t, end, nil)
-		if out.String() != "x" {
+		if len(told) > 0 {
+			t.Errorf("told again: %v", <-told)
+		}
+		if out.String() != "xy" {
 			t.Errorf("client got %q", out.String())
 		}
 		child.Close()
