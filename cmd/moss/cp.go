@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"github.com/docker/go-units"
 	"github.com/moby/go-archive"
 	"github.com/moby/moby/client"
@@ -42,6 +43,10 @@ func (a *app) cp(c *cli.Context) error {
 		return err
 	}
 	k := &copying{app: a, api: api, container: from + to, follow: c.Bool("follow-link"), owned: c.Bool("archive"), quiet: c.Bool("quiet")}
+	// go-archive logs that nobody reads the archive it makes, beside the reason that is returned.
+	if err := log.SetLevel("panic"); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt)
 	defer stop()
 	switch {

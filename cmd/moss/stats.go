@@ -28,7 +28,7 @@ func (a *app) top(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	tab := tabwriter.NewWriter(a.out, 10, 1, 3, ' ', 0)
+	tab := tabwriter.NewWriter(a.out, 20, 1, 3, ' ', 0)
 	fmt.Fprintln(tab, strings.Join(got.Titles, "\t"))
 	for _, p := range got.Processes {
 		fmt.Fprintln(tab, strings.Join(p, "\t"))
@@ -152,7 +152,7 @@ func statsRow(ref string, s container.StatsResponse, cut bool) map[string]string
 		ref = id
 	}
 	row := map[string]string{"Container": ref, "ID": id, "Name": strings.TrimPrefix(s.Name, "/")}
-	if s.Read.IsZero() { // it does not run
+	if s.ID == "" { // it is gone
 		maps.Copy(row, map[string]string{"CPUPerc": "--", "MemUsage": "-- / --", "MemPerc": "--", "NetIO": "--", "BlockIO": "--", "PIDs": "--"})
 		return row
 	}

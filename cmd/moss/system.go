@@ -66,9 +66,29 @@ func (a *app) events(c *cli.Context) error {
 	}
 }
 
+// event has beside what the API says today the fields that docker's --format
+// knows and the API gave up in 1.52.
+type event struct {
+	Status string `json:"status,omitempty"`
+	ID     string `json:"id,omitempty"`
+	From   string `json:"from,omitempty"`
+	events.Message
+}
+
+func shownEvent(m events.Message) event {
+	e := event{Message: m}
+	switch m.Type {
+	case events.ContainerEventType:
+		e.Status, e.ID, e.From = string(m.Action), m.Actor.ID, m.Actor.Attributes["image"]
+	case events.ImageEventType:
+		e.Status, e.ID = string(m.Action), m.Actor.ID
+	}
+	return e
+}
+
 func (a *app) printEvent(format string, m events.Message) error {
 	if format != "" {
-		return printOne(a.out, format, m)
+		return printOne(a.out, format, shownEvent(m))
 	}
 	at := time.Unix(0, m.TimeNano)
 	if m.TimeNano == 0 {
