@@ -180,11 +180,15 @@ func Run(ctx context.Context, cfg Config) error {
 // signal itself until the other program takes it: nothing is made yet.
 func becomeGvisor(ctx context.Context, signals chan os.Signal) error {
 	signal.Stop(signals) // returns when what came is in the channel
-	if len(signals) > 0 || ctx.Err() != nil {
+	select {
+	case <-signals:
 		return nil
+	case <-ctx.Done():
+		return nil
+	default:
+		return fmt.Errorf("the network driver %s is a program of its own; another driver is to be had with: sudo apt install slirp4netns: %w",
+			names.DriverGvisor, rootless.ExecGvisor(os.Args[1:]))
 	}
-	return fmt.Errorf("the network driver %s is a program of its own; another driver is to be had with: sudo apt install slirp4netns: %w",
-		names.DriverGvisor, rootless.ExecGvisor(os.Args[1:]))
 }
 
 // propagation: what is mounted on the host later is seen inside, never the
