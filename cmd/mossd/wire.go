@@ -251,6 +251,9 @@ func wire(ctx context.Context, cfg settings, log *slog.Logger, level *slog.Level
 	if x, ok := d.units.(engine.UnitHistory); ok {
 		deps.UnitHistory = x
 	}
+	if x, ok := d.units.(engine.DeviceChecker); ok {
+		deps.Devices = x
+	}
 	if selinux.Enabled() {
 		deps.Labels = selinux.Labels{}
 		if cfg.SELinux {

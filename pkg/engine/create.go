@@ -38,6 +38,9 @@ func (s Containers) Create(ctx context.Context, r moss.CreateRequest) (_ moss.Co
 	if check, ok := s.Runtime.(MountChecker); ok && err == nil {
 		err = check.CheckMounts(r.Host.Mounts)
 	}
+	if s.Devices != nil && err == nil { // also where the limits will be discarded
+		err = s.Devices.CheckDevices(rec.Host.DeviceLimits)
+	}
 	if err != nil {
 		return "", nil, err
 	}

@@ -41,8 +41,9 @@ type Deps struct {
 	Units          Units
 	Freezer        Freezer
 	Limiter        Limiter
-	Expecter       Expecter    // nil for none
-	UnitHistory    UnitHistory // nil for none
+	Expecter       Expecter      // nil for none
+	UnitHistory    UnitHistory   // nil for none
+	Devices        DeviceChecker // nil where there are no limits
 	Meter          Meter
 	Stdio          Stdio
 	Attacher       Attacher

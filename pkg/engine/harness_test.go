@@ -146,7 +146,7 @@ func (r *rig) wire(f *faults) {
 	r.faults = f
 	deps := engine.Deps{
 		Images: faultyImages{r.images, f, &r.deleting}, Archives: r.images, Saver: r.images, Transfers: r.reg, Registries: r.reg, Maker: faultyMaker{r.images, f}, Space: r.images,
-		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Expecter: &r.expected, UnitHistory: r.units, Meter: r.units, Networks: faultyNetworks{r.nets, f}, Activator: r.ports, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: faultyVolumes{r.volumes, f}, VolumeData: faultyVolumes{r.volumes, f}, VolumeUse: faultyVolumes{r.volumes, f}, VolumeDrivers: r.volumes, Secrets: r.secrets, SecretFiles: faultySecrets{r.secrets, f}, Labels: r.labels,
+		Rootfs: faultyRootfs{r.rootfs, f, &r.layering}, Files: faultyFiles{r.rootfs, f, &r.lag}, Paths: faultyPaths{r.rootfs, f}, Freezer: faultyFreezer{r.units, f}, Limiter: faultyLimiter{r.units, f}, Expecter: &r.expected, UnitHistory: r.units, Devices: r.units, Meter: r.units, Networks: faultyNetworks{r.nets, f}, Activator: r.ports, NetworkMaker: r.nets, NetworkRecords: r.netRecords, Volumes: faultyVolumes{r.volumes, f}, VolumeData: faultyVolumes{r.volumes, f}, VolumeUse: faultyVolumes{r.volumes, f}, VolumeDrivers: r.volumes, Secrets: r.secrets, SecretFiles: faultySecrets{r.secrets, f}, Labels: r.labels,
 		Runtime: faultyRuntime{r.runtime, f}, Units: faultyUnits{r.units, f}, Stdio: faultyStdio{r.stdio, f}, Attacher: slowAttacher{r.stdio, &r.slow},
 		Logs: faultyLogs{r.logs, f}, Records: faultyRecords{r.records, f}, Events: r.events, History: r.events, Host: r,
 		Log: slog.New(slog.DiscardHandler),

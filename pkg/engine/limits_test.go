@@ -29,3 +29,19 @@ func TestLimitsWithoutAControllerAreToldOf(t *testing.T) {
 		}
 	}
 }
+
+// A limit of a device that is none is refused before anything is made, also
+// where there is no controller to limit it.
+func TestLimitsOfDevicesThatAreNone(t *testing.T) {
+	r := newRig(t, false)
+	for _, device := range []string{"/dev/nosuch", "/dev/null"} {
+		_, warnings, err := r.Containers().Create(t.Context(), moss.CreateRequest{
+			Config: moss.ContainerConfig{Image: "box", Cmd: []string{"true"}},
+			Host:   moss.HostConfig{DeviceLimits: []moss.DeviceLimit{{Device: device, Kind: moss.DeviceReadBps, Value: 1}}},
+		})
+		if moss.ClassOf(err) != moss.Invalid || !strings.Contains(err.Error(), device) || warnings != nil {
+			t.Errorf("%s: %q, %v", device, warnings, err)
+		}
+	}
+	r.checkEmpty()
+}

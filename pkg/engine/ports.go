@@ -387,6 +387,12 @@ type UnitHistory interface {
 	Past(ctx context.Context, id moss.ContainerID, since time.Time) (moss.UnitPast, error)
 }
 
+// DeviceChecker can tell before a container is made that what it is to be limited at is no block device (pkg/units).
+type DeviceChecker interface {
+	// CheckDevices looks for the devices. Errors: Invalid, which names those that are none.
+	CheckDevices(limits []moss.DeviceLimit) error
+}
+
 // Limiter changes running units (pkg/units).
 type Limiter interface {
 	// Limit gives a unit all limits in place of those it had. Errors: Conflict when it does not run, Invalid.

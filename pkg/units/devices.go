@@ -3,6 +3,7 @@ package units
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
@@ -50,12 +51,14 @@ func deviceProperties(limits []moss.DeviceLimit) ([]sd.Property, error) {
 // ioWeight maps cgroup v1's 10…1000 onto 1…10000.
 func ioWeight(w uint16) uint64 { return 1 + (uint64(max(w, 10))-10)*9999/990 }
 
-// checkDevices refuses limits of what is no block device: the manager would
-// drop them with a line in its log.
-func checkDevices(limits []moss.DeviceLimit) error {
+// CheckDevices refuses limits of what is no block device: the manager would
+// drop them with a line in its log. It implements the engine's port.
+func (m *Manager) CheckDevices(limits []moss.DeviceLimit) error {
 	var errs []error
 	for _, l := range limits {
 		switch st, err := os.Stat(l.Device); {
+		case errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, fmt.Errorf("%s: no such file or directory", l.Device))
 		case err != nil:
 			errs = append(errs, err)
 		case st.Mode()&os.ModeDevice == 0 || st.Mode()&os.ModeCharDevice != 0:

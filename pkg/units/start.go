@@ -36,7 +36,7 @@ func (m *Manager) start(ctx context.Context, name string, u moss.UnitSpec) (moss
 	if err := CheckUlimits(u.Ulimits, OwnHardLimit); err != nil {
 		return moss.UnitStatus{}, err
 	}
-	if err := checkDevices(u.Devices); err != nil {
+	if err := m.CheckDevices(u.Devices); err != nil {
 		return moss.UnitStatus{}, err
 	}
 	props, err := Properties(u, m.o)

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,7 +17,8 @@ var (
 	_ engine.Limiter = (*Units)(nil)
 	_ engine.Freezer = (*Units)(nil)
 
-	_ engine.UnitHistory = (*Units)(nil)
+	_ engine.UnitHistory   = (*Units)(nil)
+	_ engine.DeviceChecker = (*Units)(nil)
 )
 
 // Units is a user manager in memory. Processes run until Exit, Stop or Kill.
@@ -378,6 +380,16 @@ func (w *unitsWatcher) putLocked(st moss.UnitStatus) {
 func LauncherFails(spec moss.UnitSpec) error {
 	if len(spec.Launch.Args) > 0 && strings.HasSuffix(spec.Launch.Args[0], "fail") {
 		return moss.Errorf(moss.Internal, "the launcher failed")
+	}
+	return nil
+}
+
+// CheckDevices implements engine.DeviceChecker.
+func (u *Units) CheckDevices(limits []moss.DeviceLimit) error {
+	for _, l := range limits {
+		if st, err := os.Stat(l.Device); err != nil || st.Mode()&os.ModeDevice == 0 || st.Mode()&os.ModeCharDevice != 0 {
+			return moss.Errorf(moss.Invalid, "no block device: %s", l.Device)
+		}
 	}
 	return nil
 }

@@ -73,3 +73,5 @@ func TestOOM(t *testing.T) {
 func TestUnitHistory(t *testing.T) {
 	porttest.UnitHistory(t, func(*testing.T) porttest.UnitsRig { return unitsRig{fake.NewUnits()} })
 }
+
+func TestDevices(t *testing.T) { porttest.Devices(t, fake.NewUnits()) }
