@@ -27,6 +27,7 @@ var gelfDriver = driver{
 		"gelf-address", "gelf-compression-type", "gelf-compression-level", "gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay",
 	}),
 	check:  func(o map[string]string) error { _, err := parseGelf(o); return err },
+	asked:  func(o map[string]string) error { return wantPort("gelf-address", o["gelf-address"]) },
 	dial:   dialGelf,
 	remote: true,
 }

@@ -24,6 +24,7 @@ const (
 type driver struct {
 	options []string
 	check   func(o map[string]string) error         // of the driver's own options; nil for none
+	asked   func(o map[string]string) error         // more, of containers that are to be made: those there are stay as they are; nil for none
 	remote  bool                                    // it sends to a server and cannot read: a cache does
 	dial    func(c *moss.Container) (sender, error) // of a remote one
 }
@@ -61,16 +62,20 @@ type fileOptions struct {
 	compress bool  // the rotated ones
 }
 
-// Check says whether the driver and its options can be had. Errors: Invalid.
+// Check says whether the driver and its options can be had by a new container. Errors: Invalid.
 func (l *Logs) Check(c moss.LogConfig) error {
 	s, err := parse(c)
+	if d := drivers[s.driver]; err == nil && d.asked != nil {
+		err = d.asked(c.Options)
+	}
 	if err == nil && s.plugin {
 		err = l.checkPlugin(s.driver)
 	}
 	return err
 }
 
-// CheckOptions checks the options of a driver that may be a plugin which is not there yet.
+// CheckOptions checks the options of a driver when the daemon starts: what they
+// name, a plugin or a socket, may not be there yet.
 func (l *Logs) CheckOptions(c moss.LogConfig) error {
 	_, err := parse(c)
 	return err

@@ -493,7 +493,11 @@ func TestRemoteOptions(t *testing.T) {
 		{"syslog", "go together", map[string]string{"syslog-address": "tcp+tls://x", "syslog-tls-cert": "/nowhere"}},
 		{"syslog", "syslog-tls-ca-cert", map[string]string{"syslog-address": "tcp+tls://x", "syslog-tls-ca-cert": "/nowhere"}},
 		{"syslog", "unknown log opt 'max-size' for syslog log driver", map[string]string{"max-size": "1m"}},
+		{"syslog", "/nowhere/log: no such file", map[string]string{"syslog-address": "unix:///nowhere/log"}},
+		{"syslog", "/nowhere/log: no such file", map[string]string{"syslog-address": "unixgram:///nowhere/log"}},
 		{"gelf", "required", nil},
+		{"gelf", "must be like udp://host:port, not 'udp://host'", map[string]string{"gelf-address": "udp://host"}},
+		{"gelf", "must be like tcp://host:port, not 'tcp://host:'", map[string]string{"gelf-address": "tcp://host:"}},
 		{"gelf", "begins with udp", map[string]string{"gelf-address": "tcp://x", "gelf-compression-type": "gzip"}},
 		{"gelf", "begins with tcp", map[string]string{"gelf-address": "udp://x", "gelf-tcp-max-reconnect": "1"}},
 		{"gelf", "from -1 to 9", map[string]string{"gelf-address": "udp://x", "gelf-compression-level": "10"}},
@@ -508,6 +512,37 @@ func TestRemoteOptions(t *testing.T) {
 		err := New().Check(moss.LogConfig{Driver: k.driver, Options: k.o})
 		if err == nil || !strings.Contains(err.Error(), k.want) {
 			t.Errorf("%s %v: %v, want %q", k.driver, k.o, err, k.want)
+		}
+	}
+}
+
+// What is asked of a new container's log is not asked again of one that there is:
+// its log can be read, and the daemon starts, while the server is away.
+func TestOlderOptionsStay(t *testing.T) {
+	for _, k := range []moss.LogConfig{
+		{Driver: "syslog", Options: map[string]string{"syslog-address": "unix:///nowhere/log"}},
+		{Driver: "gelf", Options: map[string]string{"gelf-address": "udp://host"}},
+	} {
+		c := remoteContainer(t, k.Driver, k.Options)
+		if Path(c) == "" {
+			t.Errorf("%v: the cache is not to be found", k)
+		}
+		if err := New().CheckOptions(k); err != nil {
+			t.Error(err)
+		}
+		if err := New().Check(k); moss.ClassOf(err) != moss.Invalid {
+			t.Errorf("%v: %v", k, err)
+		}
+	}
+	ln := listen(t, "unix", filepath.Join(t.TempDir(), "log"))
+	defer ln.Close()
+	for _, k := range []moss.LogConfig{
+		{Driver: "syslog", Options: map[string]string{"syslog-address": "unix://" + ln.Addr().String()}},
+		{Driver: "syslog", Options: map[string]string{"syslog-address": "udp://host"}}, // its port has a default, with docker too
+		{Driver: "gelf", Options: map[string]string{"gelf-address": "udp://[::1]:12201"}},
+	} {
+		if err := New().Check(k); err != nil {
+			t.Error(err)
 		}
 	}
 }

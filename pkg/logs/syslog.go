@@ -26,6 +26,7 @@ var syslogDriver = driver{
 		"syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key", "syslog-tls-skip-verify",
 	}),
 	check:  func(o map[string]string) error { _, err := parseSyslog(o); return err },
+	asked:  wantSyslogSocket,
 	dial:   dialSyslog,
 	remote: true,
 }
@@ -72,6 +73,18 @@ func parseSyslog(o map[string]string) (s syslogServer, err error) {
 		}
 	}
 	return s, nil
+}
+
+// wantSyslogSocket refuses a Unix socket that is not there, as docker does.
+func wantSyslogSocket(o map[string]string) error {
+	s, err := parseSyslog(o)
+	if err != nil || !strings.HasPrefix(s.address.network, "unix") {
+		return err
+	}
+	if _, err := os.Stat(s.address.at); err != nil {
+		return moss.Errorf(moss.Invalid, "log opt 'syslog-address': %w; start the log server first", err)
+	}
+	return nil
 }
 
 func syslogTLS(o map[string]string) (*tls.Config, error) {

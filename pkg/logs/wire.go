@@ -62,6 +62,15 @@ func parseAddress(key, s, port string, schemes ...string) (address, error) {
 	return address{network: strings.TrimSuffix(u.Scheme, "+tls"), at: net.JoinHostPort(host, port)}, nil
 }
 
+// wantPort refuses an address without a port, where docker has no default for it.
+func wantPort(key, s string) error {
+	u, err := url.Parse(s)
+	if err == nil && u.Port() == "" {
+		return moss.Errorf(moss.Invalid, "log opt '%s' must be like %s://host:port, not '%s'", key, u.Scheme, s)
+	}
+	return err
+}
+
 func (a address) datagram() bool { return a.network == "udp" || a.network == "unixgram" }
 
 func (a address) dial(ctx context.Context) (net.Conn, error) {
