@@ -140,12 +140,12 @@ func (c *client) refusal(method string, res *http.Response) error {
 	return moss.Errorf(class, "%s: %s", method, shorten(words))
 }
 
-// shorten keeps an error readable whatever a plugin puts in it.
+// shorten keeps an error readable, and the terminal that shows it as it is, whatever a plugin puts in it.
 func shorten(s string) string {
 	if len(s) > maxWords {
 		s = s[:maxWords] + "…"
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	return moss.Shown(s)
 }
 
 // call sends in and decodes the answer into out.

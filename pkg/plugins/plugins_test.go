@@ -201,6 +201,10 @@ func TestLies(t *testing.T) {
 			w.WriteHeader(500)
 			_, _ = io.WriteString(w, "bare words\n")
 		},
+		"Talk.Paint": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(500)
+			_, _ = io.WriteString(w, `{"Err":"\u001b[31mred\u009b0m"}`)
+		},
 		"Talk.Shout": func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(500)
 			_, _ = io.WriteString(w, "\xff"+long)
@@ -212,7 +216,7 @@ func TestLies(t *testing.T) {
 	}{
 		"Html": {moss.Unavailable, `content type is "text/html"`}, "Type": {moss.Unavailable, "no such JSON"}, "Empty": {moss.Unavailable, "EOF"},
 		"Long": {moss.Unavailable, "more than 4194304 bytes"}, "Cut": {moss.Unavailable, "does not answer"}, "Away": {moss.Internal, "Talk.Away"},
-		"Err": {moss.Internal, "Talk.Err: no room"}, "Old": {moss.Internal, "Talk.Old: bare words"}, "Shout": {moss.Internal, "Talk.Shout: \uFFFD0123"},
+		"Err": {moss.Internal, "Talk.Err: no room"}, "Old": {moss.Internal, "Talk.Old: bare words"}, "Paint": {moss.Internal, "Talk.Paint: \uFFFD[31mred\uFFFD0m"}, "Shout": {moss.Internal, "Talk.Shout: \uFFFD0123"},
 	} {
 		var out words
 		err := r.Call(t.Context(), callOf("liar", "Talk."+method, &out))
