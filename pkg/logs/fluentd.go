@@ -96,12 +96,25 @@ var fluentdPartial = [...]string{"partial_message", "partial_id", "partial_ordin
 
 // fluentdSender sends lines by the forward protocol.
 type fluentdSender struct {
-	server fluentdServer
-	tag    string
-	fixed  []byte // the fields of every record, packed
-	fields int
-	chosen map[string]string // the labels and variables among them
-	wire   wire
+	server      fluentdServer
+	tag         string
+	piece       fluentdFields // of every record of a piece of a line
+	whole       fluentdFields // of every other record
+	source, log bool          // no label or variable is called so
+	wire        wire
+}
+
+// fluentdFields are fields of a record, packed.
+type fluentdFields struct {
+	packed []byte
+	n      int
+}
+
+func (f *fluentdFields) add(m map[string]string) {
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		f.packed = packString(packString(f.packed, k), m[k])
+	}
+	f.n += len(m)
 }
 
 func dialFluentd(c *moss.Container) (sender, error) {
@@ -117,19 +130,19 @@ func dialFluentd(c *moss.Container) (sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.chosen = maps.Clone(m)
+	_, source := m["source"]
+	_, log := m["log"]
+	f.source, f.log = !source, !log
 	for k, v := range map[string]string{"container_id": string(c.ID), "container_name": "/" + c.Name} {
 		if _, ok := m[k]; !ok { // what is chosen goes first, as with docker
 			m[k] = v
 		}
 	}
+	f.whole.add(m)
 	for _, k := range fluentdPartial {
 		delete(m, k) // of a line's own; a name must not stand twice in a record
 	}
-	f.fields = len(m)
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		f.fixed = packString(packString(f.fixed, k), m[k])
-	}
+	f.piece.add(m)
 	if err := f.wire.connect(); err != nil && !server.async && mustReach(c) {
 		return nil, err
 	}
@@ -194,21 +207,26 @@ func (f *fluentdSender) appendMessage(b []byte, m *message, chunk string) []byte
 	} else {
 		b = packSeconds(b, m.at)
 	}
-	own := [][2]string{{"source", streamName(m.kind)}, {"log", string(m.text)}}
-	own = slices.DeleteFunc(own, func(kv [2]string) bool { _, ok := f.chosen[kv[0]]; return ok })
-	for i, v := range []string{"true", m.part.id, strconv.Itoa(m.part.ordinal), strconv.FormatBool(m.part.last)} {
-		k := fluentdPartial[i]
-		if m.part.id == "" {
-			ok := false
-			if v, ok = f.chosen[k]; !ok {
-				continue
-			}
-		}
-		own = append(own, [2]string{k, v})
+	fields, own := f.whole, 0
+	if m.part.id != "" {
+		fields, own = f.piece, len(fluentdPartial)
 	}
-	b = append(packMapHead(b, f.fields+len(own)), f.fixed...)
-	for _, kv := range own {
-		b = packString(packString(b, kv[0]), kv[1])
+	for _, has := range []bool{f.source, f.log} {
+		if has {
+			own++
+		}
+	}
+	b = append(packMapHead(b, fields.n+own), fields.packed...)
+	if f.source {
+		b = packString(packString(b, "source"), streamName(m.kind))
+	}
+	if f.log {
+		b = packString(packString(b, "log"), m.text)
+	}
+	if m.part.id != "" {
+		for i, v := range []string{"true", m.part.id, strconv.Itoa(m.part.ordinal), strconv.FormatBool(m.part.last)} {
+			b = packString(packString(b, fluentdPartial[i]), v)
+		}
 	}
 	if chunk == "" {
 		return append(b, 0xc0)

@@ -9,7 +9,7 @@ import (
 // What fluentd's forward protocol needs of MessagePack
 // (https://github.com/msgpack/msgpack/blob/master/spec.md).
 
-func packString(b []byte, s string) []byte {
+func packString[S string | []byte](b []byte, s S) []byte {
 	switch n := len(s); {
 	case n < 32:
 		b = append(b, 0xa0|byte(n))

@@ -634,6 +634,77 @@ func TestFluentdNames(t *testing.T) {
 	}
 }
 
+// A whole line is packed without anything made for it, least of all the fields of a piece.
+func TestFluentdPacksInPlace(t *testing.T) {
+	c := remoteContainer(t, "fluentd", map[string]string{"env": "COLOUR", "fluentd-async": "true", "fluentd-address": "127.0.0.1:1"})
+	to, err := dialFluentd(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := to.(*queue).to.(*fluentdSender)
+	b, m := make([]byte, 0, 4096), message{text: []byte("hi"), at: time.Now()}
+	if n := testing.AllocsPerRun(100, func() { b = f.appendMessage(b[:0], &m, "") }); n != 0 {
+		t.Errorf("%v allocations a message", n)
+	}
+	rec := unpackValue(t, bufio.NewReader(bytes.NewReader(b))).([]any)[2].(map[string]any)
+	if len(rec) != 5 || rec["log"] != "hi" || rec["COLOUR"] != "red" {
+		t.Errorf("%v", rec)
+	}
+	if err := to.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A server behind tls:// must have a certificate that the machine trusts.
+func TestFluentdTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, ca := certificate(t, dir)
+	ln := tls.NewListener(listen(t, "tcp", "127.0.0.1:0"), &tls.Config{Certificates: []tls.Certificate{cert}}) //nolint:gosec // a test's
+	defer ln.Close()
+	got := make(chan any, 1)
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				r := bufio.NewReader(conn)
+				if _, err := r.Peek(1); err == nil {
+					got <- unpackValue(t, r)
+				}
+			}()
+		}
+	}()
+	o := map[string]string{"fluentd-address": "tls://" + ln.Addr().String()}
+	c := remoteContainer(t, "fluentd", o)
+	if _, err := dialFluentd(c); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a certificate that nobody knows: %v", err)
+	}
+	o["fluentd-async"] = "true"
+	to, err := dialFluentd(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := to.(*queue).to.(*fluentdSender)
+	f.server.address.tls.RootCAs = x509.NewCertPool()
+	f.server.address.tls.RootCAs.AppendCertsFromPEM(pem)
+	if err := f.send([]message{{text: []byte("hi"), at: time.Now()}}); err != nil {
+		t.Fatal(err)
+	}
+	if rec := (<-got).([]any)[2].(map[string]any); rec["log"] != "hi" {
+		t.Errorf("%v", rec)
+	}
+	if err := to.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What waits for a server that is back when the run ends is sent then.
 func TestFluentdAtTheEnd(t *testing.T) {
 	ln := listen(t, "tcp", "127.0.0.1:0")
