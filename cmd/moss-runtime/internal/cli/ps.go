@@ -122,11 +122,15 @@ func described(status, args string) description {
 	if args := strings.TrimRight(args, "\x00"); args != "" {
 		d.command = strings.ReplaceAll(args, "\x00", " ")
 	}
-	d.command = strings.Map(func(r rune) rune {
+	return description{ppid: visible(d.ppid), uid: visible(d.uid), command: visible(d.command)}
+}
+
+// visible has no control characters.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, d.command)
-	return d
+	}, s)
 }
