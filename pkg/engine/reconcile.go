@@ -311,7 +311,10 @@ func (e *Engine) ending(c *container, rec *moss.Container) func(context.Context)
 	}
 	switch rec.Intent {
 	case moss.IntentStop:
-		return func(ctx context.Context) error { _, err := e.end(ctx, c, asked, moss.IntentStop); return err }
+		return func(ctx context.Context) error {
+			_, err := e.end(ctx, c, asked, ending{intent: moss.IntentStop})
+			return err
+		}
 	case moss.IntentRestart:
 		return func(ctx context.Context) error { return e.restart(ctx, c, asked) }
 	case moss.IntentRemove:

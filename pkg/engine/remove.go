@@ -53,7 +53,7 @@ func (s Containers) removeRef(ctx context.Context, ref string, force, volumes bo
 			c.release()
 			return moss.Errorf(moss.Conflict, "cannot remove container %q: its files are being read or written by commit, export, cp or diff: try again when that has ended, or force remove", "/"+rec.Name)
 		case !rec.State.Alive():
-			if volumes {
+			if volumes && !rec.RemoveVolumes {
 				s.noteFact(c, func(r *moss.Container) { r.RemoveVolumes = true })
 			}
 			err := s.remove(ctx, c)
@@ -66,11 +66,8 @@ func (s Containers) removeRef(ctx context.Context, ref string, force, volumes bo
 			c.release()
 			return moss.Errorf(moss.Conflict, "cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+rec.Name, rec.State)
 		}
-		if volumes {
-			s.noteFact(c, func(r *moss.Container) { r.Stopped, r.Intent, r.RemoveVolumes = true, moss.IntentRemove, true })
-		}
 		c.release()
-		if _, err := s.end(ctx, c, moss.StopOptions{Signal: signalNumber(syscall.SIGKILL)}, moss.IntentRemove); err != nil {
+		if _, err := s.end(ctx, c, moss.StopOptions{Signal: signalNumber(syscall.SIGKILL)}, ending{intent: moss.IntentRemove, volumes: volumes}); err != nil {
 			return err
 		}
 		ended = true

@@ -53,6 +53,29 @@ func TestRemove(t *testing.T) {
 	})
 }
 
+// What is to go with a container costs no further write of its record.
+func TestRemovalWithVolumesIsNotedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		writes := func(remove func(id string) error) (n int) {
+			id := string(r.run())
+			r.faults.arm(-1, -1)
+			r.must(remove(id))
+			for _, call := range r.faults.disarm() {
+				if call == "Records.Put" {
+					n++
+				}
+			}
+			return n
+		}
+		alone := writes(func(id string) error { return r.remove(moss.ContainerID(id), true) })
+		with := writes(func(id string) error { return r.VolumeService().RemoveContainer(t.Context(), id, true) })
+		if alone == 0 || with != alone {
+			t.Errorf("%d writes of the record, %d without volumes", with, alone)
+		}
+		r.checkEmpty()
+	})
+}
+
 func TestEveryStepOfARemovalCanFail(t *testing.T) {
 	for step := 0; ; step++ {
 		more := false

@@ -26,7 +26,7 @@ func (e *Engine) restart(ctx context.Context, c *container, o moss.StopOptions) 
 	ended := false
 	if c.record().State.Alive() {
 		var err error
-		if ended, err = e.end(ctx, c, o, moss.IntentRestart); err != nil {
+		if ended, err = e.end(ctx, c, o, ending{intent: moss.IntentRestart}); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ func (s Containers) Stop(ctx context.Context, ref string, o moss.StopOptions) er
 		return moss.Errorf(moss.NotModified, "container %s is already stopped", rec.Name)
 	}
 	c.release()
-	_, err = s.end(context.WithoutCancel(ctx), c, o, moss.IntentStop)
+	_, err = s.end(context.WithoutCancel(ctx), c, o, ending{intent: moss.IntentStop})
 	return err
 }
 
@@ -48,11 +48,18 @@ func (e *Engine) giveUp(c *container) error {
 	return err
 }
 
-// end ends the run of a live container, and returns when its exit has been dealt
-// with. intent says what for: the record has it from before the first signal, and
-// keeps what follows the end. A restart that waits is called off by a stop. live is
+// ending says what a run is ended for. The record has it from before the first
+// signal, and keeps what follows the end.
+type ending struct {
+	intent  moss.Intent
+	asked   *moss.StopOptions // of a stop, as it was asked for
+	volumes bool              // a removal takes the anonymous volumes along
+}
+
+// end ends the run of a live container, as asked with o, and returns when its exit
+// has been dealt with. A restart that waits is called off by a stop. live is
 // false when there was no run to end.
-func (e *Engine) end(ctx context.Context, c *container, o moss.StopOptions, intent moss.Intent) (live bool, err error) {
+func (e *Engine) end(ctx context.Context, c *container, o moss.StopOptions, what ending) (live bool, err error) {
 	rec := c.record()
 	sig, wait := stopSignal(rec), stopTimeout(rec)
 	if o.Signal != "" {
@@ -63,14 +70,15 @@ func (e *Engine) end(ctx context.Context, c *container, o moss.StopOptions, inte
 	if o.Timeout != nil {
 		wait = *o.Timeout
 	}
-	run, live, err := e.callOff(ctx, c, anyRun, sig, intent, &o)
+	what.asked = &o
+	run, live, err := e.callOff(ctx, c, anyRun, sig, what)
 	if err == nil && live {
 		err = e.awaitEnd(ctx, c, run, wait)
 	}
 	if err != nil {
-		return live, errors.Join(err, e.onlyStop(ctx, c, run, intent))
+		return live, errors.Join(err, e.onlyStop(ctx, c, run, what.intent))
 	}
-	if live && intent != moss.IntentRemove {
+	if live && what.intent != moss.IntentRemove {
 		e.publish(rec, "stop", time.Now())
 	}
 	return live, nil
@@ -111,7 +119,7 @@ func (e *Engine) awaitEnd(ctx context.Context, c *container, run int, wait time.
 	if ctx.Err() != nil {
 		return ctx.Err() // its time is not over: the daemon is going, and the next one goes on
 	}
-	if _, live, err := e.callOff(ctx, c, run, syscall.SIGKILL, moss.IntentNone, nil); err != nil || !live {
+	if _, live, err := e.callOff(ctx, c, run, syscall.SIGKILL, ending{}); err != nil || !live {
 		return err
 	}
 	return e.killed(ctx, c, run)
@@ -123,9 +131,9 @@ const anyRun = -1
 // callOff notes that the user ends the given run, signals its process and
 // returns the run's number. live is false when that run is over already; a
 // restart that waits is called off, unless a start or a removal is to follow. The
-// next daemon goes on with the intent, as asked; none is as before, and so is any
+// next daemon goes on with what it is for; no intent is as before, and so is any
 // where it is being removed.
-func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall.Signal, intent moss.Intent, asked *moss.StopOptions) (_ int, live bool, err error) {
+func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall.Signal, what ending) (_ int, live bool, err error) {
 	if err := c.acquire(ctx); err != nil {
 		return run, false, err
 	}
@@ -134,15 +142,16 @@ func (e *Engine) callOff(ctx context.Context, c *container, run int, sig syscall
 	switch {
 	case s.removed || (run != anyRun && s.exits != run):
 		return s.exits, false, nil
-	case isDue(s.rec) && intent != moss.IntentRestart && intent != moss.IntentRemove:
+	case isDue(s.rec) && what.intent != moss.IntentRestart && what.intent != moss.IntentRemove:
 		return s.exits, false, e.giveUp(c)
 	case !s.rec.State.Alive():
 		return s.exits, false, nil
 	}
 	e.noteFact(c, func(r *moss.Container) {
 		r.Stopped = true
-		if intent != moss.IntentNone && r.Intent != moss.IntentRemove {
-			r.Intent, r.StopAs = intent, asked
+		r.RemoveVolumes = r.RemoveVolumes || what.volumes
+		if what.intent != moss.IntentNone && r.Intent != moss.IntentRemove {
+			r.Intent, r.StopAs = what.intent, what.asked
 		}
 	})
 	return s.exits, true, e.signalFinal(ctx, c, sig)

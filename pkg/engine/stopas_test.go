@@ -42,3 +42,23 @@ func TestStopGoesOnAsAsked(t *testing.T) {
 		r.checkEmpty()
 	})
 }
+
+// A stop that a daemon has left in the middle ends a container that is paused, too, by the signal that was asked for.
+func TestStopOfAPausedContainerGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		id, forever := r.run(), time.Duration(-1)
+		r.must(r.pause(id))
+		r.reboot(false, func() {
+			r.edit(id, func(c *moss.Container) {
+				c.Stopped, c.Intent, c.StopAs = true, moss.IntentStop, &moss.StopOptions{Signal: "HUP", Timeout: &forever}
+			})
+		})
+		settle()
+		r.wantState(id, moss.StateExited, 129)
+		if r.get(id).StopAs != nil {
+			t.Error("it is still kept how the stop was asked for")
+		}
+		r.must(r.remove(id, true))
+		r.checkEmpty()
+	})
+}

@@ -29,7 +29,7 @@ func (r healthRun) end(ctx context.Context, action moss.UnhealthyAction) error {
 		if rec.Stopped {
 			return nil // the user ends it already, and says what follows
 		}
-		_, live, err := e.callOff(ctx, r.c, r.exits, stopSignal(rec), moss.IntentStop, &moss.StopOptions{})
+		_, live, err := e.callOff(ctx, r.c, r.exits, stopSignal(rec), ending{intent: moss.IntentStop, asked: &moss.StopOptions{}})
 		if err != nil || !live {
 			return err
 		}
