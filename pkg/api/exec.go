@@ -67,7 +67,7 @@ func (s *Server) startExec(w *response, r *request) error {
 	if err != nil {
 		return err
 	}
-	e, err := s.o.Execs.Get(r.name)
+	e, err := s.o.Execs.Startable(r.name)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type world struct {
 	mu     sync.Mutex
 	byRef  map[string]*proc
 	execs  map[string]*fakeExec
+	paused bool // no exec can be started
 	last   moss.CreateRequest
 	events chan moss.Event
 	noLogs error
@@ -404,6 +405,14 @@ func (f fakeExecs) Start(_ context.Context, id string, _ bool, _ moss.TermSize, 
 }
 
 func (f fakeExecs) Resize(context.Context, string, moss.TermSize) error { return nil }
+
+func (f fakeExecs) Startable(id string) (moss.Exec, error) {
+	e, err := f.Get(id)
+	if err == nil && f.paused {
+		err = moss.Errorf(moss.Conflict, "Container c is paused, unpause the container before exec")
+	}
+	return e, err
+}
 
 func (f fakeExecs) Get(id string) (moss.Exec, error) {
 	f.mu.Lock()

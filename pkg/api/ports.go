@@ -82,6 +82,8 @@ type Execs interface {
 	Start(ctx context.Context, id string, detach bool, size moss.TermSize, a moss.AttachIO, attached func()) error
 	Resize(ctx context.Context, id string, size moss.TermSize) error
 	Get(id string) (moss.Exec, error)
+	// Startable is Get for one that is to be started. Errors: Conflict where its container does not run, or is paused.
+	Startable(id string) (moss.Exec, error)
 }
 
 // Images is the image side.

@@ -114,7 +114,7 @@ func canExec(rec *moss.Container) error {
 		}
 		return moss.Errorf(moss.Conflict, "container %s is paused for a commit, try again when that has ended", rec.ID)
 	case moss.StatePaused:
-		return moss.Errorf(moss.Conflict, "container %s is paused, unpause the container before exec", rec.ID)
+		return moss.Errorf(moss.Conflict, "Container %s is paused, unpause the container before exec", rec.ID)
 	case moss.StateRestarting:
 		return moss.Errorf(moss.Conflict, "container %s is restarting, wait until the container is running", rec.ID)
 	default:
@@ -138,6 +138,20 @@ func (s Execs) Get(id string) (moss.Exec, error) {
 		return moss.Exec{}, err
 	}
 	return x.get(), nil
+}
+
+// Startable tells of an exec that is to be started. Errors: Conflict where its
+// container does not run, or is paused.
+func (s Execs) Startable(id string) (moss.Exec, error) {
+	x, err := s.lookup(id)
+	if err != nil {
+		return moss.Exec{}, err
+	}
+	c, err := s.find(string(x.container))
+	if err != nil {
+		return moss.Exec{}, err
+	}
+	return x.get(), canExec(c.record())
 }
 
 // Resize sets the size of an exec's terminal.

@@ -25,13 +25,21 @@ func TestPause(t *testing.T) {
 		r.wantClass(r.unpause(id), moss.Conflict)
 		r.start(id)
 		r.wantClass(r.unpause(id), moss.Conflict)
+		before, err := r.Execs().Create(t.Context(), "web", moss.ExecConfig{Cmd: []string{"x"}})
+		r.must(err)
+		_, err = r.Execs().Startable(string(before))
+		r.must(err)
 		r.must(r.pause(id))
+		_, err = r.Execs().Startable(string(before))
+		if r.wantClass(err, moss.Conflict); err == nil || err.Error() != "Container "+string(id)+" is paused, unpause the container before exec" {
+			t.Errorf("an exec of before the pause: %v", err)
+		}
 		r.wantState(id, moss.StatePaused, 0)
 		r.check()
 		r.wantClass(r.pause(id), moss.Conflict)
 		r.wantClass(r.Containers().Start(t.Context(), "web"), moss.Conflict)
 		r.wantClass(r.remove(id, false), moss.Conflict)
-		_, err := r.Execs().Create(t.Context(), "web", moss.ExecConfig{Cmd: []string{"x"}})
+		_, err = r.Execs().Create(t.Context(), "web", moss.ExecConfig{Cmd: []string{"x"}})
 		r.wantClass(err, moss.Conflict)
 		r.wantClass(r.Signals().Attach(t.Context(), "web", moss.AttachIO{}, false, true, func() {}), moss.Conflict)
 		r.must(r.Signals().Kill(t.Context(), "web", syscall.SIGHUP)) // comes when it goes on
@@ -40,7 +48,7 @@ func TestPause(t *testing.T) {
 		r.must(r.unpause(id))
 		synctest.Wait()
 		r.wantState(id, moss.StateExited, 129)
-		r.wantActions(id, "create", "start", "pause", "kill", "unpause", "die")
+		r.wantActions(id, "create", "start", "exec_create: x", "pause", "kill", "unpause", "die")
 		r.check()
 	})
 }
