@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -67,15 +68,23 @@ func (n *Networks) setForOwnUserns(c *moss.Container, netns string) error {
 		first, last = min(first, m.Engine), max(last, m.Engine+m.Size-1)
 	}
 	all := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": fmt.Sprintf("%d %d", first, last)}
+	asked := map[string]bool{}
 	for name, value := range c.Host.Sysctls {
 		if name = strings.ReplaceAll(name, "/", "."); strings.HasPrefix(name, "net.") {
-			all[name] = value
+			all[name], asked[name] = value, true
 		}
 	}
 	return inNetNS(netns, func() error {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if err := setSysctl(strings.ReplaceAll(name, ".", "/"), all[name]); err != nil {
-				return err
+			path := strings.ReplaceAll(name, ".", "/")
+			if !asked[name] {
+				if err := setSysctl(path, all[name]); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := os.WriteFile(filepath.Join("/proc/sys", path), []byte(all[name]), 0); err != nil {
+				return moss.Errorf(moss.Invalid, "invalid sysctl %q: cannot set it to %q: %w", name, all[name], err)
 			}
 		}
 		return nil

@@ -91,6 +91,36 @@ var (
 	badSysctl = regexp.MustCompile(`failed to write sysctl (\S+) = "(.*)": write .*: (.*)$`)
 )
 
+// sysctlFailures are the other words for a sysctl that cannot be set: of
+// moss-runtime, then of runc and crun.
+var sysctlFailures = []*regexp.Regexp{
+	regexp.MustCompile(`open sysctl (\S+) file: (?:.*: )?([^:]+)$`),
+	regexp.MustCompile(`(?:open|write|write to) /proc/sys/(\S+): ([^:]+)$`),
+}
+
+// sysctlFailure is the user's mistake that a message tells of; nil for none.
+func sysctlFailure(msg string) error {
+	for _, re := range sysctlFailures {
+		m := re.FindStringSubmatch(msg)
+		if m == nil {
+			continue
+		}
+		name, why := strings.ReplaceAll(strings.Trim(m[1], "/"), "/", "."), strings.ToLower(m[2])
+		switch why {
+		case "no such file or directory":
+			why = "the kernel has none of this name in the container's namespaces; look at the name and at its network interface, or have the module that brings it loaded on the host (modprobe)"
+		case "permission denied":
+			why = "it is of the whole machine, and a user cannot change it; leave it out, or have it set on the host"
+		case "is a directory":
+			why = "it is a group of parameters; name one of them"
+		case "invalid argument":
+			why = "the kernel does not take the value: invalid argument"
+		}
+		return moss.Errorf(moss.Invalid, "invalid sysctl %q: %s", name, why)
+	}
+	return nil
+}
+
 // translate makes an error of a runtime's message: Invalid where the user's
 // command is at fault, in docker's words; nil of one that says nothing.
 func translate(msg string) error {
@@ -111,6 +141,9 @@ func translate(msg string) error {
 		if re.MatchString(msg) {
 			return moss.Errorf(moss.Invalid, "%s: unknown", msg)
 		}
+	}
+	if err := sysctlFailure(msg); err != nil {
+		return err
 	}
 	if strings.Contains(msg, "exec: permission denied") {
 		return moss.Errorf(moss.Invalid, "%s: unknown", msg)

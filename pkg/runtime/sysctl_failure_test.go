@@ -1,0 +1,31 @@
+package runtime
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/moss-containers/moss/pkg/moss"
+)
+
+// A parameter that cannot be set is the user's mistake, in whichever runtime's words.
+func TestSysctlFailures(t *testing.T) {
+	const head = "runc create failed: unable to start container process: error during container init: "
+	for msg, want := range map[string]string{
+		head + "open sysctl net.ipv4.nosuch file: unsafe procfs detected: openat2 fsmount:fscontext:proc/./sys/net/ipv4/nosuch: no such file or directory": `invalid sysctl "net.ipv4.nosuch": the kernel has none of this name`,
+		head + "open sysctl net.core.rmem_max file: reopen fd 10: permission denied":                                                                       `invalid sysctl "net.core.rmem_max": it is of the whole machine`,
+		head + `failed to write sysctl net.ipv4.ip_forward = "a: b": write fsmount:fscontext:proc/./sys/net/ipv4/ip_forward: invalid argument`:             `invalid sysctl "net.ipv4.ip_forward": the kernel does not take the value`,
+		head + "open sysctl net. file: reopen fd 10: is a directory":                                                                                       `invalid sysctl "net.": it is a group`,
+		head + "open /proc/sys/net/ipv4/nosuch: no such file or directory":                                                                                 `invalid sysctl "net.ipv4.nosuch": the kernel has none of this name`,
+		head + "write /proc/sys/net/ipv4/ip_forward: invalid argument":                                                                                     `invalid sysctl "net.ipv4.ip_forward": the kernel does not take the value`,
+		"open /proc/sys/net/ipv4/conf/eth7/tag: No such file or directory":                                                                                 `invalid sysctl "net.ipv4.conf.eth7.tag": the kernel has none of this name`,
+		"write to /proc/sys/kernel/shmmax: Invalid argument":                                                                                               `invalid sysctl "kernel.shmmax": the kernel does not take the value`,
+		"write to /proc/sys/kernel/shmmax: Numerical result out of range":                                                                                  `invalid sysctl "kernel.shmmax": numerical result out of range`,
+	} {
+		if err := translate(msg); moss.ClassOf(err) != moss.Invalid || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v", msg, err)
+		}
+	}
+	if err := translate("open /proc/self/fd: no such file or directory"); moss.ClassOf(err) == moss.Invalid {
+		t.Errorf("another file: %v", err)
+	}
+}
