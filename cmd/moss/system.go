@@ -82,6 +82,7 @@ func shownEvent(m events.Message) event {
 		e.Status, e.ID, e.From = string(m.Action), m.Actor.ID, m.Actor.Attributes["image"]
 	case events.ImageEventType:
 		e.Status, e.ID = string(m.Action), m.Actor.ID
+	default: // the others never had them
 	}
 	return e
 }

@@ -55,7 +55,7 @@ func FuzzUnitPath(f *testing.F) {
 	f.Add("moss-0123456789ab.service/-0123456789ab.service")
 	f.Fuzz(func(t *testing.T, path string) {
 		unit, ok := unitPath(path, id)
-		if ok != (strings.Contains(path+"/", "-0123456789ab.service/")) {
+		if ok != strings.Contains(path+"/", "-0123456789ab.service/") {
 			t.Errorf("%q is in the unit %q: %v", path, unit, ok)
 		}
 		if !ok {

@@ -21,6 +21,8 @@ func TestDamagedBesideACopy(t *testing.T) {
 		{"cut short", long[:80000], long[:80000], true},
 		{"emptied with its copy", "", "", true},
 		{"never filled", "null", "null", false},
+		{"of something else", "[5]", long, true},
+		{"no list", `{"id":"a"}`, long, true},
 	} {
 		name := filepath.Join(t.TempDir(), "layers.json")
 		must(t, os.WriteFile(name, []byte(c.list), 0o600))
