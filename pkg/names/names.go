@@ -41,7 +41,11 @@ func Find(program string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot find %s: %w", program, err)
 	}
-	beside := filepath.Join(filepath.Dir(self), program)
+	return find(program, filepath.Dir(self))
+}
+
+func find(program, dir string) (string, error) {
+	beside := filepath.Join(dir, program)
 	switch err := unix.Access(beside, unix.X_OK); {
 	case err == nil:
 		return beside, nil

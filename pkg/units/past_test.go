@@ -77,8 +77,8 @@ func TestPast(t *testing.T) {
 	}{
 		"nothing":               {nil, moss.UnitPast{}},
 		"other words":           {[]map[string]string{{"MESSAGE_ID": "39f53479d3a045ac8e11786248231fbf", "JOB_TYPE": "stop", "JOB_RESULT": "done"}, {"MESSAGE": "x"}}, moss.UnitPast{}},
-		"killed":                {[]map[string]string{oom}, moss.UnitPast{OOMKills: 1}},
-		"killed twice, stopped": {[]map[string]string{oom, oom, job("stop", "done")}, moss.UnitPast{OOMKills: 2, StoppedAt: start.Add(2 * time.Second)}},
+		"killed":                {[]map[string]string{oom}, moss.UnitPast{OOMKills: 1, OOMAt: start}},
+		"killed twice, stopped": {[]map[string]string{oom, oom, job("stop", "done")}, moss.UnitPast{OOMKills: 2, OOMAt: start.Add(time.Second), StoppedAt: start.Add(2 * time.Second)}},
 		"not done":              {[]map[string]string{job("stop", "canceled"), job("restart", "done")}, moss.UnitPast{}},
 	} {
 		m := units.PastOnly("moss", journal(c.entries...))

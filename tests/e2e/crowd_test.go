@@ -47,7 +47,7 @@ func TestRestoreCrowd(t *testing.T) {
 		if i == exitsAway || i == comesAgain {
 			s.Cmd = []string{"sh", "-c", `trap 'exit 7' USR1; echo ready; while :; do sleep 0.1; done`}
 		}
-		if i == comesAgain || i == unitGoneAgain {
+		if i == comesAgain || i == unitGoneAgain || i == unitStopped {
 			s.HostConfig.RestartPolicy = map[string]any{"Name": "on-failure"}
 		}
 		if ids[i], err = r.create(fmt.Sprintf("crowd%d", i), s); err != nil {
@@ -100,19 +100,25 @@ func TestRestoreCrowd(t *testing.T) {
 		signal(t, pids[exitsAway], syscall.SIGUSR1)
 		signal(t, pids[comesAgain], syscall.SIGUSR1)
 		signal(t, pids[killedAway], syscall.SIGKILL)
-		for _, i := range []int{unitGone, unitGoneAgain} {
-			unit := prefix + "-" + ids[i][:12] + ".service"
-			must(t, "systemctl", "--user", "stop", unit)
-			_, _ = suite.output("systemctl", "--user", "reset-failed", unit) // what ended well is gone already
+		unit := func(i int) string { return prefix + "-" + ids[i][:12] + ".service" }
+		for _, i := range []int{unitGone, unitStopped} {
+			must(t, "systemctl", "--user", "stop", unit(i))
+			_, _ = suite.output("systemctl", "--user", "reset-failed", unit(i)) // what ended well is gone already
 		}
+		signal(t, pids[unitGoneAgain], syscall.SIGKILL)
+		until(t, "the unit has failed", func() bool {
+			_, err := suite.output("systemctl", "--user", "is-failed", "--quiet", unit(unitGoneAgain))
+			return err == nil
+		})
+		must(t, "systemctl", "--user", "reset-failed", unit(unitGoneAgain))
 		must(t, "systemd-run", "--user", "--quiet", "--unit", orphan, "--slice", strings.ReplaceAll(prefix, "-", "_"), "sleep", "inf")
 		damage(t, ids[damaged])
 	})
-	t.Logf("with six strokes of fate: %s, %s of processor", took, cpu)
+	t.Logf("with seven strokes of fate: %s, %s of processor", took, cpu)
 	ends := map[int]struct {
 		status string
 		code   int
-	}{exitsAway: {"exited", 7}, killedAway: {"exited", 137}, unitGone: {"exited", 255}}
+	}{exitsAway: {"exited", 7}, killedAway: {"exited", 137}, unitGone: {"exited", 255}, unitStopped: {"exited", 255}}
 	for i := range n {
 		c, err := r.inspect(ids[i])
 		want, ended := ends[i]
@@ -171,6 +177,7 @@ const (
 	comesAgain
 	killedAway
 	unitGone
+	unitStopped // which its restart policy heeds
 	unitGoneAgain
 	damaged
 )
