@@ -34,11 +34,11 @@ func (e *Engine) recall(ctx context.Context, c *container, st moss.UnitStatus, f
 			st.ExitedAt = past.StoppedAt
 		}
 	}
-	if at := past.OOMAt; st.Exited && at.After(st.ExitedAt) { // the manager writes when it has been told
-		e.noteKills(c, st, st.ExitedAt)
-	} else {
-		e.noteKills(c, st, at)
+	at := past.OOMAt
+	if st.Exited && at.After(st.ExitedAt) { // the manager writes when it has been told
+		at = st.ExitedAt
 	}
+	e.noteKills(c, st, at)
 	return st
 }
 

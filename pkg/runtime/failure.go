@@ -84,15 +84,12 @@ var otherWords = []struct {
 	{regexp.MustCompile(`procReady not received`), `procReady not received: its first process ended before it was ready; a limit of processes (--pids-limit) or of memory (--memory) may be too low`},
 }
 
-// What libcontainer says of sysctls, which docker's clients would take for a
-// program that is not there.
-var (
-	noSysctl  = regexp.MustCompile(`open sysctl (\S+) file: .*no such file or directory`)
-	badSysctl = regexp.MustCompile(`failed to write sysctl (\S+) = "(.*)": write .*: (.*)$`)
-)
+// badSysctl is libcontainer's word for a value that the kernel does not take.
+var badSysctl = regexp.MustCompile(`failed to write sysctl (\S+) = "(.*)": write .*: (.*)$`)
 
 // sysctlFailures are the other words for a sysctl that cannot be set: of
-// moss-runtime, then of runc and crun.
+// moss-runtime, then of runc and crun. Docker's clients would take some of them for
+// a program that is not there.
 var sysctlFailures = []*regexp.Regexp{
 	regexp.MustCompile(`open sysctl (\S+) file: (?:.*: )?([^:]+)$`),
 	regexp.MustCompile(`(?:open|write|write to) /proc/sys/(\S+): ([^:]+)$`),
@@ -100,6 +97,9 @@ var sysctlFailures = []*regexp.Regexp{
 
 // sysctlFailure is the user's mistake that a message tells of; nil for none.
 func sysctlFailure(msg string) error {
+	if m := badSysctl.FindStringSubmatch(msg); m != nil {
+		return moss.Errorf(moss.Invalid, "invalid sysctl %q: the kernel does not take the value %q: %s", m[1], m[2], m[3])
+	}
 	for _, re := range sysctlFailures {
 		m := re.FindStringSubmatch(msg)
 		if m == nil {
@@ -131,19 +131,13 @@ func translate(msg string) error {
 	for _, w := range otherWords {
 		msg = w.from.ReplaceAllString(msg, w.to)
 	}
-	if m := noSysctl.FindStringSubmatch(msg); m != nil {
-		return moss.Errorf(moss.Invalid, "invalid sysctl %q: the kernel has none of this name in the container's namespaces", m[1])
-	}
-	if m := badSysctl.FindStringSubmatch(msg); m != nil {
-		return moss.Errorf(moss.Invalid, "invalid sysctl %q: the kernel does not take the value %q: %s", m[1], m[2], m[3])
+	if err := sysctlFailure(msg); err != nil {
+		return err
 	}
 	for _, re := range commandFailures {
 		if re.MatchString(msg) {
 			return moss.Errorf(moss.Invalid, "%s: unknown", msg)
 		}
-	}
-	if err := sysctlFailure(msg); err != nil {
-		return err
 	}
 	if strings.Contains(msg, "exec: permission denied") {
 		return moss.Errorf(moss.Invalid, "%s: unknown", msg)
