@@ -35,6 +35,7 @@ type Config struct {
 	Bundle    string // absolute
 	Cgroup    string // below the hierarchy's root
 	Inherited bool   // the container stays in the caller's cgroup
+	Seccomp   []byte // linux.seccomp as text, see LoadSpec; filter.Cache.Profile makes Config.Seccomp of it
 
 	resources *cgroups.Resources // to be written to an inherited cgroup
 }
@@ -45,17 +46,32 @@ type Config struct {
 // container keeps the cgroup it was started in, which is what is wanted.
 const noSuchCgroup = "moss: inherited\n"
 
-// LoadSpec reads config.json of the bundle in dir.
-func LoadSpec(dir string) (*specs.Spec, error) {
+// LoadSpec reads config.json of the bundle in dir. The seccomp profile, which
+// is most of it and hardly ever has to be read, is left as text.
+func LoadSpec(dir string) (spec *specs.Spec, seccomp []byte, err error) {
 	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the bundle: %w", err)
+		return nil, nil, fmt.Errorf("cannot read the bundle: %w", err)
 	}
-	spec := &specs.Spec{}
-	if err := json.Unmarshal(data, spec); err != nil {
-		return nil, fmt.Errorf("cannot read the bundle: config.json: %w", err)
+	var doc struct {
+		specs.Spec
+		Linux *struct {
+			specs.Linux
+			Seccomp json.RawMessage `json:"seccomp"`
+		} `json:"linux"`
 	}
-	return spec, nil
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, nil, fmt.Errorf("cannot read the bundle: config.json: %w", err)
+	}
+	spec = &doc.Spec
+	if doc.Linux == nil {
+		return spec, nil, nil
+	}
+	spec.Linux = &doc.Linux.Linux
+	if string(doc.Linux.Seccomp) != "null" {
+		seccomp = doc.Linux.Seccomp
+	}
+	return spec, seccomp, nil
 }
 
 // Load reads the bundle in dir and makes it this process's working directory,
@@ -68,7 +84,7 @@ func Load(dir string, opts Options) (*Config, error) {
 	if err := os.Chdir(abs); err != nil {
 		return nil, fmt.Errorf("cannot read the bundle: %w", err)
 	}
-	spec, err := LoadSpec(abs)
+	spec, seccomp, err := LoadSpec(abs)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +103,7 @@ func Load(dir string, opts Options) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Spec: spec, Bundle: abs}
+	c := &Config{Spec: spec, Bundle: abs, Seccomp: seccomp}
 	c.Inherited = spec.Linux.CgroupsPath == "" || filepath.Clean("/"+spec.Linux.CgroupsPath) == filepath.Clean(own)
 	if c.Inherited {
 		bindCgroup(spec, own)

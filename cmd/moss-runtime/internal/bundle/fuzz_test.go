@@ -16,7 +16,7 @@ func FuzzSpec(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		spec, err := LoadSpec(dir)
+		spec, _, err := LoadSpec(dir)
 		if err != nil || spec.Linux == nil { // which Load refuses
 			return
 		}

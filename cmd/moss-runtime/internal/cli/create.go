@@ -107,6 +107,11 @@ func (cr *creation) create(fg *foreground) (*libcontainer.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	profile, err := filter.ForRoot(cr.root).Profile(cfg.Seccomp)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the bundle: linux.seccomp: %w", err)
+	}
+	cfg.Config.Seccomp = profile.Config
 	lp, err := process.New(cfg.Spec.Process)
 	if err != nil {
 		return nil, err
@@ -150,7 +155,7 @@ func (cr *creation) create(fg *foreground) (*libcontainer.Process, error) {
 		// Create, which takes it for the sign that there has to be a user namespace to make.
 		cfg.RootlessEUID = true
 	}
-	if err := filter.ForRoot(cr.root).Start(container, lp, dir, container.Start); err != nil {
+	if err := profile.Start(container, lp, dir); err != nil {
 		return nil, errors.Join(err, container.Destroy())
 	}
 	if entry != nil {

@@ -106,7 +106,7 @@ func execProcess(c *cli.Context) (code int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := filter.ForRoot(dir).Start(container, lp, r.Path(), container.Run); err != nil {
+	if err := filter.ForRoot(dir).Run(container, lp, r.Path()); err != nil {
 		process.Clear()
 		return -1, err
 	}
@@ -177,7 +177,7 @@ func execSpec(c *cli.Context, r *record.Record) (*specs.Process, error) {
 		}
 		return p, bundle.CheckProcess(p)
 	}
-	spec, err := bundle.LoadSpec(r.Bundle)
+	spec, _, err := bundle.LoadSpec(r.Bundle)
 	if err != nil {
 		return nil, err
 	}

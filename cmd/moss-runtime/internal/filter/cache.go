@@ -19,12 +19,13 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Cache is a directory of entries, one a file. Several processes may use it at
-// once. The zero Cache keeps nothing.
+// Cache is a directory of entries and of what stands in for profiles, one a
+// file. Files are replaced, never written to: containers have links to them.
+// Several processes may use it at once. The zero Cache keeps nothing.
 type Cache struct{ dir string }
 
-// most is how many entries are kept: some dozen bytes short of 10 KB each.
-const most = 64
+// most is how many files are kept: 10 KB an entry, less than one a stand-in.
+const most = 128
 
 // ForRoot returns the cache of a runtime whose state is below root. It lies
 // beside root, in which everything is a container.
@@ -82,6 +83,22 @@ func inode(st fs.FileInfo) int64 {
 }
 
 func (c Cache) load(key libseccomp.Key) (*Entry, error) {
+	data, err := c.read(key)
+	if err != nil {
+		return nil, err
+	}
+	e, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	if e.Key != key {
+		return nil, fmt.Errorf("%x: another filter's program", key)
+	}
+	return e, nil
+}
+
+// read returns what is kept under key.
+func (c Cache) read(key libseccomp.Key) ([]byte, error) {
 	name, err := c.file(key)
 	if err != nil {
 		return nil, err
@@ -94,18 +111,7 @@ func (c Cache) load(key libseccomp.Key) (*Entry, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, int64(maxEntry)+1))
-	if err != nil {
-		return nil, err
-	}
-	e, err := decode(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if e.Key != key {
-		return nil, fmt.Errorf("%s: another filter's program", name)
-	}
-	return e, nil
+	return io.ReadAll(io.LimitReader(f, int64(maxEntry)+1))
 }
 
 // check refuses a directory that others could put programs in.
@@ -121,9 +127,12 @@ func (c Cache) check() error {
 	return nil
 }
 
-// store writes e atomically. No fsync: a file cut short is found damaged.
-func (c Cache) store(e *Entry) error {
-	name, err := c.file(e.Key)
+func (c Cache) store(e *Entry) error { return c.write(e.Key, e.encode()) }
+
+// write keeps data under key, atomically. No fsync: a file cut short is found
+// damaged.
+func (c Cache) write(key libseccomp.Key, data []byte) error {
+	name, err := c.file(key)
 	if err != nil {
 		return err
 	}
@@ -140,7 +149,7 @@ func (c Cache) store(e *Entry) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(e.encode())
+	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), name)
 	}

@@ -16,13 +16,18 @@ import (
 // has it: for three architectures.
 func dockerProfile(t testing.TB, caps ...string) *configs.Seccomp {
 	t.Helper()
+	return converted(t, dockerSpec(t, caps...))
+}
+
+func dockerSpec(t testing.TB, caps ...string) *specs.LinuxSeccomp {
+	t.Helper()
 	p, err := profiles.GetDefaultProfile(&specs.Spec{
 		Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return converted(t, p)
+	return p
 }
 
 func converted(t testing.TB, p *specs.LinuxSeccomp) *configs.Seccomp {
@@ -34,10 +39,9 @@ func converted(t testing.TB, p *specs.LinuxSeccomp) *configs.Seccomp {
 	return c
 }
 
-// randomProfile is one libseccomp takes: no action is the default's, none of
+// randomSpec is a profile libseccomp takes: no action is the default's, none of
 // two rules for one call contradict each other in full.
-func randomProfile(t testing.TB, r *rand.Rand, names []string) *configs.Seccomp {
-	t.Helper()
+func randomSpec(r *rand.Rand, names []string) *specs.LinuxSeccomp {
 	actions := []specs.LinuxSeccompAction{
 		specs.ActAllow, specs.ActErrno, specs.ActKillProcess, specs.ActKillThread, specs.ActTrap, specs.ActTrace, specs.ActLog,
 	}
@@ -71,31 +75,43 @@ func randomProfile(t testing.TB, r *rand.Rand, names []string) *configs.Seccomp 
 		}
 		p.Syscalls = append(p.Syscalls, call)
 	}
-	return converted(t, p)
+	return p
 }
 
-// allProfiles are the profiles programs are compared for.
-func allProfiles(t testing.TB) map[string]*configs.Seccomp {
+// allSpecs are the profiles programs are compared for.
+func allSpecs(t testing.TB) map[string]*specs.LinuxSeccomp {
 	t.Helper()
-	all := map[string]*configs.Seccomp{
-		"docker":          dockerProfile(t),
-		"docker, admin":   dockerProfile(t, "CAP_SYS_ADMIN", "CAP_BPF", "CAP_SYS_PTRACE"),
-		"docker, time":    dockerProfile(t, "CAP_SYS_TIME"),
-		"docker, one":     dockerProfile(t),
-		"docker, no arch": dockerProfile(t),
-		"no rules":        converted(t, &specs.LinuxSeccomp{DefaultAction: specs.ActLog}),
+	all := map[string]*specs.LinuxSeccomp{
+		"docker":          dockerSpec(t),
+		"docker, admin":   dockerSpec(t, "CAP_SYS_ADMIN", "CAP_BPF", "CAP_SYS_PTRACE"),
+		"docker, time":    dockerSpec(t, "CAP_SYS_TIME"),
+		"docker, one":     dockerSpec(t),
+		"docker, no arch": dockerSpec(t),
+		"no rules":        {DefaultAction: specs.ActLog},
 	}
 	all["docker, one"].Architectures = all["docker, one"].Architectures[:1]
 	all["docker, no arch"].Architectures = nil
 	var names []string
 	for _, call := range all["docker"].Syscalls {
-		if !slices.Contains(names, call.Name) {
-			names = append(names, call.Name)
+		for _, name := range call.Names {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
 	for i := range 50 {
 		r := rand.New(rand.NewPCG(uint64(i), 7))
-		all[fmt.Sprintf("random %d", i)] = randomProfile(t, r, names)
+		all[fmt.Sprintf("random %d", i)] = randomSpec(r, names)
+	}
+	return all
+}
+
+// allProfiles are allSpecs as libcontainer has them.
+func allProfiles(t testing.TB) map[string]*configs.Seccomp {
+	t.Helper()
+	all := map[string]*configs.Seccomp{}
+	for name, p := range allSpecs(t) {
+		all[name] = converted(t, p)
 	}
 	return all
 }

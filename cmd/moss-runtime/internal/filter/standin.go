@@ -25,18 +25,14 @@ import (
 // programFile is the program's name in the container's state directory.
 const programFile = "seccomp"
 
-// standIn returns the profile that stands in for profile, after it has left
-// profile's program, e, in dir.
-func standIn(profile *configs.Seccomp, e *Entry, dir string) (*configs.Seccomp, error) {
+// standIn returns the profile that stands in for profile, whose program is e.
+func standIn(profile *configs.Seccomp, e *Entry) (*configs.Seccomp, error) {
 	notifies := func(c *configs.Syscall) bool { return c.Action == configs.Notify }
 	if profile.ListenerPath != "" || slices.ContainsFunc(profile.Syscalls, notifies) {
 		return nil, errors.New("it has a listener")
 	}
 	last, err := lastCalls(profile)
 	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, programFile), e.encode(), 0o600); err != nil {
 		return nil, err
 	}
 	// A rule with the default action would be left out.
@@ -90,6 +86,21 @@ func standsFor(profile *configs.Seccomp) (libseccomp.Key, bool) {
 		}
 	}
 	return libseccomp.Key{}, false
+}
+
+// leave puts e in dir, for kept. Where the cache has it, it is there once for
+// all containers.
+func (c Cache) leave(e *Entry, dir string) error {
+	file := filepath.Join(dir, programFile)
+	if name, err := c.file(e.Key); err == nil && os.Link(name, file) == nil {
+		return nil
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // never into such a link
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(e.encode())
+	return errors.Join(err, f.Close())
 }
 
 // kept reads the program of that key which was left in dir.

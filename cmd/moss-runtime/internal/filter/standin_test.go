@@ -126,6 +126,11 @@ func runStub(t *testing.T, stub []string, arch, call uint32) string {
 	return "goes nowhere"
 }
 
+// first is what the first process of a container with profile is given.
+func (c Cache) first(profile *configs.Seccomp, dir string) (*Entry, error) {
+	return (&Profile{Config: profile, cache: c}).program(dir)
+}
+
 // With a stand-in, libcontainer loads what it loads with the profile: the same
 // program, which is libseccomp's (TestProgramIsLibseccomps), after the same
 // stub, with the same flags.
@@ -135,7 +140,7 @@ func TestStandInLoadsTheSame(t *testing.T) {
 		dir := t.TempDir()
 		key, want := initOf(t, profile)
 		stand := *profile
-		e, err := c.program(&stand, dir, true)
+		e, err := c.first(&stand, dir)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -152,7 +157,7 @@ func TestStandInLoadsTheSame(t *testing.T) {
 		if sameStub(t, name, got, want) {
 			stubs++
 		}
-		later, err := c.program(&stand, dir, false)
+		later, err := c.later(&stand, dir)
 		if err != nil || later.Key != key || !bytes.Equal(later.Program, e.Program) {
 			t.Errorf("%s: later ones have another program (%v)", name, err)
 		}
@@ -166,7 +171,7 @@ func TestStandInLoadsTheSame(t *testing.T) {
 func TestStandInFailsClosed(t *testing.T) {
 	for name, profile := range allProfiles(t) {
 		stand := *profile
-		if _, err := (Cache{}).program(&stand, t.TempDir(), true); err != nil {
+		if _, err := (Cache{}).first(&stand, t.TempDir()); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if _, err := seccomp.InitSeccomp(&stand); err == nil || !strings.Contains(err.Error(), "is not there") {
@@ -175,7 +180,7 @@ func TestStandInFailsClosed(t *testing.T) {
 	}
 	for _, bad := range []string{"moss:program:", "moss:program:00", "moss:program:" + strings.Repeat("zz", 32)} {
 		p := &configs.Seccomp{DefaultAction: configs.Allow, Syscalls: []*configs.Syscall{{Name: bad, Action: configs.Errno}}}
-		if _, err := (Cache{}).program(p, t.TempDir(), true); err == nil {
+		if _, err := (Cache{}).first(p, t.TempDir()); err == nil {
 			t.Errorf("%q has a program", bad)
 		}
 		if _, err := seccomp.InitSeccomp(p); err == nil {
@@ -186,7 +191,7 @@ func TestStandInFailsClosed(t *testing.T) {
 
 func TestKeptProgram(t *testing.T) {
 	dir, stand := t.TempDir(), dockerProfile(t)
-	e, err := (Cache{}).program(stand, dir, true)
+	e, err := (Cache{}).first(stand, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,14 +205,14 @@ func TestKeptProgram(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := (Cache{}).program(stand, dir, false); err == nil {
+		if _, err := (Cache{}).later(stand, dir); err == nil {
 			t.Errorf("%s: it is taken", name)
 		}
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (Cache{}).program(stand, dir, false); err == nil {
+	if _, err := (Cache{}).later(stand, dir); err == nil {
 		t.Error("missing: nothing is said")
 	}
 }
@@ -226,7 +231,7 @@ func TestNoStandIn(t *testing.T) {
 		dir     string
 	}{"listener": {asks, t.TempDir()}, "notifies": {notifies, t.TempDir()}, "no directory": {dockerProfile(t), nowhere}} {
 		want := *c.profile
-		if _, err := (Cache{}).program(c.profile, c.dir, true); err != nil {
+		if _, err := (Cache{}).first(c.profile, c.dir); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, ok := standsFor(c.profile); ok || len(c.profile.Syscalls) != len(want.Syscalls) {
