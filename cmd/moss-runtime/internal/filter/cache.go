@@ -48,6 +48,11 @@ func (c Cache) Entry(profile *configs.Seccomp) (*Entry, error) {
 		if err != nil {
 			return err
 		}
+		if small, err := shrink(program); err == nil {
+			program = small
+		} else {
+			logrus.Debugf("seccomp: libseccomp's program is taken as it is: %v", err)
+		}
 		e = &Entry{key, program}
 		if err := c.store(e); err != nil {
 			logrus.Debugf("seccomp: the program is not kept: %v", err)

@@ -1,11 +1,13 @@
 // Package filter takes the compilation of seccomp profiles out of the start of
 // containers. libcontainer's init compiles the profile each time with
 // libseccomp; here the runtime does it beforehand, once for each profile, and
-// keeps the program (Cache). It hands the program over to the init in a sealed
-// memory file (Give, Take).
+// keeps the program (Cache), rewritten with fewer instructions and the same
+// verdicts (shrink). It hands the program over to the init in a sealed memory
+// file (Give, Take).
 //
 // Once a container has its program, a short profile stands in for the real one
-// in its configuration (standIn), so that nobody reads that again.
+// in its configuration (standIn), so that nobody reads that again; nor does the
+// next container with the same profile (recall).
 //
 // What is handed over carries the key of the filter it was compiled from, and
 // init, which builds the filter from its own configuration, uses it for that
