@@ -158,16 +158,25 @@ func busPath(addresses string) (string, error) {
 			continue
 		}
 		for kv := range strings.SplitSeq(rest, ",") {
-			if p, ok := strings.CutPrefix(kv, "path="); ok {
-				return dbus.UnescapeBusAddressValue(p)
+			key, value, _ := strings.Cut(kv, "=")
+			if key != "path" && key != "abstract" {
+				continue
 			}
-			if p, ok := strings.CutPrefix(kv, "abstract="); ok {
-				p, err := dbus.UnescapeBusAddressValue(p)
-				return "@" + p, err
+			p, err := dbus.UnescapeBusAddressValue(value)
+			switch {
+			case err != nil:
+				return "", fmt.Errorf("cannot use the bus address %.200q: %w", addresses, err)
+			case strings.Contains(p, "\x00"): // the kernel would stop there
+				return "", fmt.Errorf("cannot use the bus address %.200q: its %s has a zero byte", addresses, key)
+			case key == "abstract" && p != "":
+				return "@" + p, nil
+			case key == "path" && strings.HasPrefix(p, "/") && p != "/": // net takes one that begins with @ for abstract
+				return p, nil
 			}
+			return "", fmt.Errorf("cannot use the bus address %.200q: its %s is none: %.200q", addresses, key, p)
 		}
 	}
-	return "", fmt.Errorf("the bus address %q has no unix path", addresses)
+	return "", fmt.Errorf("the bus address %.200q has no unix path", addresses)
 }
 
 // connect makes a link and brings what is known of the units up to date.

@@ -233,6 +233,9 @@ func unescape(s string) string {
 	if !strings.Contains(s, "_") {
 		return s
 	}
+	if s == "_" { // of an empty name
+		return ""
+	}
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
 		if s[i] == '_' && i+2 < len(s) {
@@ -254,6 +257,8 @@ func unhex(c byte) int {
 		return int(c - '0')
 	case 'a' <= c && c <= 'f':
 		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
 	}
 	return -1
 }
