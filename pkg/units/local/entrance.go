@@ -115,9 +115,6 @@ const entranceStop = 5 * time.Second
 
 // hold keeps sockets and has the program run when somebody connects, as a socket unit does.
 func (s *Server) hold(ctx context.Context, r request, files []*os.File) error {
-	if r.Hold == nil || len(r.Hold.Args) == 0 || len(files) == 0 {
-		return moss.Errorf(moss.Invalid, "the request makes no sense")
-	}
 	short := r.Hold.ID.Short()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -375,7 +375,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := r.c.Freeze(t.Context(), "x"); moss.ClassOf(err) != moss.NotImplemented {
+	if err := r.c.Freeze(t.Context(), moss.ContainerID(moss.NewHexID())); moss.ClassOf(err) != moss.NotImplemented {
 		t.Errorf("freeze: %v", err)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +43,42 @@ type request struct {
 	Spec    *spec            `json:",omitempty"`
 	Streams []int            `json:",omitempty"` // which of 0, 1, 2 the files are
 	Hold    *hold            `json:",omitempty"`
+}
+
+// check refuses what makes no sense, whoever has sent it with that many files:
+// an id becomes part of a cgroup's name, and the file of the process number is deleted.
+func (r request) check(files int) error {
+	id := r.ID
+	switch r.Op {
+	case opStart:
+		if r.Spec == nil || len(r.Spec.Args) == 0 || len(r.Streams) != files || !filepath.IsAbs(r.Spec.PIDFile) {
+			return moss.Errorf(moss.Invalid, "the request makes no sense")
+		}
+		for i, n := range r.Streams {
+			if n < 0 || n > 2 || slices.Contains(r.Streams[:i], n) {
+				return moss.Errorf(moss.Invalid, "there is no stream %d, or it is there twice", n)
+			}
+		}
+		id = r.Spec.ID
+	case opHold:
+		if r.Hold == nil || len(r.Hold.Args) == 0 || files == 0 {
+			return moss.Errorf(moss.Invalid, "the request makes no sense")
+		}
+		id = r.Hold.ID
+	case opKill:
+		if r.Signal < 0 || r.Signal > 64 {
+			return moss.Errorf(moss.Invalid, "there is no signal %d", r.Signal)
+		}
+	case opCollect, opStop, opFreeze, opThaw, opRelease:
+	case opHeld, opList, opWatch, opState:
+		return nil
+	default:
+		return moss.Errorf(moss.NotImplemented, "the manager of the containers is older than the daemon: it does not know %.40q; start it anew", r.Op)
+	}
+	if len(id) < 12 || len(id) > 64 || strings.Trim(string(id), "0123456789abcdef") != "" {
+		return moss.Errorf(moss.Invalid, "no container has the id %.80q", id)
+	}
+	return nil
 }
 
 // hold is a program that is started with sockets when somebody connects to one.

@@ -252,6 +252,10 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn) {
 	if err != nil {
 		return
 	}
+	if err := r.check(len(files)); err != nil {
+		_ = send(c, failure(err))
+		return
+	}
 	var a answer
 	switch r.Op {
 	case opWatch:
@@ -288,13 +292,16 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn) {
 		a.Held = s.held()
 	case opCollect:
 		err = s.collect(ctx, r.ID.Short())
-	default:
-		err = moss.Errorf(moss.NotImplemented, "the manager of the containers is older than the daemon: it does not know %q; start it anew", r.Op)
 	}
 	if err != nil {
-		a = answer{Class: moss.ClassOf(err), Error: err.Error()}
+		a = failure(err)
 	}
 	_ = send(c, a)
+}
+
+// failure tells an error, in a message that is not too long whatever was asked for.
+func failure(err error) answer {
+	return answer{Class: moss.ClassOf(err), Error: moss.Shown(err.Error())}
 }
 
 func sendList(c *net.UnixConn, all []moss.UnitStatus, seq uint64) error {

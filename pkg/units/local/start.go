@@ -18,14 +18,8 @@ import (
 
 // start runs the launcher of a unit and finds its main process.
 func (s *Server) start(ctx context.Context, r request, files []*os.File) (moss.UnitStatus, error) {
-	if r.Spec == nil || len(r.Spec.Args) == 0 || len(r.Streams) != len(files) {
-		return moss.UnitStatus{}, moss.Errorf(moss.Invalid, "the request makes no sense")
-	}
 	streams := []int{-1, -1, -1}
 	for i, n := range r.Streams {
-		if n < 0 || n > 2 {
-			return moss.UnitStatus{}, moss.Errorf(moss.Invalid, "there is no stream %d", n)
-		}
 		streams[n] = int(files[i].Fd()) // blocking, as a program expects its streams to be
 	}
 	short := r.Spec.ID.Short()
