@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"net/url"
@@ -94,16 +93,39 @@ func proxy(name string) string {
 
 // osRelease reads os-release(5); an unreadable one is empty.
 func osRelease(path string) map[string]string {
-	values := make(map[string]string)
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return values
+		return nil
 	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if k, v, ok := strings.Cut(lines.Text(), "="); ok {
-			values[k] = strings.Trim(v, `"'`)
+	return parseRelease(string(text))
+}
+
+// parseRelease reads assignments as a shell does, without its expansions; the values are for terminals.
+func parseRelease(text string) map[string]string {
+	values := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(k, "#") {
+			values[k] = moss.Shown(unquoted(v))
 		}
 	}
 	return values
+}
+
+// unquoted is a value of os-release(5).
+func unquoted(v string) string {
+	if single, ok := strings.CutPrefix(v, "'"); ok {
+		return strings.TrimSuffix(single, "'")
+	}
+	v, double := strings.CutPrefix(v, `"`)
+	var b strings.Builder
+	for i := 0; i < len(v); i++ {
+		switch {
+		case double && v[i] == '"':
+			return b.String()
+		case v[i] == '\\' && i+1 < len(v) && (!double || strings.IndexByte("\"\\`$", v[i+1]) >= 0):
+			i++
+		}
+		b.WriteByte(v[i])
+	}
+	return b.String()
 }

@@ -89,7 +89,10 @@ func mappings(r io.Reader) ([]mapping, error) {
 			if err := errors.Join(err, err2); err != nil {
 				return nil, err
 			}
-			list = append(list, mapping{begin: uintptr(begin), end: uintptr(end), mode: fields[1], path: strings.Join(fields[5:], " ")})
+			if begin >= end {
+				return nil, fmt.Errorf("not a mapping: %q", lines.Text())
+			}
+			list = append(list, mapping{begin: uintptr(begin), end: uintptr(end), mode: fields[1], path: behind(lines.Text(), 5)})
 			continue
 		}
 		if len(list) == 0 {
@@ -98,12 +101,21 @@ func mappings(r io.Reader) ([]mapping, error) {
 		m := &list[len(list)-1]
 		for name, to := range map[string]*int{"Rss:": &m.resident, "Anonymous:": &m.anon} {
 			if fields[0] == name {
-				n, err := strconv.Atoi(fields[1])
+				n, err := strconv.ParseUint(fields[1], 10, 62)
 				if err != nil {
 					return nil, err
 				}
-				*to = n
+				*to = int(n)
 			}
 		}
 	}
+}
+
+// behind is what stands after the first n fields of a line, spaces and all.
+func behind(line string, n int) string {
+	for range n {
+		line = strings.TrimLeft(line, " ")
+		_, line, _ = strings.Cut(line, " ")
+	}
+	return strings.TrimLeft(line, " ")
 }
