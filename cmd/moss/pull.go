@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
+	"unicode"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -14,6 +16,8 @@ import (
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 func (a *app) pull(c *cli.Context) error {
@@ -138,28 +142,56 @@ func (a *app) fetchMissing(c *cli.Context, image string, p *ocispec.Platform) er
 // for each change elsewhere. The error among them is returned.
 func (a *app) progress(r io.ReadCloser, out io.Writer) error {
 	defer r.Close()
-	told := make(map[string]string) // the last line of each layer
-	distinct := func(yield func(jsonstream.Message, error) bool) {
-		d := json.NewDecoder(r)
-		for {
+	return jsonmessage.DisplayMessages(progressOf(r), out)
+}
+
+// progressOf reads the engine's messages and leaves out those that tell nothing new.
+func progressOf(r io.Reader) iter.Seq2[jsonstream.Message, error] {
+	return func(yield func(jsonstream.Message, error) bool) {
+		told := make(map[string]string) // the last line of each layer
+		for d := json.NewDecoder(r); ; {
 			var m jsonstream.Message
 			err := d.Decode(&m)
 			if errors.Is(err, io.EOF) {
 				return
 			}
 			if err != nil {
-				err = fmt.Errorf("cannot read the engine's progress: %w", err)
+				yield(m, fmt.Errorf("cannot read the engine's progress: %w", err))
+				return
 			}
-			if m.ID != "" && (m.Progress == nil || *m.Progress == jsonstream.Progress{}) {
+			plain(&m)
+			if m.ID != "" && m.Error == nil && m.Stream == "" && (m.Progress == nil || *m.Progress == jsonstream.Progress{}) {
 				if told[m.ID] == m.Status {
 					continue // no change
 				}
 				told[m.ID] = m.Status
 			}
-			if !yield(m, err) || err != nil {
+			if !yield(m, nil) {
 				return
 			}
 		}
 	}
-	return jsonmessage.DisplayMessages(distinct, out)
+}
+
+// plain makes of a message one that may go to a terminal. What it tells may come from a registry or
+// an archive, and a bar of less than nothing cannot be drawn.
+func plain(m *jsonstream.Message) {
+	replace := func(s, but string) string {
+		return strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) && !strings.ContainsRune(but, r) {
+				return unicode.ReplacementChar
+			}
+			return r
+		}, s)
+	}
+	m.ID, m.Status, m.Stream = replace(m.ID, ""), replace(m.Status, "\t\n"), replace(strings.ReplaceAll(m.Stream, "\r\n", "\n"), "\t\n")
+	if p := m.Progress; p != nil {
+		p.Current, p.Total, p.Start, p.Units = max(p.Current, 0), max(p.Total, 0), max(p.Start, 0), replace(p.Units, "")
+		m.Status = replace(m.Status, "") // the bars' lines are counted
+	}
+	if e := m.Error; e != nil {
+		if e.Message = moss.Shown(e.Message); e.Message == "" {
+			e.Message = fmt.Sprintf("the engine has failed with code %d and says no more", e.Code)
+		}
+	}
 }
