@@ -283,7 +283,7 @@ func TestAmbiguousPrefix(t *testing.T) {
 	}
 }
 
-// FuzzArchive wants -fuzzminimizetime 10x: making a tar smaller byte by byte takes for ever.
+// FuzzArchive: what is read as an archive has images, and a configuration and layers for each.
 func FuzzArchive(f *testing.F) {
 	f.Add(porttest.DockerArchive(f, porttest.Busybox()))
 	f.Add(porttest.OCIArchive(f, porttest.Busybox()))
