@@ -146,7 +146,14 @@ var errSaid = errors.New("said")
 // each runs do for every argument, prints the argument where it succeeded, and
 // goes on after a failure, as docker does.
 func (a *app) each(c *cli.Context, do func(ref string) error) error {
-	failed := 0
+	if len(a.eachFailing(c, do)) > 0 {
+		return &status{code: 1}
+	}
+	return nil
+}
+
+// eachFailing is each, and returns the arguments that it failed for.
+func (a *app) eachFailing(c *cli.Context, do func(ref string) error) (failed []string) {
 	for _, ref := range c.Args().Slice() {
 		err := do(ref)
 		if errors.Is(err, errSaid) {
@@ -154,13 +161,10 @@ func (a *app) each(c *cli.Context, do func(ref string) error) error {
 		}
 		if err != nil {
 			fmt.Fprintln(a.err, message(err))
-			failed = 1
+			failed = append(failed, ref)
 			continue
 		}
 		fmt.Fprintln(a.out, ref)
 	}
-	if failed != 0 {
-		return &status{code: failed}
-	}
-	return nil
+	return failed
 }

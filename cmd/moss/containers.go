@@ -236,8 +236,10 @@ func (a *app) rename(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = api.ContainerRename(c.Context, c.Args().Get(0), client.ContainerRenameOptions{NewName: c.Args().Get(1)})
-	return err
+	if _, err := api.ContainerRename(c.Context, c.Args().Get(0), client.ContainerRenameOptions{NewName: c.Args().Get(1)}); err != nil {
+		return fmt.Errorf("failed to rename container: %w", err)
+	}
+	return nil
 }
 
 // notAwaited says that an answer to a wait is no exit code: the engine went, and

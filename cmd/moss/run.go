@@ -165,10 +165,15 @@ func (a *app) start(c *cli.Context) error {
 	}
 	checkpoint := client.ContainerStartOptions{CheckpointID: c.String("checkpoint"), CheckpointDir: c.String("checkpoint-dir")}
 	if !c.Bool("attach") && !c.Bool("interactive") {
-		return a.each(c, func(ref string) error {
+		failed := a.eachFailing(c, func(ref string) error {
 			_, err := api.ContainerStart(c.Context, ref, checkpoint)
 			return err
 		})
+		if len(failed) == 0 {
+			return nil
+		}
+		fmt.Fprintln(a.err, "Error: failed to start containers: "+strings.Join(failed, ", "))
+		return &status{code: 1}
 	}
 	switch {
 	case c.NArg() > 1:
