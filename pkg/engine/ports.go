@@ -306,7 +306,7 @@ type Runtime interface {
 	Prepare(ctx context.Context, b moss.Bundle) (moss.Launch, error)
 	// Failure reads why the command of Prepare failed; nil when it says nothing. Its
 	// message has the words docker's clients look for ("executable file not found in $PATH").
-	Failure(id moss.ContainerID) error
+	Failure(c *moss.Container) error
 	// Start lets a created container's process go. Errors: Conflict where it has been let go, or has ended.
 	Start(ctx context.Context, c *moss.Container) error
 	// Delete removes what the runtime and the bundle keep; nil when nothing is left. It kills what still runs.

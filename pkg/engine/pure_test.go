@@ -163,6 +163,7 @@ func TestFailureCode(t *testing.T) {
 	for text, code := range map[string]int{
 		`exec: "nope": executable file not found in $PATH`: 127,
 		`stat /nope: no such file or directory`:            127,
+		`mkdir /etc/passwd: not a directory`:               127,
 		`exec /etc/passwd: permission denied`:              126,
 		`address already in use`:                           128,
 	} {

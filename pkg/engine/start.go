@@ -111,7 +111,7 @@ func (e *Engine) start(ctx context.Context, c *container, restarts int) (err err
 	unit, err := e.Units.Start(ctx, unitSpec(rec, launch, streams))
 	streams.Close()
 	if err != nil {
-		if why := e.Runtime.Failure(rec.ID); why != nil {
+		if why := e.Runtime.Failure(rec); why != nil {
 			return why
 		}
 		return moss.Wrap(err, "start the unit of", rec.Name)
@@ -155,7 +155,7 @@ func (e *Engine) started(c *container, net moss.Attachment, pid, restarts int, a
 
 // startFailed keeps why a start failed, or removes the container where that was
 // asked for. The exit code is what a shell would give, as docker's is: 127 for
-// a missing command, 126 for one that cannot run.
+// a missing command or working directory, 126 for one that cannot run.
 func (e *Engine) startFailed(ctx context.Context, c *container, err, undoErr error) error {
 	e.Attacher.Drop(c.id.Streams())
 	code := failureCode(err)
@@ -179,7 +179,7 @@ func (e *Engine) startFailed(ctx context.Context, c *container, err, undoErr err
 
 func failureCode(err error) int {
 	text := err.Error()
-	for _, words := range []string{"executable file not found", "no such file or directory"} {
+	for _, words := range []string{"executable file not found", "no such file or directory", "not a directory"} {
 		if strings.Contains(text, words) {
 			return 127
 		}

@@ -15,8 +15,12 @@ import (
 const maxLog = 64 << 10
 
 // Failure reads why the command of Prepare failed; nil when it says nothing.
-func (r *Runtime) Failure(id moss.ContainerID) error {
-	err := translate(lastError(r.file(id, createLog)))
+func (r *Runtime) Failure(c *moss.Container) error {
+	msg := lastError(r.file(c.ID, createLog))
+	err := workdirFailure(c, msg)
+	if err == nil {
+		err = translate(msg)
+	}
 	if err == nil {
 		return nil
 	}
@@ -82,6 +86,24 @@ var otherWords = []struct {
 	{regexp.MustCompile(`Exec format error`), `exec format error`},
 	// libcontainer, when init died early
 	{regexp.MustCompile(`procReady not received`), `procReady not received: its first process ended before it was ready; a limit of processes (--pids-limit) or of memory (--memory) may be too low`},
+}
+
+// workdirFailures are the words for a working directory that cannot be made or
+// entered: of runc and moss-runtime, then of crun.
+var workdirFailures = []*regexp.Regexp{
+	regexp.MustCompile(`error during container init: (mkdir .*: [^:]+)$`),
+	regexp.MustCompile("^(chdir `.*`: [^:]+)$"),
+}
+
+// workdirFailure is a message that tells of a container's working directory; nil of another.
+func workdirFailure(c *moss.Container, msg string) error {
+	for _, re := range workdirFailures {
+		if m := re.FindStringSubmatch(msg); m != nil && c.Config.WorkingDir != "" {
+			why := strings.NewReplacer("Not a", "not a", "No such", "no such", "Permission", "permission").Replace(m[1])
+			return moss.Errorf(moss.Invalid, "cannot use %s as the working directory of %q: %s", moss.Shown(c.Config.WorkingDir), c.Name, moss.Shown(why))
+		}
+	}
+	return nil
 }
 
 // badSysctl is libcontainer's word for a value that the kernel does not take.

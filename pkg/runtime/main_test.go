@@ -297,7 +297,7 @@ func TestInContainer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := r.Launch(t, b.Container.ID, l); err != nil {
-				t.Fatal(errors.Join(err, r.r.Failure(b.Container.ID)))
+				t.Fatal(errors.Join(err, r.r.Failure(&b.Container)))
 			}
 			if err := r.r.Start(t.Context(), &b.Container); err != nil {
 				t.Fatal(err)

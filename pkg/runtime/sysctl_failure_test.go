@@ -29,3 +29,24 @@ func TestSysctlFailures(t *testing.T) {
 		t.Errorf("another file: %v", err)
 	}
 }
+
+// A working directory that cannot be is told of with the container's name, in whichever runtime's words.
+func TestWorkdirFailures(t *testing.T) {
+	c := &moss.Container{Name: "web", Config: moss.ContainerConfig{WorkingDir: "/etc/passwd/x"}}
+	const head = `cannot use /etc/passwd/x as the working directory of "web": `
+	for msg, want := range map[string]string{
+		`cannot create container "a": unable to start container process: error during container init: mkdir /etc/passwd: not a directory`: head + "mkdir /etc/passwd: not a directory",
+		"runc create failed: unable to start container process: error during container init: mkdir /proc/x: no such file or directory":    head + "mkdir /proc/x: no such file or directory",
+		"chdir `/etc/passwd/x`: Not a directory":     head + "chdir `/etc/passwd/x`: not a directory",
+		"chdir `/proc/x`: No such file or directory": head + "chdir `/proc/x`: no such file or directory",
+	} {
+		if err := workdirFailure(c, msg); moss.ClassOf(err) != moss.Invalid || err.Error() != want {
+			t.Errorf("%s: %v", msg, err)
+		}
+	}
+	for _, msg := range []string{"", "error during container init: error mounting \"/a\": mkdir /b: not a directory", `exec: "/x": is a directory`} {
+		if err := workdirFailure(c, msg); err != nil {
+			t.Errorf("%q: %v", msg, err)
+		}
+	}
+}

@@ -107,7 +107,8 @@ func (r *Runtime) Create(id moss.ContainerID) error {
 }
 
 // Failure implements engine.Runtime.
-func (r *Runtime) Failure(id moss.ContainerID) error {
+func (r *Runtime) Failure(c *moss.Container) error {
+	id := c.ID
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.containers[id]; c != nil {

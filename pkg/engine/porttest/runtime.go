@@ -43,7 +43,7 @@ func Runtime(t *testing.T, open func(t *testing.T) RuntimeRig) {
 		if code := r.Wait(t, b.Container.ID); code != 7 {
 			t.Errorf("exit code %d, want 7", code)
 		}
-		if err := r.Runtime().Failure(b.Container.ID); err != nil {
+		if err := r.Runtime().Failure(&b.Container); err != nil {
 			t.Errorf("nothing failed, and Failure says %v", err)
 		}
 		remove(t, r, b)
@@ -99,12 +99,12 @@ func Runtime(t *testing.T, open func(t *testing.T) RuntimeRig) {
 			if err := r.Launch(t, b.Container.ID, l); err == nil {
 				t.Fatalf("%s: launched", command)
 			}
-			err = r.Runtime().Failure(b.Container.ID)
+			err = r.Runtime().Failure(&b.Container)
 			if err == nil || !strings.Contains(err.Error(), words) || moss.ClassOf(err) != moss.Invalid {
 				t.Errorf("%s: Failure says %v (%v), want Invalid with %q", command, err, moss.ClassOf(err), words)
 			}
 			remove(t, r, b)
-			if err := r.Runtime().Failure(b.Container.ID); err != nil {
+			if err := r.Runtime().Failure(&b.Container); err != nil {
 				t.Errorf("%s: after the removal Failure says %v", command, err)
 			}
 		}
@@ -304,7 +304,7 @@ func create(t *testing.T, r RuntimeRig, b moss.Bundle) {
 		t.Fatalf("launch %+v: want an absolute path and a pid file", l)
 	}
 	if err := r.Launch(t, b.Container.ID, l); err != nil {
-		t.Fatalf("launch: %v; Failure says: %v", err, r.Runtime().Failure(b.Container.ID))
+		t.Fatalf("launch: %v; Failure says: %v", err, r.Runtime().Failure(&b.Container))
 	}
 }
 
