@@ -141,11 +141,6 @@ func addDNS(c *cli.Context, h *container.HostConfig) error {
 		}
 		h.DNS = append(h.DNS, a)
 	}
-	for _, s := range h.DNSSearch {
-		if s == "" || strings.ContainsFunc(s, unicode.IsSpace) {
-			return fmt.Errorf("cannot use --dns-search %q: it is no domain; . stands for none", s)
-		}
-	}
 	return nil
 }
 

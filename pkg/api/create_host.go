@@ -58,7 +58,14 @@ func (d *createDecoder) host() error {
 	// No driver means the engine's default.
 	out.LogConfig = moss.LogConfig{Driver: in.LogConfig.Type, Options: in.LogConfig.Config}
 	out.AutoRemove, out.PublishAll, out.ReadonlyRootfs = in.AutoRemove, in.PublishAllPorts, in.ReadonlyRootfs
-	out.GroupAdd, out.DNS, out.DNSOptions, out.DNSSearch = in.GroupAdd, in.DNS, in.DNSOptions, in.DNSSearch
+	for _, s := range in.DNSSearch {
+		s, err := moss.SearchDomain(s)
+		if err != nil {
+			return err
+		}
+		out.DNSSearch = append(out.DNSSearch, s)
+	}
+	out.GroupAdd, out.DNS, out.DNSOptions = in.GroupAdd, in.DNS, in.DNSOptions
 	out.ShmSize, out.Sysctls, out.OomScoreAdj = in.ShmSize, in.Sysctls, in.OomScoreAdj
 	out.Runtime, out.Umask, out.Init = in.Runtime, in.Umask, in.Init
 	return nil

@@ -271,7 +271,7 @@ func TestDecodeDockerCLI(t *testing.T) {
 		Host: moss.HostConfig{
 			NetworkMode: moss.NetworkBridge, RestartPolicy: moss.RestartPolicy{Mode: moss.RestartNo}, LogConfig: moss.LogConfig{Options: map[string]string{}},
 			ConsoleSize: moss.TermSize{Rows: 24, Cols: 80},
-			DNS:         []netip.Addr{}, DNSOptions: []string{}, DNSSearch: []string{},
+			DNS:         []netip.Addr{}, DNSOptions: []string{},
 		},
 	}
 	if d := cmp.Diff(want, got, cmpAddr); d != "" {

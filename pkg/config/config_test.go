@@ -54,7 +54,7 @@ func TestFile(t *testing.T) {
 		`{"moss-network-driver": ""}`: `"moss-network-driver"`,
 		`{"mtu": 1400, "dns": ["x"]}`: `the setting "dns": ParseAddr("x")`,
 		`{"dns-search": ["example.org", "."], "dns-opts": ["ndots:2"], "host-gateway-ips": ["192.0.2.1", "2001:db8::1"]}`: "",
-		`{"dns-search": ["example.org b"]}`:                             `the setting "dns-search": "example.org b" is not one word`,
+		`{"dns-search": ["example.org b"]}`:                             `cannot use the setting "dns-search": example.org b is not a valid domain`,
 		`{"dns-opts": [""]}`:                                            `the setting "dns-opts": "" is not one word`,
 		`{"host-gateway-ips": ["192.0.2.1", "192.0.2.2"]}`:              `one IPv4 and one IPv6`,
 		`{"host-gateway-ips": ["::1"], "host-gateway-ip": "192.0.2.2"}`: `leave one out`,

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
+
+	"github.com/moss-containers/moss/pkg/moss"
 )
 
 // HostGateways are what "host-gateway" means, at most one of each family; none where it is for moss to find out.
@@ -20,6 +22,9 @@ func (c *Config) HostGateways() []netip.Addr {
 func (c *Config) validateDNS() error {
 	for key, words := range map[string][]string{"dns-search": c.DNSSearch, "dns-opts": c.DNSOptions} {
 		for _, w := range words {
+			if _, err := moss.SearchDomain(w); err != nil && key == "dns-search" {
+				return &Error{Key: key, Err: err}
+			}
 			if w == "" || strings.ContainsFunc(w, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 				return &Error{Key: key, Err: fmt.Errorf("%q is not one word", w)}
 			}
