@@ -65,6 +65,9 @@ type fileOptions struct {
 // Check says whether the driver and its options can be had by a new container. Errors: Invalid.
 func (l *Logs) Check(c moss.LogConfig) error {
 	s, err := parse(c)
+	if err == nil && !s.plugin {
+		err = checkLimits(c.Options)
+	}
 	if d := drivers[s.driver]; err == nil && d.asked != nil {
 		err = d.asked(c.Options)
 	}
@@ -72,6 +75,17 @@ func (l *Logs) Check(c moss.LogConfig) error {
 		err = l.checkPlugin(s.driver)
 	}
 	return err
+}
+
+// checkLimits refuses for a size that it has no limit, as docker does: there is
+// none where there is no option. Older containers may have it.
+func checkLimits(o map[string]string) error {
+	for _, key := range []string{"max-size", "cache-max-size"} {
+		if o[key] == "-1" {
+			return badSize(key, "-1")
+		}
+	}
+	return nil
 }
 
 // CheckOptions checks the options of a driver when the daemon starts: what they
@@ -139,7 +153,7 @@ func parseFile(name string, remote bool, o map[string]string) (f fileOptions, ca
 	}
 	if v, ok := o[prefix+"max-file"]; ok {
 		if f.maxFiles, err = strconv.Atoi(v); err != nil || f.maxFiles < 1 {
-			return f, cached, moss.Errorf(moss.Invalid, "%smax-file must be a number of at least 1, not '%s'", prefix, v)
+			return f, cached, moss.Errorf(moss.Invalid, "invalid value for %smax-file: '%s': %[1]smax-file cannot be less than 1", prefix, v)
 		}
 	}
 	if f.compress, err = parseBool(o, prefix+"compress", f.compress); err != nil {
@@ -163,7 +177,7 @@ func parseMode(o map[string]string) (int64, error) {
 	case mode == "non-blocking":
 		n, err := units.RAMInBytes(size)
 		if err != nil || n < 1 {
-			return 0, moss.Errorf(moss.Invalid, "max-buffer-size must be a size like 4m, not '%s'", size)
+			return 0, moss.Errorf(moss.Invalid, "error parsing option max-buffer-size: invalid size: '%s': want a positive number, as in 4m", size)
 		}
 		return n, nil
 	case mode != "" && mode != "blocking":
@@ -192,14 +206,13 @@ func parseBool(o map[string]string, key string, fallback bool) (bool, error) {
 	}
 	b, err := strconv.ParseBool(v)
 	if err != nil {
-		return false, moss.Errorf(moss.Invalid, "log opt '%s' must be true or false, not '%s'", key, v)
+		return false, moss.Errorf(moss.Invalid, "invalid boolean value for %s: '%s': want true or false", key, v)
 	}
 	return b, nil
 }
 
 // parseSize reads docker's sizes: a number with an optional unit, powers of 1000.
 func parseSize(key, s string) (int64, error) {
-	bad := moss.Errorf(moss.Invalid, "%s must be a size like 10m, not '%s'", key, s)
 	t := strings.TrimSuffix(strings.ToLower(strings.TrimSpace(s)), "b")
 	unit := 1.0
 	if n := len(t); n > 0 {
@@ -213,7 +226,11 @@ func parseSize(key, s string) (int64, error) {
 	v, err := strconv.ParseFloat(t, 64)
 	// 2⁶² keeps the product inside an int64; NaN fails both comparisons.
 	if err != nil || !(v*unit >= 1 && v*unit < 1<<62) {
-		return 0, bad
+		return 0, badSize(key, s)
 	}
 	return int64(v * unit), nil
+}
+
+func badSize(key, s string) error {
+	return moss.Errorf(moss.Invalid, "invalid size: '%s': %s must be a positive number, as in 10m", s, key)
 }
