@@ -37,52 +37,33 @@ func (a *app) makeContainer(c *cli.Context) (string, *container.Config, error) {
 	default:
 		return "", nil, fmt.Errorf("cannot use --pull %q: it is none of always, missing, never", policy)
 	}
-	cidfile, err := openCIDFile(c.String("cidfile"))
-	if err != nil {
-		return "", nil, err
+	if path := c.String("cidfile"); path != "" {
+		id, err := withCIDFile(path, func() (string, error) { return a.createOf(c, api, o, policy) })
+		return id, o.Config, err
 	}
 	id, err := a.createOf(c, api, o, policy)
-	if err := cidfile.close(id, err); err != nil {
-		return "", nil, err
-	}
-	return id, o.Config, nil
+	return id, o.Config, err
 }
 
-// cidFile is the file of --cidfile; nil where there is none.
-type cidFile struct{ *os.File }
-
-// openCIDFile makes the file before the container, which would otherwise be
-// left where the file cannot be written.
-func openCIDFile(path string) (*cidFile, error) {
-	if path == "" {
-		return nil, nil
-	}
+// withCIDFile writes the id of what create makes to a file. The file is made
+// first: the container would otherwise be left where it cannot be written.
+func withCIDFile(path string, create func() (string, error)) (string, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", path)
+		return "", fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", path)
 	case err != nil:
-		return nil, fmt.Errorf("cannot write the container's id: %w", err)
+		return "", fmt.Errorf("cannot write the container's id: %w", err)
 	}
-	return &cidFile{f}, nil
-}
-
-// close writes the id, or takes the file away where there is no container.
-func (f *cidFile) close(id string, failed error) error {
-	if f == nil {
-		return failed
+	id, err := create()
+	if err != nil {
+		return "", errors.Join(err, f.Close(), os.Remove(path))
 	}
-	if failed != nil {
-		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
-			return errors.Join(failed, err)
-		}
-		return failed
-	}
-	_, err := f.WriteString(id)
+	_, err = f.WriteString(id)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("cannot write the container's id: %w", err)
+		return "", fmt.Errorf("cannot write the container's id: %w", err)
 	}
-	return nil
+	return id, nil
 }
 
 // createOf makes the container of a request, with its image.
