@@ -35,9 +35,10 @@ func parseTuning(options []string) (tuning, error) {
 	for _, o := range options {
 		key, value, ok := strings.Cut(o, "=")
 		name := strings.ToLower(strings.TrimSpace(key))
+		other := false // driver's
 		for _, driver := range []string{"overlay.", "overlay2.", "vfs.", "dm.", "."} {
 			if rest, ok := strings.CutPrefix(name, driver); ok {
-				name = rest
+				name, other = rest, driver == "vfs." || driver == "dm."
 				break
 			}
 		}
@@ -45,7 +46,7 @@ func parseTuning(options []string) (tuning, error) {
 			return t, moss.Errorf(moss.Invalid, "storage option %q cannot be had here: %s", key, why)
 		}
 		switch {
-		case !ok || strings.HasPrefix(key, "vfs."):
+		case !ok || other || strings.Contains(value, "\x00"):
 		case name == "mountopt":
 			if err := checkMountOptions(value); err != nil {
 				return t, err
