@@ -52,7 +52,10 @@ func readAttestations(man []byte, blob func(imgspec.Descriptor) ([]byte, error))
 	}
 	var list []moss.Attestation
 	for _, l := range m.Layers {
-		if l.Size > maxStatement {
+		if err := l.Digest.Validate(); err != nil {
+			return nil, fmt.Errorf("an attestation has the digest %.100q: %w", l.Digest, err)
+		}
+		if l.Size < 0 || l.Size > maxStatement {
 			return nil, fmt.Errorf("attestation %s is too large: %d bytes", l.Digest, l.Size)
 		}
 		b, err := blob(l)
@@ -113,15 +116,25 @@ func (s *Store) Attestations(ctx context.Context, id moss.ImageID, types []strin
 	if err != nil {
 		return nil, moss.Wrap(err, "read the attestations of", id.Short())
 	}
+	list, err := decodeAttestations(b)
+	if err != nil {
+		return nil, moss.Wrap(err, "read the attestations of", id.Short())
+	}
+	return slices.DeleteFunc(list, func(a moss.Attestation) bool { return len(types) > 0 && !slices.Contains(types, a.PredicateType) }), nil
+}
+
+// decodeAttestations undoes encodeAttestations. A statement that is not JSON cannot be told.
+func decodeAttestations(b []byte) ([]moss.Attestation, error) {
 	var kept []keptAttestation
 	if err := json.Unmarshal(b, &kept); err != nil {
-		return nil, moss.Wrap(err, "read the attestations of", id.Short())
+		return nil, err
 	}
 	var list []moss.Attestation
 	for _, k := range kept {
-		if len(types) == 0 || slices.Contains(types, k.PredicateType) {
-			list = append(list, moss.Attestation{PredicateType: k.PredicateType, MediaType: k.MediaType, Digest: k.Digest.String(), Statement: k.Statement})
+		if !json.Valid(k.Statement) {
+			return nil, fmt.Errorf("what is kept of %.100q is damaged", k.Digest)
 		}
+		list = append(list, moss.Attestation{PredicateType: k.PredicateType, MediaType: k.MediaType, Digest: k.Digest.String(), Statement: k.Statement})
 	}
 	return list, nil
 }

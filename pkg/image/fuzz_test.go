@@ -1,9 +1,14 @@
 package image
 
 import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/distribution/reference"
+	digest "github.com/opencontainers/go-digest"
 	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/moss-containers/moss/pkg/moss"
@@ -53,10 +58,51 @@ func FuzzPulled(f *testing.F) {
 	})
 }
 
-// FuzzAttestations: statements come from whoever pushed the image.
+// FuzzAttestations: statements come from whoever pushed the image. Those that are taken
+// can be told in an answer, are what their blobs are, no more and no larger than the
+// limits, and are read back as they were kept; what is kept may be anything, too.
 func FuzzAttestations(f *testing.F) {
 	f.Add([]byte(`{"layers":[{"mediaType":"application/vnd.in-toto+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2,"annotations":{"in-toto.io/predicate-type":"x"}}]}`), []byte(`{"predicateType":"x"}`))
+	f.Add([]byte(`{"layers":[{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}]}`), []byte(`{"payload":"eyJwcmVkaWNhdGVUeXBlIjoieSJ9"}`))
+	f.Add([]byte(`{"layers":[{"digest":"../x","size":-1}]}`), []byte(`[{"predicateType":"x","digest":"y","bytes":"e30="},{"bytes":"ew=="}]`))
+	f.Add([]byte(`{"layers":[`+strings.Repeat(`{},`, maxStatements)+`{}]}`), []byte(`[{"predicateType":"x","digest":"y","bytes":"e30="}]`))
 	f.Fuzz(func(t *testing.T, manifest, blob []byte) {
-		_, _ = readAttestations(manifest, func(imgspec.Descriptor) ([]byte, error) { return blob, nil })
+		asked := 0
+		list, err := readAttestations(manifest, func(d imgspec.Descriptor) ([]byte, error) {
+			if asked++; d.Digest.Validate() != nil || d.Size < 0 || d.Size > maxStatement {
+				t.Errorf("%q has %d bytes of %q fetched", manifest, d.Size, d.Digest)
+			}
+			return blob, nil
+		})
+		if asked > maxStatements || len(list) > asked || err != nil && list != nil {
+			t.Errorf("%d statements are fetched and %d taken, %v", asked, len(list), err)
+		}
+		if err == nil && json.Valid(blob) != (len(list) > 0) && asked > 0 {
+			t.Errorf("of %d blobs %q, %d are taken", asked, blob, len(list))
+		}
+		for _, a := range list {
+			if !bytes.Equal(a.Statement, blob) || digest.Digest(a.Digest).Validate() != nil {
+				t.Errorf("%q gives %+v", manifest, a)
+			}
+			if said := predicateType(blob); said != "" && a.PredicateType == "" {
+				t.Errorf("%q is of the type %q, and of none", blob, said)
+			}
+			if _, err := json.Marshal(a); err != nil {
+				t.Errorf("%+v cannot be told: %v", a, err)
+			}
+		}
+		kept, err := decodeAttestations(blob)
+		for _, some := range [][]moss.Attestation{list, kept} {
+			b, err := encodeAttestations(some)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back, err := decodeAttestations(b); err != nil || len(back) != len(some) || len(some) > 0 && !reflect.DeepEqual(back, some) {
+				t.Errorf("%+v are read back as %+v, %v", some, back, err)
+			}
+		}
+		if err != nil && kept != nil {
+			t.Errorf("%q gives %+v with %v", blob, kept, err)
+		}
 	})
 }
