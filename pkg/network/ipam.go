@@ -41,7 +41,7 @@ func newIPAM(subnet netip.Prefix) *ipam {
 // newPool is for a subnet, the zero Prefix for none: then there are no addresses to give.
 func newPool(subnet, within netip.Prefix, gateway netip.Addr, reserved map[string]netip.Addr) *ipam {
 	p := &ipam{subnet: subnet.Masked(), within: subnet.Masked(), gate: gateway, reserved: map[netip.Addr]bool{}, taken: map[netip.Addr]moss.ContainerID{}}
-	if within.IsValid() {
+	if within.IsValid() && subnet.IsValid() {
 		p.within = within.Masked()
 	}
 	for _, a := range reserved {

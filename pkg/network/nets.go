@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/moss-containers/moss/pkg/moss"
 )
@@ -193,6 +194,28 @@ func checkOwn(p netip.Prefix, others []owned) error {
 	return nil
 }
 
+// checkKept says whether a network of the records can be: one that create would
+// not have made is damaged, and must not end the engine with it.
+func checkKept(net moss.Network) error {
+	if net.Builtin() || net.Link == Bridge || net.Link == "" || len(net.Link) >= unix.IFNAMSIZ {
+		return moss.Errorf(moss.Invalid, "its record is damaged: it is called %.100q, and its bridge %.100q", net.Name, net.Link)
+	}
+	for _, f := range []struct {
+		subnet, within netip.Prefix
+		gateway        netip.Addr
+		six            bool
+	}{{net.Subnet, net.Range, net.Gateway, false}, {net.Subnet6, net.Range6, net.Gateway6, true}} {
+		if !f.subnet.IsValid() {
+			continue
+		}
+		a := f.subnet.Addr()
+		if a.Is6() != f.six || a.Is4In6() || !f.subnet.Contains(f.gateway) || f.within.IsValid() && (f.within.Bits() < f.subnet.Bits() || !f.subnet.Contains(f.within.Addr())) {
+			return moss.Errorf(moss.Invalid, "its record is damaged: the gateway of %s is %s, and addresses are given from %s", f.subnet, f.gateway, f.within)
+		}
+	}
+	return nil
+}
+
 func (n *Networks) takenSubnets() []owned {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -266,7 +289,11 @@ func (n *Networks) Adopt(_ context.Context, nets []moss.Network) error {
 	for _, net := range nets {
 		p := newPlace(net)
 		keep[net.Link] = true
-		if err := n.setUp(p, has); err != nil {
+		err := checkKept(net)
+		if err == nil {
+			err = n.setUp(p, has)
+		}
+		if err != nil {
 			errs = append(errs, moss.Wrap(err, "restore network", net.Name))
 			continue
 		}

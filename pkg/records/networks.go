@@ -2,6 +2,7 @@ package records
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -36,17 +37,26 @@ func (s *Store) LoadNetworks() (all []moss.Network, bad map[string]error, err er
 	bad = map[string]error{}
 	err = s.durable.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketNetworks).ForEach(func(k, v []byte) error {
-			var n moss.Network
-			switch err := json.Unmarshal(v, &n); {
-			case err != nil:
+			n, err := decodeNetwork(k, v)
+			if err != nil {
 				bad[string(k)] = err
-			case string(n.ID) != string(k):
-				bad[string(k)] = fmt.Errorf("it is the record of %q", n.ID)
-			default:
+			} else {
 				all = append(all, n)
 			}
 			return nil
 		})
 	})
 	return all, bad, moss.Wrap(err, "read the records of networks", "")
+}
+
+// decodeNetwork reads the record that is stored at key.
+func decodeNetwork(key, value []byte) (moss.Network, error) {
+	var n moss.Network
+	if err := json.Unmarshal(value, &n); err != nil {
+		return moss.Network{}, errors.New(moss.Shown(err.Error())) // it quotes the record
+	}
+	if string(n.ID) != string(key) {
+		return moss.Network{}, fmt.Errorf("it is the record of %q", n.ID)
+	}
+	return n, nil
 }

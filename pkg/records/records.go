@@ -201,7 +201,7 @@ func remove(db *bbolt.DB, id moss.ContainerID) (there bool, err error) {
 func decode(key, value []byte) (*moss.Container, error) {
 	c := new(moss.Container)
 	if err := json.Unmarshal(value, c); err != nil {
-		return nil, err
+		return nil, errors.New(moss.Shown(err.Error())) // it quotes the record
 	}
 	if string(c.ID) != string(key) {
 		return nil, fmt.Errorf("it is the record of %q", c.ID)

@@ -121,21 +121,32 @@ func (s *Store) path(name string, more ...string) string {
 }
 
 func (s *Store) read(name string) (moss.Volume, error) {
-	var v moss.Volume
 	text, err := os.ReadFile(s.path(name, recordFile))
 	if err != nil {
-		return v, err
+		return moss.Volume{}, err
 	}
-	if err := json.Unmarshal(text, &v); err != nil {
-		return v, err
-	}
-	if v.Name != name {
-		return v, fmt.Errorf("it is the record of %q", v.Name)
-	}
-	if !remote(v) {
+	v, err := decode(name, text)
+	if err == nil && !remote(v) {
 		v.Path = s.path(name, dataDir)
 	}
-	return v, nil
+	return v, err
+}
+
+// decode reads the record of a volume.
+func decode(name string, text []byte) (moss.Volume, error) {
+	var v moss.Volume
+	err := json.Unmarshal(text, &v)
+	switch {
+	case err != nil:
+		err = errors.New(moss.Shown(err.Error())) // it quotes the record
+	case v.Name != name:
+		err = fmt.Errorf("it is the record of %.300q", v.Name)
+	case v.Driver == "": // it would be a plugin's
+		err = errors.New("it names no driver")
+	default:
+		return v, nil
+	}
+	return moss.Volume{}, err
 }
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
