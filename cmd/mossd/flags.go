@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -35,8 +36,9 @@ func settingFlags() []cli.Flag {
 // given are the settings that the command line has, by their keys.
 func given(c *cli.Context) (map[string]any, error) {
 	values := map[string]any{}
+	set := c.FlagNames() // IsSet looks through all flags for each
 	for _, s := range config.Settings() {
-		if !c.IsSet(s.Flag) {
+		if s.Flag == "" || !slices.Contains(set, s.Flag) {
 			continue
 		}
 		switch s.Kind {
