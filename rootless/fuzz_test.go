@@ -42,8 +42,8 @@ func FuzzInfo(f *testing.F) {
 	f.Add([]byte(`{"networkDriver":"pasta","childIP":"10.0.2.100","dns":["10.0.2.3"],"mtu":65520,"gateway":"10.0.2.2","childPID":5,"wayOut":{"mark":1,"except":["10.0.0.0/8"]}}`))
 	f.Add([]byte(`{"childIP":"fe80::1%eth0","dns":[""],"wayOut":{"except":[""]}}`))
 	f.Add([]byte("null"))
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte) {
-		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, InfoFile), text, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -18,13 +18,13 @@ func FuzzFlags(f *testing.F) {
 			}
 		}
 	}
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, row uint16, value string, joined bool) {
 		all := config.Settings()
 		s := all[int(row)%len(all)]
 		if s.Flag == "" {
 			return
 		}
-		dir := t.TempDir()
 		env := func(k string) string {
 			return map[string]string{"XDG_RUNTIME_DIR": dir, "HOME": dir}[k]
 		}

@@ -578,8 +578,11 @@ func FuzzLineSink(f *testing.F) {
 	f.Add([]byte("one\ntwo\n\nthree"), uint16(3), uint16(7))
 	f.Add(bytes.Repeat([]byte("x"), 40000), uint16(16384), uint16(16385))
 	f.Add([]byte(strings.Repeat("y", maxText)+"\nz\n"), uint16(1), uint16(maxText))
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, p []byte, a, b uint16) {
-		dir := t.TempDir()
+		if err := os.RemoveAll(filepath.Join(dir, "unfinished-lines")); err != nil {
+			t.Fatal(err)
+		}
 		to := &collected{}
 		for i, cut := range [][]byte{p[:min(int(a), len(p))], p[min(int(a), len(p)):]} {
 			s, err := newLineSink(to, dir) // the first is never closed

@@ -33,9 +33,9 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte(`{"auths":null,"credHelpers":{},"detachKeys":"ctrl-a"}`), "a", "")
 	f.Add([]byte(`{"AUTHS":{"r.test":{}},"auths":{"https://r.test/v1/":{"identitytoken":"x"}}}`), "a", "b")
 	f.Setenv("PATH", "") // no helper is started
+	dir := f.TempDir()
+	path := filepath.Join(dir, "config.json")
 	f.Fuzz(func(t *testing.T, text []byte, name, password string) {
-		dir := t.TempDir()
-		path := filepath.Join(dir, "config.json")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
