@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -82,4 +83,43 @@ func TestRemoveOnAFullDisk(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "x"), block, 0o600))
 	// The store works on.
 	container(t, s, image(t, s, hello))
+}
+
+// A container whose files cannot be moved stays, the store opens again, and the
+// container can be removed once what held them is gone.
+func TestRemoveWhatCannotBeMoved(t *testing.T) {
+	eachDriver(t, func(t *testing.T, driver string) {
+		top := t.TempDir()
+		s := open(t, top, driver)
+		id, _ := container(t, s, image(t, s, hello))
+		must(t, s.Unmount(t.Context(), id))
+		c, err := s.store.Container(string(id))
+		must(t, err)
+		layer := filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID)
+		if driver == driverVFS {
+			layer = filepath.Join(s.store.GraphRoot(), driverVFS, "dir", c.LayerID)
+		}
+		must(t, unix.Mount(layer, layer, "", unix.MS_BIND, ""))
+		mounted := true
+		defer func() {
+			if mounted {
+				must(t, unix.Unmount(layer, unix.MNT_DETACH))
+			}
+		}()
+		if err := s.Remove(t.Context(), id); !errors.Is(err, unix.EBUSY) {
+			t.Errorf("removed: %v", err)
+		}
+		must(t, s.Close())
+		s = open(t, top, "")
+		if ids, err := s.List(t.Context()); len(ids) != 1 || err != nil {
+			t.Errorf("there are %v, %v", ids, err)
+		}
+		must(t, unix.Unmount(layer, unix.MNT_DETACH))
+		mounted = false
+		must(t, s.Remove(t.Context(), id))
+		if _, err := os.Lstat(layer); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the layer is there: %v", err)
+		}
+		wantEmptyScrap(t, s)
+	})
 }

@@ -245,11 +245,16 @@ func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
 	}
 	s.sizes.forget(id)
 	if c, err := s.store.Container(string(id)); err == nil {
-		dir := filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID, "diff")
+		layer := filepath.Join(s.store.GraphRoot(), driverOverlay, c.LayerID)
+		dir := filepath.Join(layer, "diff")
 		if s.choice.driver == driverVFS {
-			dir = filepath.Join(s.store.GraphRoot(), driverVFS, "dir", c.LayerID)
+			layer = filepath.Join(s.store.GraphRoot(), driverVFS, "dir", c.LayerID)
+			dir = layer
 		}
 		if err := s.scrap.add(dir); err != nil {
+			if err := movable(layer); err != nil && !errors.Is(err, unix.ENOSPC) {
+				return last, errors.Join(err, unmountErr)
+			}
 			s.log.Debug("a container's files are deleted by the store", "container", id.Short(), "error", err)
 		}
 	}
@@ -261,6 +266,18 @@ func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
 		err = nil
 	}
 	return last, err
+}
+
+// movable says whether the store can rename a layer away. One that it has begun
+// to delete and cannot rename keeps it from being opened ever after.
+func movable(layer string) error {
+	aside := layer + ".moved" // no layer of the store's, should this process end here: it is swept
+	if err := os.Rename(layer, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	} else if err != nil {
+		return nil
+	}
+	return os.Rename(aside, layer)
 }
 
 // List names the containers that have a layer.
