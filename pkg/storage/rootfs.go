@@ -252,10 +252,13 @@ func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
 			dir = layer
 		}
 		if err := s.scrap.add(dir); err != nil {
-			if err := movable(layer); err != nil && !errors.Is(err, unix.ENOSPC) {
+			if errors.Is(err, unix.EXDEV) {
+				err = movable(layer)
+			}
+			if err != nil && !errors.Is(err, unix.ENOSPC) {
 				return last, errors.Join(err, unmountErr)
 			}
-			s.log.Debug("a container's files are deleted by the store", "container", id.Short(), "error", err)
+			s.log.Debug("a container's files are deleted by the store", "container", id.Short())
 		}
 	}
 	if unmountErr != nil {
@@ -269,7 +272,7 @@ func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
 }
 
 // movable says whether the store can rename a layer away. One that it has begun
-// to delete and cannot rename keeps it from being opened ever after.
+// to delete and cannot finish keeps it from being opened ever after.
 func movable(layer string) error {
 	aside := layer + ".moved" // no layer of the store's, should this process end here: it is swept
 	if err := os.Rename(layer, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
