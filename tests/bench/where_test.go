@@ -114,6 +114,32 @@ func BenchmarkVariants(b *testing.B) {
 	}
 }
 
+// BenchmarkSeccomp is what docker's profile costs a start: with and without it
+// in turns, the difference of each turn.
+func BenchmarkSeccomp(b *testing.B) {
+	run := func(more ...string) func() error {
+		argv := append(append([]string{"moss", "run", "--rm", "--network", "none"}, more...), "busybox", "true")
+		return func() error { _, err := suite.output(argv...); return err }
+	}
+	results := inTurns(b, []contestant{
+		{name: "moss run", run: run()},
+		{name: "without seccomp", run: run("--security-opt", "seccomp=unconfined")},
+	})
+	fmt.Println("\nseccomp: median (lower quartile)")
+	for i := range results {
+		fmt.Println("   ", results[i].row())
+	}
+	more := func(with, without []float64) float64 {
+		d := make([]float64, len(with))
+		for i := range d {
+			d[i] = with[i] - without[i]
+		}
+		return median(d)
+	}
+	check(b, figure{"seccomp-wall-ms", more(results[0].wall, results[1].wall), 2})
+	check(b, figure{"seccomp-cpu-ms", more(results[0].cpu, results[1].cpu), 2})
+}
+
 // cgroupParts are cgroups by what they stand for.
 type cgroupParts map[string]string
 
