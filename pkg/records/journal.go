@@ -2,6 +2,8 @@ package records
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -155,7 +157,7 @@ func (j *journal) writeAnew(db *bbolt.DB) error {
 		return err
 	}
 	j.record()
-	size, err := copyRecords(f, db)
+	size, err := j.copyRecords(f, db)
 	if err == nil {
 		err = j.follow(f)
 	}
@@ -210,14 +212,25 @@ func (j *journal) replace(f *os.File, size int64) error {
 	return nil
 }
 
-// copyRecords writes what the database has, to the disk.
-func copyRecords(f *os.File, db *bbolt.DB) (size int64, err error) {
+// copyRecords writes what the database has, to the disk. Of a container whose
+// record is broken it is what the old journal has: Load mends it with that.
+func (j *journal) copyRecords(f *os.File, db *bbolt.DB) (size int64, err error) {
+	old := sync.OnceValue(func() map[string]string {
+		all, _, err := readJournal(j.path)
+		if err != nil {
+			return nil
+		}
+		return all[string(bucketContainers)]
+	})
 	w := &counted{w: bufio.NewWriterSize(f, 64<<10)}
 	out := json.NewEncoder(w)
 	err = db.View(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(bucket []byte, b *bbolt.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				value := string(v)
+				if bytes.Equal(bucket, bucketContainers) && !json.Valid(v) {
+					value = cmp.Or(old()[string(k)], value)
+				}
 				return out.Encode(entry{Bucket: string(bucket), Key: string(k), Value: &value})
 			})
 		})

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -203,6 +204,39 @@ func TestRandomDamage(t *testing.T) {
 	}
 	if mended < 10 {
 		t.Errorf("%d of 60 files were damaged", mended)
+	}
+}
+
+// A record that is broken in a database which else can be read is mended of the
+// journal, also after a kill, when the journal is written anew first.
+func TestBrokenRecordAfterAKill(t *testing.T) {
+	dir, killed := t.TempDir(), t.TempDir()
+	s := openAt(t, dir)
+	want, engine := fill(t, s, 10)
+	db, _ := paths(dir)
+	there, volatile := paths(killed)
+	if err := joined(os.MkdirAll(filepath.Dir(there), 0o700), os.MkdirAll(filepath.Dir(volatile), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(db)
+	journal, journalErr := os.ReadFile(db + ".journal")
+	if err := joined(err, journalErr, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprintf("%064x", 3*7919)
+	bad := bytes.ReplaceAll(good, []byte(`{"ID":"`+id), []byte(`{"ID"!"`+id))
+	if bytes.Equal(bad, good) {
+		t.Fatal("the record is not in the file")
+	}
+	if err := joined(os.WriteFile(there, bad, 0o600), os.WriteFile(there+".journal", journal, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it stays mended
+		s = openAt(t, killed)
+		has(t, s, want, engine)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
