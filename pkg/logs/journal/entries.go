@@ -44,9 +44,12 @@ func (e *Entries) Len() (int, error) {
 		return 0, err
 	}
 	e.first = le.Uint64(o[40:])
-	if n := le.Uint64(o[56:]); n > e.n && n < 1<<40 {
-		e.n = n
+	st, err := e.j.f.Stat()
+	if err != nil {
+		return 0, err
 	}
+	// A damaged number would have as many looked for: a file has no more than fit into it.
+	e.n = max(e.n, min(le.Uint64(o[56:]), uint64(st.Size())/entryHead))
 	if len(e.arrays) == 0 && e.n > 1 {
 		if err := e.addArray(le.Uint64(o[48:]), 1); err != nil {
 			return 0, err
@@ -138,7 +141,7 @@ func (j *File) entry(at uint64) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if len(b) < 64 {
+	if len(b) < entryHead {
 		return Entry{}, errDamaged
 	}
 	out := Entry{Seqnum: le.Uint64(b[16:]), Time: micros(le.Uint64(b[24:])), Fields: map[string]string{}}
@@ -146,7 +149,7 @@ func (j *File) entry(at uint64) (Entry, error) {
 	if j.compact {
 		size = 4
 	}
-	for b = b[64:]; len(b) >= size; b = b[size:] {
+	for b = b[entryHead:]; len(b) >= size; b = b[size:] {
 		item := uint64(le.Uint32(b))
 		if !j.compact {
 			item = le.Uint64(b)

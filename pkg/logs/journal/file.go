@@ -36,6 +36,7 @@ const (
 const (
 	headerSize = 208 // of the oldest version
 	objectHead = 16
+	entryHead  = 64
 	maxObject  = 64 << 20 // of a size that is believed
 )
 
