@@ -255,7 +255,7 @@ func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
 			if errors.Is(err, unix.EXDEV) {
 				err = movable(layer)
 			}
-			if err != nil && !errors.Is(err, unix.ENOSPC) {
+			if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 				return last, errors.Join(err, unmountErr)
 			}
 			s.log.Debug("a container's files are deleted by the store", "container", id.Short())
