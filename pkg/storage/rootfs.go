@@ -275,12 +275,14 @@ func (s *Storage) remove(id moss.ContainerID) (*os.File, error) {
 // to delete and cannot finish keeps it from being opened ever after.
 func movable(layer string) error {
 	aside := layer + ".moved" // no layer of the store's, should this process end here: it is swept
-	if err := os.Rename(layer, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	} else if err != nil {
-		return nil
+	err := os.Rename(layer, aside)
+	if err == nil {
+		return os.Rename(aside, layer)
 	}
-	return os.Rename(aside, layer)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return err
 }
 
 // List names the containers that have a layer.

@@ -127,7 +127,7 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		if err != a.err() && (err == nil || a.err() == nil || err.Error() != a.Error) {
+		if said := a.err(); (err == nil) != (said == nil) || err != nil && err.Error() != a.Error {
 			t.Errorf("%.200q has no answer: %v", text, err)
 		}
 		if refused := r.check(n); refused != nil && moss.ClassOf(err) != moss.ClassOf(refused) {
@@ -152,7 +152,7 @@ func accepted(t *testing.T, r request, files int) {
 	if err != nil || back.check(files) != nil || !reflect.DeepEqual(back.Streams, r.Streams) && len(r.Streams) > 0 {
 		t.Errorf("%+v is sent on as %s, %v", r, again, err)
 	}
-	id := r.ID
+	var id moss.ContainerID
 	switch r.Op {
 	case opStart:
 		id = r.Spec.ID
