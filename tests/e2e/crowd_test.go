@@ -236,28 +236,38 @@ func cpuOf(t *testing.T, pid int) time.Duration {
 	return time.Duration(sum) * 10 * time.Millisecond
 }
 
-// damage makes a container's record unreadable on disk, mend makes it readable
-// again: the first letter of its first name is another one.
-func damage(t *testing.T, id string) { t.Helper(); edit(t, `{"ID":"`+id, `<"ID":"`+id) }
-func mend(t *testing.T, id string)   { t.Helper(); edit(t, `<"ID":"`+id, `{"ID":"`+id) }
+// damage makes a container's record unreadable on disk, in the journal too, from
+// which it would be mended; mend makes it readable again.
+func damage(t *testing.T, id string) {
+	t.Helper()
+	edit(t, `{"ID":"`+id, `<"ID":"`+id)
+	editFile(t, filepath.Join(suite.top, "data", prefix, "moss.db.journal"), `{\"ID\":\"`+id, `<\"ID\":\"`+id)
+}
+
+func mend(t *testing.T, id string) { t.Helper(); edit(t, `<"ID":"`+id, `{"ID":"`+id) }
 
 func edit(t *testing.T, from, to string) {
 	t.Helper()
 	hits := 0
 	for _, db := range []string{filepath.Join(suite.top, "data", prefix, "moss.db"), filepath.Join(suite.run, "run.db")} {
-		text, err := os.ReadFile(db)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hits += bytes.Count(text, []byte(from))
-		// In place: the file must stay the one it is.
-		cmd := exec.Command("dd", "of="+db, "conv=notrunc", "bs=1M", "status=none")
-		cmd.Stdin = bytes.NewReader(bytes.ReplaceAll(text, []byte(from), []byte(to)))
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+		hits += editFile(t, db, from, to)
 	}
 	if hits == 0 {
 		t.Fatalf("no record has %q", from)
 	}
+}
+
+func editFile(t *testing.T, file, from, to string) (hits int) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In place: the file must stay the one it is.
+	cmd := exec.Command("dd", "of="+file, "conv=notrunc", "bs=1M", "status=none")
+	cmd.Stdin = bytes.NewReader(bytes.ReplaceAll(text, []byte(from), []byte(to)))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return bytes.Count(text, []byte(from))
 }
