@@ -73,6 +73,9 @@ func (s *Storage) mount(ctx context.Context, id moss.ContainerID, label string) 
 	if err := ctx.Err(); err != nil {
 		return moss.Mount{}, moss.Wrap(err, op, id.Short())
 	}
+	if err := s.leaving.wait(ctx, id); err != nil {
+		return moss.Mount{}, moss.Wrap(err, op, id.Short())
+	}
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	s.sizes.drop(id)
@@ -131,9 +134,7 @@ func (s *Storage) Unmount(_ context.Context, id moss.ContainerID) error {
 		s.mounts.drop(id)
 	}
 	s.turn.Unlock()
-	if last != nil {
-		_ = last.Close() // nothing was written by it
-	}
+	s.leaving.add(id, last)
 	return err
 }
 

@@ -62,6 +62,7 @@ type Storage struct {
 	sizes   sizes
 	mounts  mounts
 	servers servers
+	leaving leaving
 	scrap   *scrap
 	lists   *lists
 	// volatile are the layers that the store does not know.
@@ -197,6 +198,7 @@ func (s *Storage) Busy() bool { return s.scrap.working() }
 // Close lets go of the store. Mounts stay: containers may run on them.
 func (s *Storage) Close() error {
 	s.scrap.close()
+	s.leaving.wg.Wait()
 	s.unsynced.wg.Wait()
 	if err := s.lists.keepGood(); err != nil {
 		s.log.Warn("the store's lists could not be copied", "error", err)
