@@ -129,12 +129,12 @@ func (s *Storage) Unmount(_ context.Context, id moss.ContainerID) error {
 		return nil
 	}
 	s.turn.Lock()
+	defer s.turn.Unlock()
 	last, err := s.unmountLocked(id)
 	if err == nil {
 		s.mounts.drop(id)
 	}
-	s.turn.Unlock()
-	s.leaving.add(id, last)
+	s.leaving.add(id, last) // before the next mount's turn
 	return err
 }
 

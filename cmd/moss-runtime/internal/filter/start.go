@@ -66,10 +66,8 @@ func (p *Profile) program(dir string) (*Entry, error) {
 	if _, ok := standsFor(p.Config); ok {
 		return nil, errors.New("the seccomp profile stands in for another, of which nothing is known")
 	}
-	e, err := p.cache.Entry(p.Config)
-	if err != nil {
-		// It is init's to fail, in libcontainer's words.
-		logrus.Debugf("seccomp: no program beforehand: %v", err)
+	e := p.cache.beforehand(p.Config)
+	if e == nil {
 		return nil, nil
 	}
 	stand, err := standIn(p.Config, e)
@@ -105,12 +103,18 @@ func (c Cache) later(profile *configs.Seccomp, dir string) (*Entry, error) {
 	if key, ok := standsFor(profile); ok {
 		return kept(dir, key)
 	}
+	return c.beforehand(profile), nil
+}
+
+// beforehand is the entry of profile; nil where there can be none: then it is
+// init's to fail, in libcontainer's words.
+func (c Cache) beforehand(profile *configs.Seccomp) *Entry {
 	e, err := c.Entry(profile)
 	if err != nil {
 		logrus.Debugf("seccomp: no program beforehand: %v", err)
-		return nil, nil
+		return nil
 	}
-	return e, nil
+	return e
 }
 
 func with(e *Entry, lp *libcontainer.Process, start func(*libcontainer.Process) error) error {
